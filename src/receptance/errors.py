@@ -1,0 +1,62 @@
+"""Every error that this package raises on purpose.
+
+    ReceptanceError
+    ├── ConfigError      a configuration names an unknown key or an impossible value
+    ├── DataError        a text or token store is missing, damaged, or of another tokenizer
+    ├── TokenizerError   a vocabulary that cannot be read; text or ids it cannot convert
+    ├── CheckpointError  a weight file is missing, damaged, hostile, or of another model
+    ├── StateError       a state file is damaged, or of another model
+    ├── RequestError     a request that is refused (HTTP 400)
+    └── ImplementationUnavailableError
+                         the chosen kernel cannot run these tensors here
+
+A wrong argument of a public function is a `ValueError` or a `TypeError`; a file that cannot be
+opened or written is the `OSError` of the operating system.
+"""
+
+from typing import ClassVar
+
+
+class ReceptanceError(Exception):
+    """Any error of this package that is not a wrong argument."""
+
+    exit_code: ClassVar[int] = 1
+    """What a command that ends with this error returns to the shell."""
+
+
+class ConfigError(ReceptanceError):
+    """A configuration names an unknown key or an impossible value."""
+
+    exit_code = 3
+
+
+class DataError(ReceptanceError):
+    """A text, token store or data file is missing, damaged, or of another tokenizer."""
+
+    exit_code = 3
+
+
+class TokenizerError(ReceptanceError):
+    """A vocabulary cannot be read, or text or ids cannot be converted by it."""
+
+    exit_code = 3
+
+
+class CheckpointError(ReceptanceError):
+    """A weight file is missing, damaged, hostile, or of another model."""
+
+    exit_code = 4
+
+
+class StateError(ReceptanceError):
+    """A state file is damaged, or of another model."""
+
+    exit_code = 4
+
+
+class ImplementationUnavailableError(ReceptanceError):
+    """The chosen kernel cannot run these tensors on this machine."""
+
+
+class RequestError(ReceptanceError):
+    """A request is refused; over HTTP, status 400."""

@@ -1,0 +1,182 @@
+"""Files and folders appear whole or not at all."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from receptance.atomic import atomic_file, atomic_folder
+
+
+class PowerCutError(Exception):
+    """What stops a block half-way."""
+
+
+def write_half_of(staged: Path, stop: type[BaseException]) -> None:
+    """Do what a program does that is stopped on the way."""
+    staged.write_text("half")
+    raise stop
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def test_a_file_appears_with_its_content(tmp_path):
+    with atomic_file(tmp_path / "a.txt") as staged:
+        staged.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_file_is_staged_in_the_folder_of_its_destination(tmp_path):
+    with atomic_file(tmp_path / "a.txt") as staged:
+        staged.write_text("new")
+        assert staged.parent == tmp_path
+        assert staged.name != "a.txt"
+
+
+def test_a_reader_sees_the_old_file_until_the_block_ends(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with atomic_file(path) as staged:
+        staged.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("stop", [PowerCutError, KeyboardInterrupt, SystemExit])
+def test_a_file_whose_block_fails_stays_as_it_was(tmp_path, stop):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(stop), atomic_file(path) as staged:
+        write_half_of(staged, stop)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_new_file_whose_block_fails_does_not_exist(tmp_path):
+    with pytest.raises(PowerCutError), atomic_file(tmp_path / "a.txt") as staged:
+        write_half_of(staged, PowerCutError)
+    assert names(tmp_path) == []
+
+
+def test_a_file_in_a_folder_that_does_not_exist_is_an_os_error_that_names_it(tmp_path):
+    with (
+        pytest.raises(FileNotFoundError, match="absent"),
+        atomic_file(tmp_path / "absent" / "a.txt") as staged,
+    ):
+        staged.write_text("new")
+    assert names(tmp_path) == []
+
+
+def test_an_error_of_writing_names_the_destination_and_not_the_staging_name(tmp_path):
+    with (
+        pytest.raises(OSError, match=r"/a' cannot be written: File name too long$") as caught,
+        atomic_folder(tmp_path / "a") as staged,
+    ):
+        (staged / ("x" * 300)).touch()
+    assert caught.value.errno == errno.ENAMETOOLONG
+    assert ".tmp-" not in str(caught.value)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("make", [atomic_file, atomic_folder])
+def test_an_error_of_another_file_stays_its_own(tmp_path, make):
+    with pytest.raises(FileNotFoundError, match="elsewhere"), make(tmp_path / "a"):
+        (tmp_path / "elsewhere").read_bytes()
+    assert names(tmp_path) == []
+
+
+def test_a_block_that_writes_nothing_is_an_os_error_and_changes_nothing(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), atomic_file(path):
+        pass
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_file_cannot_take_the_place_of_a_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError, match="a"), atomic_file(tmp_path / "a") as staged:
+        staged.write_text("new")
+    assert (tmp_path / "a").is_dir()
+    assert names(tmp_path) == ["a"]
+
+
+def test_two_writers_of_one_file_do_not_share_a_staging_name(tmp_path):
+    path = tmp_path / "a.txt"
+    with atomic_file(path) as first, atomic_file(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"  # the outer block ends last
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_relative_path_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with atomic_file(Path("a.txt")) as staged:
+        staged.write_text("new")
+    with atomic_folder(Path("b")) as folder:
+        (folder / "c").write_text("c")
+    assert names(tmp_path) == ["a.txt", "b"]
+
+
+def test_a_folder_appears_with_all_that_is_in_it(tmp_path):
+    with atomic_folder(tmp_path / "a") as staged:
+        assert names(staged) == []
+        (staged / "b").mkdir()
+        (staged / "b" / "c.txt").write_text("c")
+        assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "c"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_folder_that_exists_is_refused_before_anything_is_done(tmp_path):
+    (tmp_path / "a").mkdir()
+    entered = False
+    with (
+        pytest.raises(FileExistsError, match=r"'.*a' must not exist yet, but it does"),
+        atomic_folder(tmp_path / "a"),
+    ):
+        entered = True
+    assert not entered
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_folder_is_replaced_as_a_whole_where_that_is_asked_for(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old.txt").write_text("old")
+    with atomic_folder(tmp_path / "a", replace=True) as staged:
+        (staged / "new.txt").write_text("new")
+        assert names(tmp_path / "a") == ["old.txt"]
+    assert names(tmp_path / "a") == ["new.txt"]
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("stop", [PowerCutError, KeyboardInterrupt])
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_folder_whose_block_fails_stays_as_it_was(tmp_path, stop, replace):
+    if replace:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "old.txt").write_text("old")
+    with pytest.raises(stop), atomic_folder(tmp_path / "a", replace=replace) as staged:
+        write_half_of(staged / "half.txt", stop)
+    assert names(tmp_path) == (["a"] if replace else [])
+    assert not replace or names(tmp_path / "a") == ["old.txt"]
+
+
+def test_a_folder_whose_parent_does_not_exist_is_an_os_error_that_names_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent"), atomic_folder(tmp_path / "absent" / "a"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_a_folder_does_not_replace_a_file(tmp_path):
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(OSError, match="a"), atomic_folder(tmp_path / "a", replace=True) as staged:
+        (staged / "b").write_text("b")
+    assert (tmp_path / "a").read_text() == "a file"
+    assert names(tmp_path) == ["a"]
