@@ -1,0 +1,56 @@
+"""The tokenizer that needs no vocabulary: bytes."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from receptance.tokenizer.token_table import TokenTable
+from receptance.tokenizer.utf8 import utf8
+
+# UTF-8 never contains the byte 0xFF, so its token is free to mean the character NUL, whose own
+# byte 0 is the end of a text. Every text, binary junk included, thus has tokens of its own.
+NUL_TOKEN = 255
+
+
+class BytesTokenizer:
+    """256 tokens: the UTF-8 bytes of the text, with 0 for the end of a text.
+
+    Token and byte are the same number, but for one character: NUL (U+0000), which text hardly ever
+    contains, is token 255, a byte that UTF-8 never contains. So token 0 never comes from a text.
+    """
+
+    name = "bytes"
+    vocab_size = 256
+    end_of_text = 0
+
+    def __init__(self) -> None:
+        meaning = {token: bytes([token]) for token in range(1, 256)} | {NUL_TOKEN: b"\0"}
+        self._table = TokenTable(meaning, self.vocab_size)
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the table of bytes, in hex."""
+        return sha256(b"bytes\n" + self._table.join(range(self.vocab_size))).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        """Return the UTF-8 bytes of `text`, NUL as 255; see `Tokenizer.encode`."""
+        return list(utf8(text).replace(b"\0", b"\xff"))
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens of each text; see `Tokenizer.encode_batch`."""
+        return [self.encode(text) for text in texts]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of `tokens`; see `Tokenizer.decode`."""
+        return self.decode_bytes(tokens).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, tokens: Sequence[int]) -> bytes:
+        """Return the bytes of `tokens`; see `Tokenizer.decode_bytes`."""
+        return self._table.join(tokens)
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return the byte of one token; see `Tokenizer.token_bytes`."""
+        return self._table.join((token,))
+
+    def save(self, folder: Path) -> None:
+        """Write nothing: a folder without a vocabulary means bytes."""
