@@ -1,0 +1,58 @@
+"""The networks, one file per version, and the state that they hand on."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from receptance.errors import ConfigError
+from receptance.models.rwkv4 import PRESETS, RWKV4, RWKV4Config, RWKV4State
+from receptance.models.state import State
+
+__all__ = [
+    "ARCHITECTURES",
+    "PRESETS",
+    "RWKV4",
+    "RWKV4Config",
+    "RWKV4State",
+    "State",
+    "build",
+    "config_from_dict",
+    "config_to_dict",
+]
+
+# The architecture's name in a config.json: its config and its model class.
+ARCHITECTURES = {"rwkv4": (RWKV4Config, RWKV4)}
+
+
+def build(config: RWKV4Config) -> RWKV4:
+    """Return a model of the shape `config`, without values."""
+    _, model_class = ARCHITECTURES[config.architecture]
+    return model_class(config)
+
+
+def config_to_dict(config: RWKV4Config) -> dict[str, Any]:
+    """Return `config` as the entries of a config.json."""
+    return {"architecture": config.architecture, **dataclasses.asdict(config)}
+
+
+def config_from_dict(entries: Mapping[str, Any]) -> RWKV4Config:
+    """Return the config that `config_to_dict` wrote.
+
+    Raises:
+        ConfigError: If the architecture is unknown, or a size is missing or impossible.
+    """
+    architecture = entries.get("architecture")
+    if architecture not in ARCHITECTURES:
+        raise ConfigError(
+            f"`architecture` must be one of {list(ARCHITECTURES)}, got {architecture!r}"
+        )
+    config_class, _ = ARCHITECTURES[architecture]
+    names = {field.name for field in dataclasses.fields(config_class)}
+    given = {key: value for key, value in entries.items() if key != "architecture"}
+    if set(given) != names:
+        missing, unknown = sorted(names - set(given)), sorted(set(given) - names)
+        raise ConfigError(
+            f"an {architecture} must have the sizes {sorted(names)}: missing {missing}, "
+            f"unknown {unknown}"
+        )
+    return config_class(**given)

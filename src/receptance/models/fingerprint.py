@@ -1,0 +1,30 @@
+"""A name for a set of weights that a saved state can carry."""
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def fingerprint(config: Any, weights: Mapping[str, Tensor]) -> str:
+    """Return the sha256, in hexadecimal, of a model's shape and weights.
+
+    Weights are rounded to bfloat16 first, so that a checkpoint has one fingerprint whether it is
+    opened in float32 or in bfloat16. It costs one reading of the weights.
+    """
+    total = hashlib.sha256(repr((config.architecture, sorted(asdict(config).items()))).encode())
+    names = sorted(weights)
+    with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:  # hashing frees the GIL
+        digests = pool.map(lambda name: _digest(weights[name]), names)
+        for name, digest in zip(names, digests, strict=True):
+            total.update(name.encode() + digest)
+    return total.hexdigest()
+
+
+def _digest(weight: Tensor) -> bytes:
+    rounded = weight.detach().to("cpu", torch.bfloat16).contiguous()
+    return hashlib.sha256(rounded.view(-1).view(torch.uint8).numpy().data).digest()

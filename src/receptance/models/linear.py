@@ -1,0 +1,21 @@
+"""The product with a matrix: the one place where a model's precision is chosen."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Linear(nn.Module):
+    """y = x Wᵀ, computed in the dtype of W whatever that of x. There is no bias.
+
+    A new one holds no values.
+    """
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_out, n_in))
+
+    def forward(self, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
+        """Return the product in the dtype of W (under autocast, in autocast's)."""
+        return F.linear(x.to(self.weight.dtype), self.weight)

@@ -1,0 +1,52 @@
+"""Small models with random weights: a fake that is a real model."""
+
+import torch
+
+from receptance.models import RWKV4, RWKV4Config
+
+
+def random_rwkv4(
+    n_layer: int = 3,
+    n_embd: int = 24,
+    vocab_size: int = 40,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> RWKV4:
+    """Return a model in which every parameter matters and the logits are of order 1 to 10.
+
+    The authors' initialisation makes each block the identity, which would hide any mistake; here
+    every weight is moved far from it, and no parameter is alike in two places.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(like: torch.Tensor, scale: float) -> torch.Tensor:
+        return scale * torch.randn(like.shape, generator=generator, dtype=like.dtype)
+
+    with torch.device("meta"):
+        model = RWKV4(RWKV4Config(n_layer=n_layer, n_embd=n_embd, vocab_size=vocab_size))
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name == "emb.weight":
+                parameter.copy_(normal(parameter, 1.0))
+            elif name == "head.weight":
+                parameter.copy_(normal(parameter, 3.0 * n_embd**-0.5))
+            elif "time_mix" in name:  # trained mixes lie around [0, 1] and are not bound to it
+                parameter.copy_(0.5 + normal(parameter, 0.5))
+            elif "time_decay" in name:
+                parameter.copy_(torch.linspace(-5, 2, n_embd) + normal(parameter, 0.5))
+            elif "time_first" in name:
+                parameter.copy_(-1.0 + normal(parameter, 0.7))
+            elif parameter.ndim == 2:  # a matrix: the fan-in is its last axis
+                parameter.copy_(normal(parameter, parameter.shape[1] ** -0.5))
+            else:  # a LayerNorm's scale or its bias
+                centre = 1.0 if name.endswith("weight") else 0.0
+                parameter.copy_(centre + normal(parameter, 0.2))
+    return model.to(dtype)
+
+
+def random_tokens(batch: int, length: int, vocab_size: int = 40, *, seed: int = 1) -> torch.Tensor:
+    """Return token ids, int64 [batch, length]."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(vocab_size, (batch, length), generator=generator)

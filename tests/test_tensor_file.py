@@ -1,0 +1,131 @@
+"""Tensors on disk are those that were given, where the processor reads them best."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from receptance.tensor_file import ALIGNMENT, write_tensors
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+def header(content: bytes) -> tuple[int, dict]:
+    """Return where the tensors begin in a safetensors file, and its description of them."""
+    begin = 8 + int.from_bytes(content[:8], "little")
+    return begin, json.loads(content[8:begin])
+
+
+@given(
+    forms=st.lists(
+        st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(0, 5), max_size=3)), max_size=6
+    )
+)
+def test_the_library_reads_back_what_was_written(tmp_path_factory, forms):
+    path = tmp_path_factory.getbasetemp() / "tensors.safetensors"
+    tensors = {f"t{i}": torch.randn(shape).to(dtype) for i, (dtype, shape) in enumerate(forms)}
+
+    write_tensors(path, tensors)
+
+    found = load_file(path)
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype
+        assert found[name].shape == tensor.shape
+        assert torch.equal(found[name], tensor)
+
+
+def test_tensors_lie_at_multiples_of_64_bytes(tmp_path):
+    path = tmp_path / "tensors.safetensors"
+    tensors = {
+        "half": torch.randn(32, 16).bfloat16(),
+        "a name of an odd length": torch.randn(48),
+        "double": torch.randn(8).double(),
+    }
+
+    write_tensors(path, tensors)
+
+    begin, entries = header(path.read_bytes())
+    assert begin % ALIGNMENT == 0
+    places = {name: begin + entries[name]["data_offsets"][0] for name in tensors}
+    assert [name for name, place in places.items() if place % ALIGNMENT] == []
+    with safe_open(path, framework="pt") as file:
+        assert file.get_tensor("half").data_ptr() % ALIGNMENT == 0
+
+
+@pytest.mark.parametrize("length", range(1, 70, 7))
+def test_the_tensors_begin_aligned_whatever_the_length_of_a_name(tmp_path, length):
+    path = tmp_path / "tensors.safetensors"
+
+    write_tensors(path, {"n" * length: torch.ones(1)})
+
+    assert header(path.read_bytes())[0] % ALIGNMENT == 0
+
+
+def test_wider_numbers_come_first_so_that_all_can_be_addressed(tmp_path):
+    path = tmp_path / "tensors.safetensors"
+
+    write_tensors(path, {"half": torch.ones(3).half(), "float": torch.ones(3)})
+
+    _, entries = header(path.read_bytes())
+    assert entries["float"]["data_offsets"] == [0, 12]
+    assert entries["half"]["data_offsets"] == [12, 18]
+
+
+def test_a_view_is_written_as_what_it_shows(tmp_path):
+    path = tmp_path / "tensors.safetensors"
+    whole = torch.arange(12.0).view(3, 4).requires_grad_()
+
+    write_tensors(path, {"turned": whole.T, "part": whole[1:, ::2]})
+
+    found = load_file(path)
+    assert torch.equal(found["turned"], whole.T)
+    assert torch.equal(found["part"], whole[1:, ::2])
+
+
+def test_texts_are_kept_beside_the_tensors(tmp_path):
+    path = tmp_path / "tensors.safetensors"
+
+    write_tensors(path, {"a": torch.ones(1)}, {"model": "né\n", "": "empty"})
+
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata() == {"format": "pt", "model": "né\n", "": "empty"}
+
+
+def test_a_file_without_tensors_is_one_too(tmp_path):
+    write_tensors(tmp_path / "none.safetensors", {})
+
+    assert load_file(tmp_path / "none.safetensors") == {}
+
+
+def test_the_same_tensors_are_the_same_bytes(tmp_path):
+    tensors = {"a": torch.randn(5), "b": torch.randn(2, 2)}
+
+    write_tensors(tmp_path / "one", tensors, {"x": "y"})
+    write_tensors(tmp_path / "other", tensors, {"x": "y"})
+
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+def test_a_full_disk_is_an_error_of_the_operating_system(tmp_path):
+    # A limit on the size of a file stands for the disk; the signal that comes with it is ignored.
+    script = f"""
+import resource, signal, torch
+from receptance.tensor_file import write_tensors
+from pathlib import Path
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+try:
+    write_tensors(Path({str(tmp_path / "big")!r}), {{"a": torch.zeros(1 << 16)}})
+except OSError as error:
+    print(type(error).__name__, error.errno)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert result.stdout == "OSError 27\n", result.stderr
