@@ -1,0 +1,144 @@
+"""The model folder, which `train` writes and every verb reads.
+
+config.json                 format, format_version, architecture, sizes, quantization
+model.safetensors           the weights, by the authors' names
+tokenizer.json or rwkv_vocab_v20230424.txt    the tokenizer's own file; none for bytes
+initial_state.safetensors   optional: the state from which the model starts by default
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from receptance.atomic import atomic_folder
+from receptance.checkpoint.schema import check_weights
+from receptance.errors import CheckpointError, ConfigError
+from receptance.models import RWKV4, RWKV4Config, config_from_dict, config_to_dict
+from receptance.tensor_file import write_tensors
+from receptance.tokenizer import Tokenizer
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+INITIAL_STATE_FILE = "initial_state.safetensors"
+
+FORMAT = "receptance"
+FORMAT_VERSION = 1
+
+
+def save_model(
+    model: RWKV4, tokenizer: Tokenizer | None, folder: str | Path, *, replace: bool = False
+) -> None:
+    """Write a model folder, whole or not at all, with the weights in the dtypes they have.
+
+    Args:
+        model: The model, on any device.
+        tokenizer: Its tokenizer, whose file is written too; None if there is none.
+        folder: The destination. Its parent must exist.
+        replace: Whether a folder already there is replaced.
+
+    Raises:
+        CheckpointError: If a weight is not finite or is of a dtype that no checkpoint has, or the
+            tokenizer has more ids than the model's vocabulary.
+        FileExistsError: If `folder` exists and `replace` is false.
+        OSError: If it cannot be written.
+    """
+    folder = Path(folder)
+    weights = {
+        name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()
+    }
+    check_weights(folder / WEIGHTS_FILE, model, weights)
+    if tokenizer is not None:
+        check_vocabulary(folder, tokenizer, model.config)
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    entries = {**header, **config_to_dict(model.config), "quantization": None}
+    with atomic_folder(folder, replace=replace) as staged:
+        (staged / CONFIG_FILE).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+        write_tensors(staged / WEIGHTS_FILE, weights)
+        if tokenizer is not None:
+            tokenizer.save(staged)
+
+
+def read_folder(folder: Path) -> tuple[RWKV4Config, dict[str, Tensor]]:
+    """Return what a model folder holds; the weights are memory-mapped and not yet checked.
+
+    Raises:
+        CheckpointError: If a file is missing, damaged, or of a format that this version lacks.
+    """
+    config = _read_config(folder)
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise CheckpointError(
+            f"a model folder must hold {WEIGHTS_FILE!r}, but {str(folder)!r} holds "
+            f"{list_names(folder)}"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            return config, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{str(path)!r} must be a whole safetensors file, but it cannot be read: {error}"
+        ) from error
+
+
+def check_vocabulary(path: Path, tokenizer: Tokenizer, config: RWKV4Config) -> None:
+    """Raise a CheckpointError if the tokenizer has ids that the model does not know."""
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer of {str(path)!r} must have at most the {config.vocab_size} ids of the "
+            f"model's vocabulary, but {tokenizer.name!r} has {tokenizer.vocab_size}; pass the "
+            "model's own as `tokenizer`"
+        )
+
+
+def list_names(folder: Path) -> list[str]:
+    """Return the first names in a folder, for a message."""
+    return sorted(entry.name for entry in folder.iterdir())[:12]
+
+
+def _read_config(folder: Path) -> RWKV4Config:
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise CheckpointError(
+            f"a model folder must hold {CONFIG_FILE!r}, but {str(folder)!r} holds "
+            f"{list_names(folder)}"
+        )
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{str(path)!r} must be JSON, but it is not: {error}") from error
+    if not isinstance(entries, dict):
+        raise CheckpointError(f"{str(path)!r} must be a JSON object, got {entries!r:.60}")
+    _check_header(path, entries)
+    sizes = {k: v for k, v in entries.items() if k not in ("format", "format_version")}
+    sizes.pop("quantization", None)
+    try:
+        return config_from_dict(sizes)
+    except ConfigError as error:
+        raise CheckpointError(f"{str(path)!r}: {error}") from error
+
+
+def _check_header(path: Path, entries: dict[str, Any]) -> None:
+    """Raise a CheckpointError unless this is our format, in a version and encoding we read."""
+    if "model_type" in entries:
+        raise CheckpointError(
+            f"{str(path)!r} must be that of a model folder of receptance, but its `model_type` "
+            f"{entries['model_type']!r} marks a Hugging Face folder, which this version does not "
+            "read; load the authors' .pth file of the model instead"
+        )
+    found = entries.get("format")
+    if found != FORMAT:
+        raise CheckpointError(f"`format` in {str(path)!r} must be {FORMAT!r}, got {found!r}")
+    version = entries.get("format_version")
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        raise CheckpointError(
+            f"`format_version` in {str(path)!r} must be {FORMAT_VERSION}, got {version!r}; was it "
+            "written by a later version of receptance?"
+        )
+    if entries.get("quantization") is not None:
+        raise CheckpointError(
+            f"`quantization` in {str(path)!r} must be null in this version, got "
+            f"{entries['quantization']!r}"
+        )

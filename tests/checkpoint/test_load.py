@@ -1,0 +1,123 @@
+"""A path is enough to find a model and its tokenizer; a wrong path is met with near names."""
+
+import pytest
+import torch
+
+from receptance.checkpoint import load_checkpoint, save_model
+from receptance.errors import CheckpointError
+from receptance.models import RWKV4, RWKV4Config
+from receptance.tokenizer import load_tokenizer, train_bpe
+
+TEXTS = ["the quick brown fox jumps over the lazy dog " * 3, "what is it that makes it run"]
+
+
+@pytest.fixture(scope="module")
+def bpe():
+    return train_bpe(TEXTS, 270)
+
+
+def sized(vocab_size: int) -> RWKV4:
+    other = RWKV4(RWKV4Config(n_layer=1, n_embd=8, vocab_size=vocab_size))
+    other.init_weights()
+    return other
+
+
+def test_a_path_may_be_text(pth):
+    assert load_checkpoint(str(pth)).path == pth
+
+
+def test_the_tokenizer_of_a_folder_is_the_one_saved_with_it(bpe, tmp_path):
+    save_model(sized(270), bpe, tmp_path / "model")
+
+    loaded = load_checkpoint(tmp_path / "model")
+
+    assert loaded.tokenizer is not None
+    assert loaded.tokenizer.sha256 == bpe.sha256
+
+
+def test_a_model_saved_without_a_tokenizer_has_none(tmp_path):
+    save_model(sized(300), None, tmp_path / "model")
+
+    assert load_checkpoint(tmp_path / "model").tokenizer is None
+
+
+def test_a_tokenizer_with_more_ids_than_the_model_is_refused(model, bpe, tmp_path):
+    with pytest.raises(CheckpointError, match=r"at most the 256 ids .* but 'bpe' has 270"):
+        save_model(model, bpe, tmp_path / "model")
+    save_model(model, None, tmp_path / "model")
+    with pytest.raises(CheckpointError, match=r"at most the 256 ids .* but 'bpe' has 270"):
+        load_checkpoint(tmp_path / "model", tokenizer=bpe)
+
+
+def test_the_tokenizer_that_is_given_goes_before_the_one_that_is_found(bpe, tmp_path):
+    save_model(sized(300), bpe, tmp_path / "model")
+
+    loaded = load_checkpoint(tmp_path / "model", tokenizer="bytes")
+
+    assert loaded.tokenizer is not None
+    assert loaded.tokenizer.name == "bytes"
+
+
+def test_a_pth_takes_the_tokenizer_beside_it_if_that_fits(pth, bpe):
+    bpe.save(pth.parent)
+
+    assert load_checkpoint(pth).tokenizer is None  # 270 ids are more than the model's 256
+
+    torch.save(sized(280).state_dict(), pth)
+    loaded = load_checkpoint(pth).tokenizer
+    assert loaded is not None
+    assert loaded.sha256 == bpe.sha256
+
+
+def test_a_pth_takes_the_tokenizer_that_is_given(pth):
+    loaded = load_checkpoint(pth, tokenizer=load_tokenizer("bytes"))
+
+    assert loaded.tokenizer is not None
+    assert loaded.tokenizer.name == "bytes"
+
+
+def test_the_file_of_an_initial_state_is_found(model, tmp_path):
+    save_model(model, None, tmp_path / "model")
+    file = tmp_path / "model" / "initial_state.safetensors"
+    model.zero_state(1).save(file, model.fingerprint())
+
+    assert load_checkpoint(tmp_path / "model").initial_state == file
+
+
+def test_an_unknown_dtype_is_a_wrong_argument(pth):
+    with pytest.raises(ValueError, match=r"one of \['float32', 'bfloat16'\] or None, got 'int8'"):
+        load_checkpoint(pth, dtype="int8")
+
+
+def test_a_path_where_nothing_is_names_what_is_near(pth, tmp_path):
+    (tmp_path / "Demo").mkdir()
+
+    with pytest.raises(CheckpointError) as raised:
+        load_checkpoint(tmp_path / "rwkv-4-tiny")
+    assert str(raised.value) == (
+        f"no checkpoint at {str(tmp_path / 'rwkv-4-tiny')!r}: it does not exist. Found in "
+        f"{str(tmp_path)!r}: ['Demo', 'RWKV-4-tiny.pth']. Did you mean {str(pth)!r}?"
+    )
+    with pytest.raises(CheckpointError, match=r"Did you mean '.*/Demo'\?"):
+        load_checkpoint(tmp_path / "demo")
+    with pytest.raises(CheckpointError, match=r"it does not exist, nor does '.*/nowhere'"):
+        load_checkpoint(tmp_path / "nowhere" / "model")
+
+
+def test_a_folder_that_is_not_a_model_says_what_it_holds(model, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"'.*/empty' is empty"):
+        load_checkpoint(tmp_path / "empty")
+
+    (tmp_path / "run").mkdir()
+    save_model(model, None, tmp_path / "run" / "model")
+    with pytest.raises(CheckpointError, match=r"holds \['model'\]; did you mean '.*/run/model'\?"):
+        load_checkpoint(tmp_path / "run")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    path = tmp_path / "model.bin"
+    path.write_bytes(b"ggml")
+
+    with pytest.raises(CheckpointError, match=r"must be a model folder or an authors' \.pth file"):
+        load_checkpoint(path)
