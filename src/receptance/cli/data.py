@@ -1,0 +1,220 @@
+"""`receptance data`: text into a token store, and a look into one."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from receptance.data import Batches, TokenStore
+
+MAX_SOURCES = 20
+"""How many sources the table shows."""
+
+
+@click.group()
+def command() -> None:
+    """Turn text into a token store, or look into one."""
+
+
+@command.command(
+    name="prepare",
+    epilog="WikiText, for instance: receptance data prepare wiki.train.tokens --valid "
+    "wiki.valid.tokens --document-start ' = [^=].* = $' --tokenizer train:4096 --out wikitext",
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--tokenizer",
+    required=True,
+    metavar="bytes|train:SIZE|PATH",
+    help="Raw bytes; a byte-level BPE of SIZE ids, trained on these texts; or a tokenizer's file.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to make.")
+@click.option(
+    "--valid",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A file or folder to hold out; may be given again.",
+)
+@click.option(
+    "--valid-fraction",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.02,
+    show_default=True,
+    help="Without --valid, the share of documents to hold out, chosen by their text.",
+)
+@click.option(
+    "--separator",
+    help=r"The text between two documents of a file; \n and \t are understood.",
+)
+@click.option(
+    "--document-start",
+    metavar="REGEX",
+    help="What the first line of each document of a file matches.",
+)
+@click.option(
+    "--glob",
+    "globs",
+    multiple=True,
+    metavar="PATTERN",
+    help="Which files of folders to take, such as '*.py'; may be given again.",
+)
+@click.option("--skip-undecodable", is_flag=True, help="Skip files that are not UTF-8 text.")
+@click.option("--seed", default=0, show_default=True, help="What the held-out choice depends on.")
+@click.option("--replace", is_flag=True, help="Replace a token store at --out.")
+def prepare_command(files: tuple[Path, ...], separator: str | None, **options: Any) -> None:
+    """Tokenize text FILES, and folders of them, into a new token store.
+
+    Each file is one document, plain UTF-8 or .gz, unless --separator or --document-start splits
+    it.
+    """
+    from receptance.data import prepare
+
+    if separator is not None:
+        separator = separator.replace(r"\n", "\n").replace(r"\t", "\t")
+    with _progress("tokenizing") as progress:
+        try:
+            store = prepare(files, separator=separator, progress=progress, **options)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+    click.echo(_table(store), err=True)
+
+
+@command.command(name="inspect")
+@click.argument("path", metavar="STORE", type=click.Path(path_type=Path))
+@click.option(
+    "--samples",
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    help="How many samples to show.",
+)
+@click.option(
+    "--ctx-len", type=click.IntRange(1), help="Tokens a sample.  [default: 128, if there are]"
+)
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="The seed of the order.")
+@click.option(
+    "--step", type=click.IntRange(0), default=0, show_default=True, help="Which step's samples."
+)
+@click.option("--verify", is_flag=True, help="Read every byte and compare it with its hash.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def inspect_command(
+    path: Path,
+    samples: int,
+    ctx_len: int | None,
+    batch_size: int,
+    seed: int,
+    step: int,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    """Show what a token STORE holds, and the samples that a training step sees."""
+    from receptance.data import Batches, TokenStore
+
+    store = TokenStore.open(path)
+    if verify:
+        with _progress("verifying") as progress:
+            store.verify(progress)
+    ctx_len = ctx_len or max(1, min(128, store.train.n_tokens - 1))
+    batches = Batches(
+        store.train,
+        ctx_len=ctx_len,
+        batch_size=batch_size,
+        seed=seed,
+        end_of_text=store.end_of_text,
+    )
+    shown = _samples(store, batches, step, samples)
+    if as_json:
+        content = _summary(store) | {"verified": verify, "step": step, "samples": shown}
+        click.echo(json.dumps(content, indent=2))
+        return
+    click.echo(_table(store))
+    if verify:
+        click.echo("\nverified   every byte has the hash that store.json gives")
+    for sample in shown:
+        place = "epoch {epoch}, first token {first_token}".format(**sample)
+        click.echo(f"\nstep {step}, {place}, {ctx_len} tokens:\n{_printable(sample['text'])}")
+
+
+def _samples(store: "TokenStore", batches: "Batches", step: int, n: int) -> list[dict[str, Any]]:
+    """Return the first samples of a step's batch, decoded."""
+    tokens = batches.batch(step).tokens[:n].tolist()
+    return [
+        {**sample._asdict(), "text": store.tokenizer.decode(row)}
+        for sample, row in zip(batches.samples(step), tokens, strict=False)
+    ]
+
+
+def _summary(store: "TokenStore") -> dict[str, Any]:
+    """Return what `store.json` says, without the hashes of blocks, and bytes per token."""
+    from dataclasses import asdict
+
+    summary = {"path": str(store.path), **asdict(store.manifest)}
+    for split in summary["splits"].values():
+        del split["sha256"], split["documents_sha256"]
+        split["bytes_per_token"] = split["bytes"] / split["tokens"] if split["tokens"] else None
+    return summary
+
+
+def _table(store: "TokenStore") -> str:
+    """Return what a store holds, for people."""
+    manifest = store.manifest
+    lines = [
+        f"store      {_printable(str(store.path))}",
+        f"tokenizer  {manifest.tokenizer}, {manifest.vocab_size:,} ids, "
+        f"sha256 {manifest.tokenizer_sha256[:16]}…",
+        f"dtype      {manifest.dtype}",
+        "",
+        f"{'split':<7}{'documents':>12}{'bytes':>18}{'tokens':>18}{'bytes/token':>13}",
+    ]
+    for name, split in (("train", store.train), ("valid", store.valid)):
+        ratio = f"{split.n_bytes / split.n_tokens:.3f}" if split.n_tokens else "-"
+        lines.append(
+            f"{name:<7}{split.n_documents:>12,}{split.n_bytes:>18,}{split.n_tokens:>18,}{ratio:>13}"
+        )
+    lines += ["", f"{'files':>7}{'documents':>12}{'bytes':>18}  source"]
+    for source in manifest.sources[:MAX_SOURCES]:
+        notes = ["held out"] * source.held_out
+        if source.blank_documents:
+            notes.append(f"{source.blank_documents:,} blank documents skipped")
+        if source.undecodable_files:
+            notes.append(f"{source.undecodable_files:,} files skipped that are not UTF-8")
+        note = f" ({', '.join(notes)})" if notes else ""
+        lines.append(
+            f"{source.files:>7,}{source.documents:>12,}{source.bytes:>18,}"
+            f"  {_printable(source.path)}{note}"
+        )
+    if len(manifest.sources) > MAX_SOURCES:
+        lines.append(f"{'':>39}and {len(manifest.sources) - MAX_SOURCES:,} more; --json has all")
+    return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Return a text whose control characters cannot act on a terminal."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else repr(character)[1:-1]
+        for character in text
+    )
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal's standard error, and yield what moves it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def move(done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield move

@@ -1,0 +1,26 @@
+"""Text to tokens on disk to batches.
+
+`prepare` makes a token store from text files, `TokenStore.open` opens it, and `Batches` says which
+tokens a training step sees: by arithmetic, so that a run resumes exactly.
+"""
+
+from receptance.data.batches import Batch, Batches, Sample
+from receptance.data.manifest import Source
+from receptance.data.order import order_key, permute
+from receptance.data.prepare import prepare
+from receptance.data.standard_library import Corpus, standard_library
+from receptance.data.store import Split, TokenStore
+
+__all__ = [
+    "Batch",
+    "Batches",
+    "Corpus",
+    "Sample",
+    "Source",
+    "Split",
+    "TokenStore",
+    "order_key",
+    "permute",
+    "prepare",
+    "standard_library",
+]

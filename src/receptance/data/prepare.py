@@ -1,0 +1,257 @@
+"""Text into a token store."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+
+from receptance.atomic import atomic_folder
+from receptance.data.documents import Piece, parse_boundaries
+from receptance.data.held_out import HeldOut, SplitName, hold_out
+from receptance.data.manifest import FILE_NAME, Manifest, Splits, write_manifest
+from receptance.data.store import Progress, TokenStore
+from receptance.data.survey import Reading, Survey, survey
+from receptance.data.writer import SplitWriter
+from receptance.errors import DataError, TokenizerError
+from receptance.tokenizer import Tokenizer, load_tokenizer, train_bpe
+
+BATCH_CHARACTERS = 1 << 22
+"""How much text is tokenized at once; as Python lists its tokens take some hundred mebibytes."""
+
+PathLike = Path | str
+
+
+class _Corpus(NamedTuple):
+    """All texts, surveyed, and which of them are held out."""
+
+    train: Survey
+    valid: Survey | None
+    rule: HeldOut
+
+    def assigned_pieces(self) -> Iterator[tuple[SplitName, Piece]]:
+        """Yield all documents, piece by piece, each with its split."""
+        yield from self.rule.assign(self.train.pieces())
+        if self.valid is not None:
+            for piece in self.valid.pieces():
+                yield "valid", piece
+
+    @property
+    def n_bytes(self) -> int:
+        return self.train.n_bytes + (self.valid.n_bytes if self.valid else 0)
+
+
+def prepare(
+    files: Sequence[PathLike],
+    tokenizer: Tokenizer | PathLike,
+    out: PathLike,
+    *,
+    valid: Sequence[PathLike] = (),
+    valid_fraction: float = 0.02,
+    separator: str | None = None,
+    document_start: str | None = None,
+    globs: Sequence[str] = (),
+    skip_undecodable: bool = False,
+    seed: int = 0,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> TokenStore:
+    """Tokenize text files into a new token store, and return it opened.
+
+    Each file is one document unless `separator` or `document_start` splits it. Blank documents
+    are skipped and counted. Every text is read twice, or three times if a tokenizer is trained;
+    memory does not grow with the texts. A document of more than half a million characters is
+    tokenized in pieces, cut between words. The store appears whole or not at all.
+
+    Args:
+        files: UTF-8 texts, plain or `.gz`, and folders of them, walked in sorted order. A file
+            that is named twice is read once.
+        tokenizer: A tokenizer; or "bytes", or where one is stored; or "train:4096", which trains
+            a byte-level BPE of that many ids on the training documents.
+        out: The folder to make.
+        valid: Held-out files and folders. Where one is also among `files`, it is held out.
+        valid_fraction: Without `valid`, the share of documents to hold out: at least one and not
+            all, chosen by a seeded digest of their text; of a single document the end of it.
+        separator: The text between two documents of one file.
+        document_start: A regular expression that the first line of each document matches.
+        globs: Which files of folders to take, such as `*.py`; by default all.
+        skip_undecodable: Whether files that are not UTF-8 text are skipped and counted, instead
+            of being an error.
+        seed: What the choice of held-out documents depends on.
+        replace: Whether a token store at `out` is replaced.
+        progress: Called with the bytes of text tokenized so far and in all.
+
+    Raises:
+        DataError: If there is no text, a file is not text, nothing can be held out, or `out`
+            exists.
+        TokenizerError: If the tokenizer cannot be read or trained, or gives impossible ids.
+        ValueError: If an argument is impossible.
+        OSError: If a file cannot be read or written.
+    """
+    if not 0 <= valid_fraction < 1:
+        raise ValueError(f"`valid_fraction` must be in [0, 1), got {valid_fraction}")
+    out = Path(out)
+    _check_out(out, replace=replace)
+    reading = Reading(
+        boundaries=parse_boundaries(separator, document_start),
+        globs=tuple(globs),
+        skip_undecodable=skip_undecodable,
+        excluding={out.resolve()},
+    )
+    n_trained = _size_to_train(tokenizer)
+    if n_trained is None and isinstance(tokenizer, str | Path):
+        tokenizer = load_tokenizer(tokenizer)
+    corpus = _survey_all(files, valid, valid_fraction, seed, reading)
+    if n_trained is not None:
+        tokenizer = train_bpe(_training_texts(corpus), n_trained)
+    assert not isinstance(tokenizer, str | Path)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(out, replace=replace) as staged:
+        _write_store(corpus, tokenizer, staged, progress)
+    return TokenStore.open(out)
+
+
+def _check_out(out: Path, *, replace: bool) -> None:
+    """Refuse a destination that exists, or that is to be replaced and is not a token store."""
+    if not (out.exists() or out.is_symlink()):
+        return
+    if not replace:
+        raise DataError(
+            f"{str(out)!r} must not exist yet, but it does; name another folder, or pass `replace` "
+            "(--replace) if it is a token store to be replaced"
+        )
+    if out.is_symlink() or not out.is_dir():
+        raise DataError(f"{str(out)!r} must be a folder to be replaced; name another folder")
+    if any(out.iterdir()) and not (out / FILE_NAME).is_file():
+        raise DataError(
+            f"{str(out)!r} must be a token store to be replaced, but has no {FILE_NAME}; name "
+            "another folder, or empty this one"
+        )
+
+
+def _size_to_train(tokenizer: Tokenizer | PathLike) -> int | None:
+    """Return the vocabulary that "train:SIZE" asks for, or None for another tokenizer."""
+    if not isinstance(tokenizer, str) or not tokenizer.startswith("train:"):
+        return None
+    size = tokenizer.removeprefix("train:")
+    if not (size.isascii() and size.isdigit()):
+        raise ValueError(
+            f"`tokenizer` must be 'bytes', a path, or 'train:' and a number of ids such as "
+            f"'train:4096', got {tokenizer!r}"
+        )
+    return int(size)
+
+
+def _survey_all(
+    files: Sequence[PathLike],
+    valid: Sequence[PathLike],
+    valid_fraction: float,
+    seed: int,
+    reading: Reading,
+) -> _Corpus:
+    """Read all texts once and decide which are held out."""
+    held_out = None
+    if valid:
+        # Surveyed first: what is held out is passed over when it is found again to be trained on.
+        held_out = survey([Path(path) for path in valid], reading, held_out=True, seed=None)
+    chooses = not valid and valid_fraction > 0
+    found = survey(
+        [Path(path) for path in files], reading, held_out=False, seed=seed if chooses else None
+    )
+    rule = hold_out(
+        fraction=valid_fraction if chooses else 0.0,
+        seed=seed,
+        n_documents=found.n_documents,
+        n_bytes=found.n_bytes,
+        smallest_digest=found.smallest_digest,
+        largest_digest=found.largest_digest,
+    )
+    return _Corpus(found, held_out, rule)
+
+
+def _training_texts(corpus: _Corpus) -> Iterator[str]:
+    for split, piece in corpus.rule.assign(corpus.train.pieces()):
+        if split == "train":
+            yield piece.text
+
+
+def _write_store(
+    corpus: _Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress | None
+) -> None:
+    """Write all files of a store into an empty folder."""
+    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
+    with ExitStack() as stack:
+        writers: dict[SplitName, SplitWriter] = {}
+        for name in ("train", "valid"):
+            writer = SplitWriter(folder, name, dtype, tokenizer.end_of_text)
+            writers[name] = stack.enter_context(writer)
+        for batch in _batched(corpus.assigned_pieces()):
+            _write_pieces(batch, tokenizer, writers)
+            if progress is not None:
+                progress(sum(writer.n_bytes for writer in writers.values()), corpus.n_bytes)
+    tokenizer.save(folder)
+    train, valid = writers["train"].manifest(), writers["valid"].manifest()
+    if train.bytes + valid.bytes != corpus.n_bytes:
+        raise DataError(
+            f"the texts must not change while they are read, but had {corpus.n_bytes} bytes and "
+            f"then {train.bytes + valid.bytes}; prepare them again once they are at rest"
+        )
+    manifest = Manifest(
+        dtype=dtype,
+        vocab_size=tokenizer.vocab_size,
+        tokenizer=tokenizer.name,
+        tokenizer_sha256=tokenizer.sha256,
+        end_of_text=tokenizer.end_of_text,
+        splits=Splits(train=train, valid=valid),
+        sources=corpus.train.sources + (corpus.valid.sources if corpus.valid else []),
+    )
+    write_manifest(manifest, folder)
+
+
+def _batched(
+    pieces: Iterable[tuple[SplitName, Piece]],
+) -> Iterator[list[tuple[SplitName, Piece]]]:
+    """Group pieces into lists that are worth tokenizing together."""
+    batch: list[tuple[SplitName, Piece]] = []
+    n_characters = 0
+    for split, piece in pieces:
+        batch.append((split, piece))
+        n_characters += len(piece.text)
+        if n_characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, n_characters = [], 0
+    if batch:
+        yield batch
+
+
+def _write_pieces(
+    batch: list[tuple[SplitName, Piece]],
+    tokenizer: Tokenizer,
+    writers: dict[SplitName, SplitWriter],
+) -> None:
+    """Tokenize some pieces and append them to their splits."""
+    encoded = tokenizer.encode_batch([piece.text for _, piece in batch])
+    for (split, piece), ids in zip(batch, encoded, strict=True):
+        tokens = np.array(ids, np.int64)
+        if tokens.size:
+            _check_ids(tokens, tokenizer)
+        writers[split].append(tokens, len(piece.text.encode()))
+        if piece.ends:
+            writers[split].end_document()
+
+
+def _check_ids(tokens: Int64[np.ndarray, " n"], tokenizer: Tokenizer) -> None:
+    """Refuse ids that the store could not give back as they are."""
+    smallest, largest = int(tokens.min()), int(tokens.max())
+    if smallest < 0 or largest >= tokenizer.vocab_size:
+        raise TokenizerError(
+            f"the tokenizer {tokenizer.name!r} must give ids in 0 … {tokenizer.vocab_size - 1}, "
+            f"but gave {smallest} … {largest}"
+        )
+    if (tokens == tokenizer.end_of_text).any():
+        raise TokenizerError(
+            f"the tokenizer {tokenizer.name!r} must not give its end_of_text "
+            f"{tokenizer.end_of_text} for text, but did"
+        )

@@ -1,0 +1,52 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from receptance.data.writer import BLOCK_BYTES, BlockHashes, SplitWriter
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32"])
+def test_documents_are_written_one_after_the_other(tmp_path: Path, dtype: str) -> None:
+    with SplitWriter(tmp_path, "train", dtype, end_of_text=0) as writer:
+        writer.append(np.array([5, 6]), n_bytes=10)
+        writer.append(np.array([65535]), n_bytes=3)
+        writer.end_document()
+        writer.end_document()
+        writer.append(np.array([7]), n_bytes=1)
+        writer.end_document()
+    tokens = np.fromfile(tmp_path / "train.bin", np.dtype(dtype).newbyteorder("<"))
+    assert tokens.tolist() == [5, 6, 65535, 0, 0, 7, 0]
+    documents = np.fromfile(tmp_path / "train.docs", "<u8").reshape(-1, 2)
+    assert documents.tolist() == [[0, 13], [4, 0], [5, 1]]
+
+
+def test_the_manifest_counts_and_hashes_what_is_in_the_files(tmp_path: Path) -> None:
+    with SplitWriter(tmp_path, "valid", "uint16", end_of_text=1) as writer:
+        writer.append(np.array([2, 3]), n_bytes=4)
+        writer.end_document()
+    manifest = writer.manifest()
+    assert (manifest.tokens, manifest.bytes, manifest.documents) == (3, 4, 1)
+    content = (tmp_path / "valid.bin").read_bytes()
+    assert content == b"\2\0\3\0\1\0"
+    assert manifest.sha256 == [hashlib.sha256(content).hexdigest()]
+    documents = (tmp_path / "valid.docs").read_bytes()
+    assert manifest.documents_sha256 == [hashlib.sha256(documents).hexdigest()]
+
+
+def test_a_file_that_exists_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "train.bin").write_bytes(b"precious")
+    with pytest.raises(FileExistsError):
+        SplitWriter(tmp_path, "train", "uint16", end_of_text=0)
+    assert (tmp_path / "train.bin").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1, BLOCK_BYTES, BLOCK_BYTES + 5])
+def test_every_block_of_64_mebibytes_has_its_hash(n_bytes: int) -> None:
+    data = np.arange(n_bytes, dtype=np.uint8).tobytes()
+    hashes = BlockHashes()
+    for begin in range(0, n_bytes, 5_000_003):
+        hashes.update(memoryview(data)[begin : begin + 5_000_003])
+    blocks = [data[begin : begin + BLOCK_BYTES] for begin in range(0, n_bytes, BLOCK_BYTES)]
+    assert hashes.hexdigests() == [hashlib.sha256(block).hexdigest() for block in blocks]
