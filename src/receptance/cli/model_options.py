@@ -1,0 +1,111 @@
+"""The options that `generate` and `chat` share: how a model is loaded, and chooses tokens."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from receptance.inference import LanguageModel, SamplingParams
+
+_SAMPLING_OPTIONS = (
+    click.option(
+        "--max-tokens", type=click.IntRange(min=1), help="The most tokens to write.  [default: 256]"
+    ),
+    click.option(
+        "--temperature",
+        type=click.FloatRange(min=0),
+        help="Divides the logits; 0 always takes the likeliest token.  [default: 1]",
+    ),
+    click.option(
+        "--top-k", type=click.IntRange(min=0), help="Keep the K likeliest tokens.  [default: all]"
+    ),
+    click.option(
+        "--top-p",
+        type=click.FloatRange(0, 1, min_open=True),
+        help="Keep the fewest tokens with this probability together.  [default: 1]",
+    ),
+    click.option(
+        "--min-p",
+        type=click.FloatRange(0, 1, max_open=True),
+        help="Keep tokens at least this likely beside the likeliest.  [default: 0]",
+    ),
+    click.option(
+        "--repetition-penalty",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Above 1: make tokens of the prompt and the text less likely.  [default: 1]",
+    ),
+    click.option(
+        "--presence-penalty", type=float, help="Taken once from tokens in the text.  [default: 0]"
+    ),
+    click.option(
+        "--frequency-penalty",
+        type=float,
+        help="Taken from tokens for each time they are in the text.  [default: 0]",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, 2**63 - 1),
+        help="Gives the same text again.  [default: new]",
+    ),
+    click.option(
+        "--stop",
+        multiple=True,
+        metavar="TEXT",
+        help=r"End before this text; may be given again; \n and \t are understood.",
+    ),
+)
+
+_LOADING_OPTIONS = (
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "bfloat16"]),
+        help="Of the matrices.  [default: as stored]",
+    ),
+    click.option(
+        "--tokenizer",
+        metavar="SOURCE",
+        help="bytes, or the path of a vocabulary.  [default: the one beside the weights]",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        help="To compute with.  [default: PyTorch's choice]",
+    ),
+)
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose how a model is loaded, and how it chooses tokens."""
+    for option in reversed(_SAMPLING_OPTIONS + _LOADING_OPTIONS):
+        function = option(function)
+    return function
+
+
+def sampling_params(given: dict[str, Any]) -> "SamplingParams":
+    """Return the params of the options that were given; take those options out of `given`."""
+    from receptance.inference import SamplingParams
+
+    names = SamplingParams.__dataclass_fields__.keys() & given.keys()
+    options = {name: given.pop(name) for name in names}
+    options["stop"] = tuple(
+        text.replace(r"\n", "\n").replace(r"\t", "\t") for text in options["stop"]
+    )
+    try:
+        return SamplingParams(**{k: v for k, v in options.items() if v is not None})
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def load_model(
+    path: Path, *, dtype: str | None, tokenizer: str | None, threads: int | None
+) -> "LanguageModel":
+    """Return the model, as the loading options want it."""
+    import torch
+
+    from receptance.inference import load
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return load(path, dtype=dtype, tokenizer=tokenizer)

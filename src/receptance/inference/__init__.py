@@ -1,0 +1,16 @@
+"""A trained model in use: text in, text out, with the state as a value that is handed around."""
+
+from receptance.inference.chat import Chat, ChatFormat
+from receptance.inference.generation import Generation, TextStream
+from receptance.inference.language_model import LanguageModel, load
+from receptance.inference.sampling import SamplingParams
+
+__all__ = [
+    "Chat",
+    "ChatFormat",
+    "Generation",
+    "LanguageModel",
+    "SamplingParams",
+    "TextStream",
+    "load",
+]
