@@ -43,7 +43,7 @@ bench: setup                           ## the benchmarks
 	for each in benchmarks/bench_*.py; do $(BIN)/python $$each || exit 1; done
 
 docs: setup                            ## what is generated in docs/
-	$(BIN)/cog -r docs/reference/cli.md
+	$(BIN)/cog -r docs/reference/*.md
 
 wheel: setup                           ## one wheel for every Python, in dist/
 	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
