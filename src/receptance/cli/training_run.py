@@ -1,0 +1,122 @@
+"""A training run as the command line sees it: its store, its panel, its samples and its end."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NamedTuple
+
+from receptance.checkpoint import save_model
+from receptance.cli.panel import TrainingPanel
+from receptance.data import Batches, TokenStore
+from receptance.evaluation import score_documents
+from receptance.inference import LanguageModel
+from receptance.training import Hooks, RunConfig, autocast, open_run, train
+
+if TYPE_CHECKING:
+    from receptance.models import RWKV4
+
+EXIT_RESUMABLE = 75
+
+
+class Outcome(NamedTuple):
+    """How a run ended."""
+
+    is_finished: bool
+    model_folder: Path
+    step: int
+
+
+def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
+    """Train as `config` says, in `folder`, from the newest checkpoint if there is one.
+
+    Ctrl-C and SIGTERM end the run after the step at hand, with a checkpoint; a second one ends it
+    at once.
+    """
+    store = TokenStore.open(config.data.store)
+    model_config = config.model.build(store.vocab_size)
+    batches = Batches(
+        store.train,
+        ctx_len=config.data.ctx_len,
+        batch_size=config.data.batch_size,
+        seed=config.seed,
+        end_of_text=store.end_of_text,
+    )
+    run = open_run(config, folder, model_config, resume=resume)
+    with (
+        TrainingPanel(config.name, config.training.steps) as panel,
+        _stop_signals(panel.stopping) as stopped,
+    ):
+        if run.progress.step:
+            panel.message(f"going on after step {run.progress.step:,}")
+        hooks = Hooks(
+            log=panel.log,
+            validate=(lambda model: _held_out(model, store, config))
+            if store.valid.n_documents
+            else None,
+            sample=lambda model, step: panel.message(_sample(model, store, config, step)),
+            should_stop=stopped,
+        )
+        progress = train(
+            config,
+            folder,
+            run.model,
+            run.optimizer,
+            batches.batch,
+            run.progress,
+            store.tokenizer,
+            hooks,
+        )
+    is_finished = progress.step >= config.training.steps
+    if is_finished:
+        save_model(run.model, store.tokenizer, folder / "model", replace=True)
+    return Outcome(is_finished, folder / "model", progress.step)
+
+
+def _held_out(model: "RWKV4", store: TokenStore, config: RunConfig) -> float:
+    with autocast(config.training.precision):
+        score = score_documents(
+            model,
+            store.valid,
+            end_of_text=store.end_of_text,
+            max_tokens=config.every.validation_tokens,
+        )
+    return score.bits_per_byte
+
+
+def _sample(model: "RWKV4", store: TokenStore, config: RunConfig, step: int) -> str:
+    lm = LanguageModel(model, store.tokenizer)
+    prompt = config.every.sample_prompt
+    n_tokens = config.every.sample_tokens
+    try:
+        written = lm.generate(
+            prompt, max_tokens=n_tokens, temperature=0.8, top_p=0.9, seed=config.seed
+        ).text
+    except ValueError as error:  # of a model that diverged, which is the loop's to end
+        written = f"no text: {error}"
+    return f"after step {step:,}:\n{prompt}{written}"
+
+
+@contextmanager
+def _stop_signals(tell: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether the run was asked to stop; `tell` is called when it is.
+
+    A second signal is a KeyboardInterrupt.
+    """
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        del number, frame
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        tell()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

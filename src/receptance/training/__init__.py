@@ -1,0 +1,44 @@
+"""Training: a run is a TOML file, a folder, and a loop to be read downward."""
+
+from receptance.training.checkpoints import (
+    Progress,
+    list_checkpoints,
+    load_training,
+    save_training,
+)
+from receptance.training.config import (
+    RunConfig,
+    config_to_toml,
+    differences,
+    parse_config,
+    read_config,
+)
+from receptance.training.loop import Hooks, autocast, train
+from receptance.training.loss import Loss, language_model_loss
+from receptance.training.metrics import Metrics
+from receptance.training.optimizer import build_optimizer, parameter_groups
+from receptance.training.run_folder import Run, open_run
+from receptance.training.schedule import learning_rate
+
+__all__ = [
+    "Hooks",
+    "Loss",
+    "Metrics",
+    "Progress",
+    "Run",
+    "RunConfig",
+    "autocast",
+    "build_optimizer",
+    "config_to_toml",
+    "differences",
+    "language_model_loss",
+    "learning_rate",
+    "list_checkpoints",
+    "load_training",
+    "open_run",
+    "parameter_groups",
+    "parse_config",
+    "read_config",
+    "save_training",
+    "train",
+]

@@ -1,0 +1,163 @@
+"""A run is told in plain lines, and on a terminal in a panel."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from receptance.cli.panel import TrainingPanel
+from receptance.training import Metrics
+
+
+def metrics(step: int, **changed: Any) -> Metrics:
+    figures: dict[str, Any] = {
+        "step": step,
+        "tokens": 64 * step,
+        "loss": 2.0,
+        "lr": 3e-4,
+        "grad_norm": 0.5,
+        "tokens_per_s": 12345.6,
+        "flops_per_s": 7e9,
+        "memory_bytes": 2_500_000_000,
+        "seconds": 2.0 * step,
+    }
+    return Metrics(**figures | changed)
+
+
+def screen(*, terminal: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=80, color_system=None)
+
+
+def written(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def last_panel(console: Console) -> str:
+    return written(console).split("╭")[-1]
+
+
+def test_without_a_terminal_a_step_is_one_plain_line():
+    console = screen(terminal=False)
+
+    with TrainingPanel("tiny", 100, console) as panel:
+        panel.log(metrics(1))
+
+    assert written(console) == (
+        "step 1/100: loss 2.0000, 12,346 tokens/s, lr 3.00e-04, 3:18 left\n"
+    )
+
+
+def test_plain_lines_are_few_but_held_out_text_and_the_last_step_have_theirs():
+    console = screen(terminal=False)
+
+    with TrainingPanel("tiny", 9, console) as panel:
+        for step in range(1, 10):
+            panel.log(metrics(step, valid_bits_per_byte=1.25 if step == 5 else None))
+
+    lines = written(console).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["step 1/9", "step 5/9", "step 9/9"]
+    assert lines[1].endswith("left, held out 1.2500 bits a byte")
+    assert "held out" not in lines[2]
+    assert "0:00 left" in lines[2]
+
+
+def test_a_held_out_text_that_costs_nothing_is_told_too():
+    console = screen(terminal=False)
+
+    with TrainingPanel("tiny", 9, console) as panel:
+        panel.log(metrics(1))
+        panel.log(metrics(2, valid_bits_per_byte=0.0))
+
+    assert "step 2/9" in written(console)
+    assert "held out 0.0000 bits a byte" in written(console)
+
+
+def test_on_a_terminal_the_panel_has_all_figures():
+    console = screen(terminal=True)
+
+    with TrainingPanel("tiny", 2000, console) as panel:
+        panel.log(metrics(1000, valid_bits_per_byte=1.2345))
+
+    shown = last_panel(console)
+    for words in (
+        "training tiny",
+        "1,000 of 2,000",
+        "2.0000 nats",
+        "12,346 tokens/s",
+        "7 GFLOP/s",
+        "33:20",
+        "2.50 GB",
+        "3.00e-04",
+        "1.2345 bits a byte",
+    ):
+        assert words in shown
+
+
+def test_the_panel_s_loss_is_smoothed_and_its_held_out_figure_stays():
+    console = screen(terminal=True)
+
+    with TrainingPanel("tiny", 10, console) as panel:
+        panel.log(metrics(1, loss=3.0, valid_bits_per_byte=1.5))
+        panel.log(metrics(2, loss=2.0))
+        panel.log(metrics(3, loss=1.0))
+
+    expected = 0.9 * (0.9 * 3.0 + 0.1 * 2.0) + 0.1 * 1.0
+    assert f"{expected:.4f} nats" in last_panel(console)
+    assert "1.5000 bits a byte" in last_panel(console)
+
+
+def test_before_the_first_step_there_is_no_figure():
+    console = screen(terminal=True)
+
+    with TrainingPanel("tiny", 10, console):
+        pass
+
+    assert "the first step" in last_panel(console)
+    assert "nats" not in written(console)
+
+
+def test_a_panel_that_was_asked_to_stop_says_so():
+    console = screen(terminal=True)
+
+    with TrainingPanel("tiny", 10, console) as panel:
+        panel.log(metrics(1))
+        panel.stopping()
+
+    assert "training tiny: stopping after this step" in last_panel(console)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_message_cannot_act_on_the_terminal(terminal):
+    console = screen(terminal=terminal)
+
+    with TrainingPanel("tiny", 10, console) as panel:
+        panel.message("[bold]a\tb\nné \x1b[2J\x07\x9b1m")
+
+    assert "\x1b[2J" not in written(console)
+    assert not {"\x07", "\x9b"} & set(written(console))
+    assert r"né \x1b[2J\x07\x9b1m" in written(console)
+    assert "[bold]a" in written(console)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.4, "0:00"), (59.0, "0:59"), (61.0, "1:01"), (3600.0, "1:00:00"), (90061.0, "25:01:01")],
+)
+def test_the_time_left_is_that_of_as_many_steps_again(seconds, told):
+    console = screen(terminal=False)
+
+    with TrainingPanel("tiny", 2, console) as panel:
+        panel.log(metrics(1, seconds=seconds))
+
+    assert f", {told} left" in written(console)
+
+
+def test_a_name_is_shown_as_it_is():
+    console = screen(terminal=True)
+
+    with TrainingPanel("[red]x[/red]", 10, console):
+        pass
+
+    assert "training [red]x[/red]" in last_panel(console)

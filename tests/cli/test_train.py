@@ -1,0 +1,194 @@
+"""`receptance train`: what it says, and that no signal and no kill costs a run its numbers."""
+
+import json
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from receptance.training import list_checkpoints
+
+
+def steps(place: Path) -> list[int]:
+    lines = (place / "runs" / "tiny" / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def test_from_text_to_written_text(receptance, place):
+    (place / "a.txt").write_text("one two three " * 40)
+    (place / "b.txt").write_text("one two four " * 40)
+    prepared = receptance("data", "prepare", "a.txt", "b.txt", "--tokenizer", "bytes", "--out", "s")
+    trained = receptance("train", "run.toml", "data.store=s", "name=my run")
+    written = receptance("generate", "runs/my run/model", "one", "--max-tokens", 5, "--seed", 1)
+
+    assert (prepared.code, trained.code, written.code) == (0, 0, 0)
+    assert trained.stdout == ""
+    assert trained.stderr.endswith(
+        "trained: runs/my run/model\nlet it write: receptance generate 'runs/my run/model' Once\n"
+    )
+    assert len(written.stdout.removesuffix("\n")) <= 5
+
+
+def test_the_same_command_again_is_done_at_once(receptance, place):
+    receptance("train", "run.toml")
+
+    result = receptance("train", "run.toml")
+
+    assert result.code == 0
+    assert result.stderr.startswith("going on after step 12\ntrained: runs/tiny/model\n")
+    assert steps(place) == list(range(1, 13))
+
+
+def test_a_dry_run_says_what_would_be_trained_and_leaves_nothing(receptance, place):
+    result = receptance("train", "run.toml", "model.n_embd=32", "--dry-run")
+
+    assert result.code == 0
+    assert result.stderr == ""
+    rows = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if line)
+    assert rows["model"] == "RWKV-4, L1 D32 V256, 30,176 parameters"
+    assert rows["steps"] == "12 of 4 × 16 tokens"
+    assert rows["tokens"].startswith("768, ")
+    assert "first 6.00e-04" in result.stdout
+    assert "last 1.00e-05" in result.stdout
+    assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["none.toml"], 3, "'none.toml' does not exist"),
+        (["store"], 3, "by a TOML file, but 'store' is a folder"),
+        (["store/train.bin"], 3, "store/train.bin must be TOML"),
+        (["run.toml", "training.steps=0"], 3, "`training.steps` must be at least 1, got 0"),
+        (["run.toml", "optimizer.lrr=1"], 3, "did you mean 'optimizer.lr'?"),
+        (["run.toml", "--bits"], 2, "No such option"),
+        (["run.toml", "bits"], 3, "a setting must be written key=value, got 'bits'"),
+        (["run.toml", "data.store=none"], 3, "no token store at 'none'"),
+        (["run.toml", "data.ctx_len=99999"], 3, "must have at least 100000 tokens"),
+        (["run.toml", "model.vocab_size=10"], 3, "`model.vocab_size` must be at least 256"),
+    ],
+)
+@pytest.mark.parametrize("dry", [False, True])
+def test_what_is_wrong_is_one_message_and_leaves_nothing(receptance, place, args, code, words, dry):
+    result = receptance("train", *args, *["--dry-run"] * dry)
+
+    assert result.code == code
+    assert words in result.stderr
+    assert result.stderr.lower().count("error: ") == 1
+    assert result.stdout == ""
+    assert not (place / "runs").exists()
+
+
+def test_a_checkpoint_that_is_not_there_leaves_nothing(receptance, place):
+    result = receptance("train", "run.toml", "--resume", "nowhere")
+
+    assert result.code == 4
+    assert "no training checkpoint at 'nowhere'" in result.stderr
+    assert not (place / "runs").exists()
+
+
+@pytest.mark.usefixtures("place")
+def test_settings_that_changed_are_refused(receptance):
+    receptance("train", "run.toml")
+
+    result = receptance("train", "run.toml", "optimizer.lr=1e-3")
+
+    assert result.code == 3
+    assert "`optimizer.lr` was 0.0006, now 0.001. Change them back, or choose" in result.stderr
+
+
+def test_a_damaged_checkpoint_is_code_4_and_an_older_one_can_be_chosen(receptance, place):
+    receptance("train", "run.toml")
+    older, newest = list_checkpoints(place / "runs" / "tiny" / "checkpoints")
+    (newest / "training.json").write_bytes(b"{")
+
+    refused = receptance("train", "run.toml")
+    chosen = receptance("train", "run.toml", "--resume", older)
+
+    assert refused.code == 4
+    assert str(newest.relative_to(place)) in refused.stderr
+    assert chosen.code == 0
+    assert "going on after step 10" in chosen.stderr
+    assert steps(place) == list(range(1, 13))
+
+
+@pytest.mark.parametrize("every", ["validation", "sample"])
+def test_a_run_that_diverges_is_one_message_and_its_figures_stay_json(receptance, place, every):
+    off = {"validation": "sample", "sample": "validation"}[every]
+    settings = ("optimizer.lr=1e30", f"every.{every}_steps=1", f"every.{off}_steps=0")
+
+    result = receptance("train", "run.toml", *settings, "training.precision=bfloat16")
+
+    assert result.code == 3
+    assert "must be finite" in result.stderr or "must stay finite" in result.stderr
+    assert result.stderr.splitlines()[-1].endswith("from a checkpoint of this one (--resume PATH)")
+    written = [file.read_text() for file in place.glob("runs/tiny/metrics.jsonl")]
+    assert "NaN" not in "".join(written)
+
+
+def test_a_full_disk_is_code_1_and_leaves_the_checkpoint_before(receptance, place):
+    receptance("train", "run.toml", "every.checkpoint_steps=4")
+    checkpoints = place / "runs" / "tiny" / "checkpoints"
+    shutil.rmtree(list_checkpoints(checkpoints)[-1])
+    shutil.rmtree(place / "runs" / "tiny" / "model")
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # a limit stands for the disk
+    try:
+        result = receptance("train", "run.toml")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+    assert result.code == 1
+    assert "error: " in result.stderr
+    assert "'runs/tiny/checkpoints/step-00000010' cannot be" in result.stderr.splitlines()[-1]
+    assert result.stderr.endswith(": File too large\n")
+    assert [path.name for path in checkpoints.iterdir()] == ["step-00000008"]
+    assert receptance("train", "run.toml").code == 0
+    assert steps(place) == list(range(1, 13))
+
+
+def wait_for_step(process, place: Path, step: int) -> None:
+    """Wait until a run that goes on has told of a step."""
+    file = place / "runs" / "tiny" / "metrics.jsonl"
+    while process.poll() is None:
+        if file.exists() and file.read_text().count("\n") >= step:
+            return
+        time.sleep(0.005)
+    raise AssertionError(process.stderr.read())
+
+
+def test_a_run_that_is_stopped_and_killed_comes_to_the_numbers_of_one_that_is_not(
+    receptance, start, place
+):
+    settings = ("training.steps=500", "every.sample_steps=0", "every.checkpoint_steps=40")
+    whole = receptance("train", "run.toml", "name=whole", *settings)
+    assert whole.code == 0
+
+    for number, step in ((signal.SIGINT, 3), (signal.SIGTERM, 60), (signal.SIGKILL, 150)):
+        with start("train", "run.toml", *settings) as process:
+            wait_for_step(process, place, step)
+            process.send_signal(number)
+            _, errors = process.communicate()
+        if number == signal.SIGKILL:
+            assert process.returncode == -signal.SIGKILL
+            continue
+        assert process.returncode == 75, errors
+        assert not (place / "runs" / "tiny" / "model").exists()
+        done = steps(place)[-1]
+        assert errors.endswith(
+            f"stopped after step {done}; go on with: receptance train run.toml "
+            f"{' '.join(settings)}\n"
+        )
+        newest = list_checkpoints(place / "runs" / "tiny" / "checkpoints")[-1]
+        assert newest.name == f"step-{done:08d}"
+    finished = receptance("train", "run.toml", *settings)
+
+    assert finished.code == 0
+    assert "going on after step " in finished.stderr
+    assert steps(place) == list(range(1, 501))
+    files = [Path("runs", name, "model", "model.safetensors") for name in ("tiny", "whole")]
+    assert files[0].read_bytes() == files[1].read_bytes()

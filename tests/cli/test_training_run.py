@@ -1,0 +1,149 @@
+"""A run of the command line is trained, measured, shown, and ended by a signal without loss."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from receptance.cli.training_run import _stop_signals, run_training
+from receptance.data import TokenStore, prepare
+from receptance.errors import CheckpointError, ConfigError, DataError
+from receptance.evaluation import score_documents
+from receptance.inference import load
+from receptance.training import RunConfig, read_config
+
+
+@pytest.fixture
+def config(place: Path) -> RunConfig:
+    return read_config(place / "run.toml")
+
+
+def test_a_run_leaves_a_model_that_every_verb_opens(config, place):
+    outcome = run_training(config, place / "run", resume="auto")
+
+    assert outcome == (True, place / "run" / "model", 12)
+    lm = load(outcome.model_folder)
+    assert lm.tokenizer.name == "bytes"
+    assert lm.generate("the ", max_tokens=3, seed=0).generated_tokens == 3
+    names = sorted(path.name for path in (place / "run").iterdir())
+    assert names == ["checkpoints", "config.toml", "metrics.jsonl", "model"]
+
+
+def test_the_held_out_figure_is_that_of_the_model(config, place):
+    outcome = run_training(config, place / "run", resume="auto")
+
+    last = json.loads((place / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    store = TokenStore.open("store")
+    score = score_documents(
+        load(outcome.model_folder).model,
+        store.valid,
+        end_of_text=store.end_of_text,
+        max_tokens=200,
+    )
+    assert last["valid_bits_per_byte"] == pytest.approx(score.bits_per_byte, rel=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_measuring_and_sampling_change_no_bit(place, precision):
+    weights = []
+    for name, every in (("loud", 1), ("quiet", 0)):
+        settings = [f"every.{what}_steps={every}" for what in ("validation", "sample")]
+        settings.append(f"training.precision={precision}")
+        config = read_config(place / "run.toml", settings)
+        outcome = run_training(config, place / name, resume="auto")
+        weights.append((outcome.model_folder / "model.safetensors").read_bytes())
+
+    assert weights[0] == weights[1]
+
+
+def test_samples_and_lines_go_to_stderr(config, place, capsys):
+    run_training(config, place / "run", resume="auto")
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "after step 6:\nthe " in err
+    assert "after step 12:\nthe " in err
+    assert "step 12/12: loss " in err
+
+
+def test_a_finished_run_is_not_trained_again_and_its_model_is_made_again(config, place):
+    outcome = run_training(config, place / "run", resume="auto")
+    weights = (outcome.model_folder / "model.safetensors").read_bytes()
+    metrics = (place / "run" / "metrics.jsonl").read_bytes()
+    (outcome.model_folder / "model.safetensors").unlink()
+
+    assert run_training(config, place / "run", resume="auto").is_finished
+    assert (outcome.model_folder / "model.safetensors").read_bytes() == weights
+    assert (place / "run" / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_a_store_without_held_out_text_is_trained_on_without_measuring(place):
+    prepare([place / "run.toml"], "bytes", place / "all", valid_fraction=0.0)
+    config = read_config(place / "run.toml", ["data.store=all"])
+
+    assert run_training(config, place / "run", resume="auto").is_finished
+    assert "valid_bits_per_byte" not in (place / "run" / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        (["data.store=none"], DataError, "no token store at 'none'"),
+        (["data.ctx_len=100000"], DataError, "must have at least 100001 tokens for one sample"),
+        (["model.vocab_size=100"], ConfigError, "`model.vocab_size` must be at least 256"),
+        (["model.n_layer=-1"], ConfigError, "`n_layer` must be a positive integer, got -1"),
+    ],
+)
+def test_what_cannot_be_trained_leaves_no_folder(place, settings, error, words):
+    config = read_config(place / "run.toml", settings)
+
+    with pytest.raises(error) as caught:
+        run_training(config, place / "runs" / "tiny", resume="auto")
+
+    assert words in str(caught.value)
+    assert not (place / "runs").exists()
+
+
+def test_a_store_that_became_one_of_another_vocabulary_is_refused(config, place):
+    run_training(config, place / "run", resume="auto")
+    before = {file: file.read_bytes() for file in (place / "run").rglob("*") if file.is_file()}
+    (place / "store").unlink()
+    prepare([place / "run.toml"], "train:270", place / "store")
+
+    with pytest.raises(CheckpointError, match=r"must hold a model of this run.*vocab_size=270"):
+        run_training(config, place / "run", resume="auto")
+
+    assert {file: file.read_bytes() for file in before} == before
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Check that the handlers of signals are afterwards what they were."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_asks_to_stop_and_a_second_one_ends_at_once(number):
+    told: list[str] = []
+    with _stop_signals(lambda: told.append("stopping")) as stopped:
+        assert not stopped()
+        signal.raise_signal(number)
+        assert stopped()
+        assert told == ["stopping"]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_run_that_fails_gives_the_signals_back(config, place):
+    (place / "run").mkdir()
+    (place / "run" / "metrics.jsonl").write_text("not JSON\nnor this\n")
+
+    with pytest.raises(DataError, match="line 1, must be a JSON object"):
+        run_training(config, place / "run", resume="auto")
