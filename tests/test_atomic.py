@@ -1,11 +1,12 @@
 """Files and folders appear whole or not at all."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from receptance.atomic import atomic_file, atomic_folder
+from receptance.atomic import atomic_file, atomic_folder, remove_staged
 
 
 class PowerCutError(Exception):
@@ -72,7 +73,7 @@ def test_a_file_in_a_folder_that_does_not_exist_is_an_os_error_that_names_it(tmp
 
 def test_an_error_of_writing_names_the_destination_and_not_the_staging_name(tmp_path):
     with (
-        pytest.raises(OSError, match=r"/a' cannot be written: File name too long$") as caught,
+        pytest.raises(OSError, match=r"/a/x+' cannot be written: File name too long$") as caught,
         atomic_folder(tmp_path / "a") as staged,
     ):
         (staged / ("x" * 300)).touch()
@@ -103,6 +104,28 @@ def test_a_file_cannot_take_the_place_of_a_folder(tmp_path):
         staged.write_text("new")
     assert (tmp_path / "a").is_dir()
     assert names(tmp_path) == ["a"]
+
+
+def test_what_is_no_regular_file_is_left_alone_and_nothing_is_done(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    entered = False
+    with (
+        pytest.raises(FileExistsError, match=r"pipe' must be a regular file to be replaced by one"),
+        atomic_file(tmp_path / "pipe"),
+    ):
+        entered = True
+    assert not entered
+    assert (tmp_path / "pipe").is_fifo()
+    assert names(tmp_path) == ["pipe"]
+
+
+def test_a_cleanup_that_fails_does_not_hide_what_went_wrong(tmp_path, monkeypatch):
+    def refuse(path: Path, **_: bool) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(PowerCutError), atomic_file(tmp_path / "a.txt") as staged:
+        write_half_of(staged, PowerCutError)
 
 
 def test_two_writers_of_one_file_do_not_share_a_staging_name(tmp_path):
@@ -180,3 +203,13 @@ def test_a_folder_does_not_replace_a_file(tmp_path):
         (staged / "b").write_text("b")
     assert (tmp_path / "a").read_text() == "a file"
     assert names(tmp_path) == ["a"]
+
+
+def test_what_a_killed_process_staged_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / ".step-1.tmp-0123456789ab").mkdir()
+    (tmp_path / ".step-1.tmp-0123456789ab" / "half").write_text("a")
+    (tmp_path / ".config.toml.tmp-0123456789ab").write_text("a")
+    (tmp_path / "step-1").mkdir()
+    (tmp_path / ".hidden").write_text("a")
+    remove_staged(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "step-1"]

@@ -9,7 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -24,8 +24,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
         A path in the same folder, for the caller to create and write.
 
     Raises:
+        FileExistsError: If there is a folder or a device at `path`, before anything is written.
         OSError: If the file cannot be written; `path` is then untouched.
     """
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"{str(path)!r} must be a regular file to be replaced by one")
     staged = _staging_name(path)
     try:
         with _errors_that_name(path, staged):
@@ -33,7 +36,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
             _fsync(staged)
             staged.replace(path)
     finally:
-        staged.unlink(missing_ok=True)
+        # Where nothing can be written, nothing can be removed: that error would hide the first.
+        with suppress(OSError):
+            staged.unlink(missing_ok=True)
     _fsync(path.parent)
 
 
@@ -73,18 +78,27 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     _fsync(path.parent)
 
 
+def remove_staged(folder: Path) -> None:
+    """Remove what a killed process had staged in `folder`; no other may be writing there."""
+    for left in folder.glob(".*.tmp-*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 @contextmanager
 def _errors_that_name(path: Path, staged: Path) -> Iterator[None]:
-    """Let the errors of writing below `staged` name `path`, which is what the user knows."""
+    """Let the errors of writing `staged`, or in it, name what they will be to the user."""
     try:
         yield
     except OSError as error:
         # A full disk names no file; another file's error is another file's.
-        if error.filename is not None and not str(error.filename).startswith(str(staged)):
+        failed = staged if error.filename is None else Path(os.fsdecode(error.filename))
+        if error.errno is None or not failed.is_relative_to(staged):
             raise
-        if error.errno is None:
-            raise
-        reason = f"{str(path)!r} cannot be written: {os.strerror(error.errno)}"
+        named = path / failed.relative_to(staged)
+        reason = f"{str(named)!r} cannot be written: {os.strerror(error.errno)}"
         raise OSError(error.errno, reason) from error
 
 

@@ -20,11 +20,12 @@ _DTYPES = {
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors so that, mapped to memory, they lie at multiples of 64 bytes.
+    """Write tensors so that, mapped to memory, they lie at multiples of 64 bytes where they can.
 
     The safetensors library aligns to 8 bytes only, and the processor's matrix products round
     otherwise for other alignments: a model would not give the same bits before and after it was
-    saved. (Sizes that are no multiple of 64 bytes move what follows; no published model has any.)
+    saved. A tensor whose size is no multiple of 64 bytes moves what follows it; no published model
+    has any.
 
     Args:
         path: The file, overwritten if it exists; stage it with `atomic_file`.

@@ -121,3 +121,14 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 
     with pytest.raises(CheckpointError, match=r"must be a model folder or an authors' \.pth file"):
         load_checkpoint(path)
+
+
+def test_a_model_folder_may_hold_a_tokenizer_under_its_authors_name(bpe, tmp_path):
+    save_model(sized(270), None, tmp_path / "model")
+    bpe.save(tmp_path)
+    (tmp_path / "tokenizer.json").rename(tmp_path / "model" / "20B_tokenizer.json")
+
+    tokenizer = load_checkpoint(tmp_path / "model").tokenizer
+
+    assert tokenizer is not None
+    assert tokenizer.sha256 == bpe.sha256

@@ -1,8 +1,10 @@
 """The authors' .pth files load as they are; all else with that name is refused and never run."""
 
+import os
 import pickle
 import random
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -165,3 +167,24 @@ def test_a_layer_that_is_missing_is_named(model, pth):
 
     with pytest.raises(CheckpointError, match=r"missing \['blocks.1.ln1.weight'"):
         load_checkpoint(pth)
+
+
+@pytest.mark.parametrize(
+    ("hostile", "name"), [(Path, "pathlib"), (os.system, "posix.system"), (print, "print")]
+)
+def test_no_message_helps_a_hostile_file(pth, hostile, name):
+    torch.save({"emb.weight": hostile}, pth)
+
+    with pytest.raises(CheckpointError, match="must hold tensors and nothing else") as raised:
+        load_checkpoint(pth)
+
+    assert f"PyTorch refuses it: it asks for GLOBAL {name}" in str(raised.value)
+    assert "weights_only" not in str(raised.value)
+    assert "trust" not in str(raised.value)
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pth")
+
+    with pytest.raises(CheckpointError, match=r"got the file '.*pipe.pth'"):
+        load_checkpoint(tmp_path / "pipe.pth")

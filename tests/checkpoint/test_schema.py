@@ -90,3 +90,14 @@ def test_more_layers_than_tensors_are_refused_before_anything_is_built(model):
 def test_a_long_list_of_names_is_cut():
     assert shorten(["a", "b"]) == "['a', 'b']"
     assert shorten(list("abcdefghi")) == "['a', 'b', 'c', 'd', 'e', 'f', … 3 more]"
+
+
+def test_a_lie_about_a_size_is_refused_before_anything_is_built(model):
+    config = type(model.config)(n_layer=2, n_embd=10**17, vocab_size=256)
+    weights = model.state_dict()
+
+    with pytest.raises(CheckpointError, match=r"'emb.weight' .* must have the shape \[256, 1000"):
+        model_from_weights(PATH, config, weights, None)
+    del weights["emb.weight"]
+    with pytest.raises(CheckpointError, match=r"must hold 'emb.weight', but it holds"):
+        model_from_weights(PATH, config, weights, None)

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from receptance.checkpoint import save_model
+from receptance.cli import chat
 from receptance.cli.chat import command
 from receptance.inference import Chat, SamplingParams, load
 from receptance.tokenizer import load_tokenizer
@@ -112,7 +113,26 @@ def test_what_goes_wrong_is_said_and_the_conversation_goes_on(model, line, words
 def test_a_memory_that_cannot_be_written_is_said(model, tmp_path):
     result = talk(model, "Hello", f"/save {tmp_path / 'nowhere' / 'talk'}")
 
-    assert "cannot be written: No such file or directory" in result.stderr
+    assert result.stderr.count("cannot be written: No such file or directory") == 1
+    assert result.stderr.count("cannot be written") == 1
+
+
+def test_ctrl_c_at_the_prompt_does_not_end_the_conversation(monkeypatch, capsys):
+    typed = iter(["Hello", KeyboardInterrupt, "Why?", EOFError])
+
+    def type_line(prompt: str) -> str:
+        assert prompt == "> "
+        line = next(typed)
+        if isinstance(line, str):
+            return line
+        raise line
+
+    monkeypatch.setattr("builtins.input", type_line)
+    monkeypatch.setattr(chat, "stdin_is_terminal", lambda: True)
+    monkeypatch.setattr(chat, "stdout_is_terminal", lambda: True)
+
+    assert list(chat.lines()) == ["Hello", "Why?"]
+    assert capsys.readouterr().err == "\n(/exit or Ctrl-D leaves)\n"
 
 
 def test_wrong_usage_is_refused_with_code_2(model):

@@ -1,6 +1,7 @@
 """The command answers at once, in one message, with the right exit code."""
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -132,3 +133,23 @@ def test_the_version_is_that_of_the_package(receptance):
 
     assert result.code == 0
     assert result.stdout == f"receptance {importlib.metadata.version('receptance')}\n"
+
+
+def test_a_request_to_end_leaves_nothing_half_written(place, start):
+    text = place / "long.txt"
+    text.write_text("".join(f"line {index} of a text to tokenize\n" for index in range(400_000)))
+    with start("data", "prepare", text, "--tokenizer", "bytes", "--out", "made") as process:
+        while not list(place.glob(".made.tmp-*")):
+            assert process.poll() is None
+        process.terminate()
+        process.communicate()
+    assert process.returncode == 143
+    assert not [path.name for path in place.iterdir() if "made" in path.name]
+
+
+def test_what_the_terminal_cannot_show_is_spelled_out(place):
+    command = [sys.executable, "-m", "receptance", "data", "inspect", "store"]
+    latin = os.environ | {"PYTHONIOENCODING": "latin-1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=place, env=latin, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "\\u2026" in done.stdout

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from receptance.cli.demo import _report, demo_config
-from receptance.cli.training_run import run_training
-from receptance.data import prepare, standard_library
+from receptance.cli.demo import demo_config, run_demo
+from receptance.data import standard_library
 from receptance.training import read_config
 
 
@@ -21,18 +20,15 @@ def test_its_recipe_is_a_run_on_the_store(tmp_path):
 
 
 @pytest.mark.usefixtures("place")
-def test_its_report_measures_held_out_files_by_model_and_by_compressor(tmp_path, capsys):
+def test_it_trains_and_measures_held_out_files_by_model_and_by_compressor(tmp_path, capsys):
     library = tmp_path / "library"
     library.mkdir()
     for index in range(6):
         (library / f"module{index}.py").write_text(f"def f{index}(x):\n    return x\n" * 200)
     corpus = standard_library(n_held_out=2, folder=library)
-    store = prepare(corpus.train, "bytes", tmp_path / "tokens", valid=corpus.held_out)
-    config = read_config(Path("run.toml"), [f"data.store={store.path}"])
-    outcome = run_training(config, tmp_path / "run", resume="auto")
-    capsys.readouterr()
+    config = read_config(Path("run.toml"), [f"data.store={tmp_path / 'demo' / 'tokens'}"])
 
-    _report(outcome.model_folder, store, corpus)
+    outcome = run_demo(corpus, config, tmp_path / "demo", vocab_size=300)
 
     out = capsys.readouterr().out
     texts = [path.read_bytes() for path in corpus.held_out]

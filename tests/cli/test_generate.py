@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from click import UsageError
 from click.testing import CliRunner
 
 from receptance.checkpoint import save_model
@@ -158,3 +159,20 @@ def test_a_reader_that_goes_away_is_no_error_message(model):
         errors = process.stderr.read()
 
     assert errors == b""
+
+
+def test_options_that_leave_no_token_end_it_with_one_message(model):
+    penalty = ("--presence-penalty", "1e308", "--frequency-penalty", "1e308")
+
+    result = run(model, "a", "--max-tokens", 300, *penalty)
+
+    assert result.exit_code == 1
+    assert "Error: the largest logit must be finite to choose a token" in result.stderr
+
+
+@pytest.mark.parametrize("args", [(), ("-",)])
+def test_without_stdin_there_must_be_a_prompt(model, args, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+
+    with pytest.raises(UsageError, match="there must be a PROMPT"):
+        command.main([str(model), *args], standalone_mode=False)

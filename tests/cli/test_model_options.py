@@ -60,7 +60,8 @@ def test_every_option_reaches_its_param():
         (["--seed", "-1"], "'--seed': -1 is not in the range"),
         (["--stop", ""], "`stop` must be a tuple of texts that are not empty"),
         (["--dtype", "int8"], "'int8' is not one of 'float32', 'bfloat16'"),
-        (["--threads", "0"], "'--threads': 0 is not in the range x>=1"),
+        (["--threads", "0"], "'--threads': 0 is not in the range 1<=x<=1024"),
+        (["--threads", "2000000"], "'--threads': 2000000 is not in the range 1<=x<=1024"),
     ],
 )
 def test_wrong_usage_is_told_in_one_message_with_code_2(args, words):

@@ -3,13 +3,14 @@
 import json
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from receptance.cli.training_run import _stop_signals, run_training
 from receptance.data import TokenStore, prepare
-from receptance.errors import CheckpointError, ConfigError, DataError
+from receptance.errors import ConfigError, DataError
 from receptance.evaluation import score_documents
 from receptance.inference import load
 from receptance.training import RunConfig, read_config
@@ -106,16 +107,32 @@ def test_what_cannot_be_trained_leaves_no_folder(place, settings, error, words):
     assert not (place / "runs").exists()
 
 
-def test_a_store_that_became_one_of_another_vocabulary_is_refused(config, place):
+def test_a_store_that_became_another_is_refused(config, place):
     run_training(config, place / "run", resume="auto")
     before = {file: file.read_bytes() for file in (place / "run").rglob("*") if file.is_file()}
     (place / "store").unlink()
     prepare([place / "run.toml"], "train:270", place / "store")
 
-    with pytest.raises(CheckpointError, match=r"must hold a model of this run.*vocab_size=270"):
+    with pytest.raises(ConfigError, match=r"`data.store_sha256` was '\w{64}', now '\w{64}'"):
         run_training(config, place / "run", resume="auto")
 
     assert {file: file.read_bytes() for file in before} == before
+
+
+def test_a_store_that_moved_is_the_same(config, place):
+    run_training(config, place / "run", resume="auto")
+    (place / "store").rename(place / "moved")
+    data = replace(config.data, store=str(place / "moved"))
+
+    assert run_training(replace(config, data=data), place / "run", resume="auto").is_finished
+
+
+def test_a_store_that_is_not_the_one_of_the_recipe_is_refused(config, place):
+    data = replace(config.data, store_sha256="0" * 64)
+
+    with pytest.raises(DataError, match=r"must have the sha256 0{64}, as `data.store_sha256` says"):
+        run_training(replace(config, data=data), place / "run", resume="auto")
+    assert not (place / "run").exists()
 
 
 @pytest.fixture

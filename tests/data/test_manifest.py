@@ -121,3 +121,15 @@ def test_where_there_is_no_store_the_command_that_makes_one_is_said(tmp_path: Pa
         read_manifest(tmp_path)
     with pytest.raises(DataError, match=r"'.*absent': the folder does not exist; make one with"):
         read_manifest(tmp_path / "absent")
+
+
+def test_a_file_is_no_store_and_is_called_a_file(tmp_path: Path) -> None:
+    (tmp_path / "text").touch()
+    with pytest.raises(DataError, match=r"no token store at '.*text': it is a file; make one"):
+        read_manifest(tmp_path / "text")
+
+
+def test_json_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="must be JSON, but is not"):
+        read_manifest(tmp_path)

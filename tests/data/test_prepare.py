@@ -332,3 +332,15 @@ def test_wikitext_articles_become_documents(shared_data: Path, tmp_path: Path) -
     # Only the blank line before the first article belongs to none.
     assert store.train.n_bytes + store.valid.n_bytes == path.stat().st_size - 2
     assert sorted("".join(documents)) == sorted(path.read_text("utf-8").removeprefix(" \n"))
+
+
+def test_a_place_that_cannot_hold_a_store_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file' must be a folder to hold '.*/file/a/store'"):
+        prepare([tmp_path / "absent"], "bytes", tmp_path / "file" / "a" / "store")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(PermissionError, match=r"' must be writable to hold '.*/a/store'"):
+        prepare([tmp_path / "absent"], "bytes", tmp_path / "a" / "store")
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]

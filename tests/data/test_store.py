@@ -8,7 +8,7 @@ import pytest
 from receptance.data import TokenStore, prepare
 from receptance.data.manifest import Manifest, Splits, write_manifest
 from receptance.data.writer import BLOCK_BYTES, SplitWriter
-from receptance.errors import DataError
+from receptance.errors import DataError, TokenizerError
 from receptance.tokenizer import BytesTokenizer, train_bpe
 
 TEXTS = ["first document\n", "second: é\n", "third 🎉"]
@@ -171,8 +171,18 @@ def test_another_tokenizer_is_refused_with_both_names(store: TokenStore) -> None
         store.require_tokenizer(other)
 
 
-def test_a_store_whose_tokenizer_was_exchanged_does_not_open(store: TokenStore) -> None:
-    train_bpe(TEXTS * 50, 280).save(store.path)
-    message = rf"the tokens of {re.escape(repr(str(store.path)))} are of the tokenizer 'bytes'"
+def test_a_store_whose_tokenizer_was_exchanged_does_not_open(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("".join(TEXTS), "utf-8")
+    store = prepare([tmp_path / "text.txt"], train_bpe(TEXTS * 9, 270), tmp_path / "store")
+    train_bpe(TEXTS * 9, 271).save(store.path)
+    message = rf"the tokens of {re.escape(repr(str(store.path)))} are of the tokenizer 'bpe'"
     with pytest.raises(DataError, match=message):
+        TokenStore.open(store.path)
+
+
+def test_a_store_whose_tokenizer_is_missing_is_not_taken_for_one_of_bytes(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("".join(TEXTS), "utf-8")
+    store = prepare([tmp_path / "text.txt"], train_bpe(TEXTS * 9, 270), tmp_path / "store")
+    (store.path / "tokenizer.json").unlink()
+    with pytest.raises(TokenizerError, match=r"must hold 'tokenizer.json' or .* holds neither"):
         TokenStore.open(store.path)

@@ -40,9 +40,11 @@ def test_few_texts_give_as_many_tokens_as_they_have_pairs():
     assert words(train_bpe([], 257), "é ") == ["\ufffd", "\ufffd", " "]
 
 
-def test_a_vocabulary_without_room_for_all_bytes_is_refused():
-    with pytest.raises(ValueError, match=r"`vocab_size` must be at least 257.*, got 256"):
-        train_bpe(["text"], 256)
+@pytest.mark.parametrize("vocab_size", [256, 2**20 + 1, 10**30])
+def test_a_vocabulary_without_room_for_all_bytes_or_beyond_any_model_is_refused(vocab_size):
+    expected = rf"`vocab_size` must be at least 257.*, and at most 1048576, got {vocab_size}"
+    with pytest.raises(ValueError, match=expected):
+        train_bpe(["text"], vocab_size)
 
 
 def test_a_lone_surrogate_among_the_texts_is_refused():

@@ -1,5 +1,7 @@
 """The right tokenizer for a name, a file or a folder."""
 
+import os
+
 import pytest
 
 from receptance.errors import TokenizerError
@@ -10,7 +12,6 @@ def test_each_source_gives_its_tokenizer(
     small_bpe: BPETokenizer, small_world: WorldTokenizer, tmp_path
 ):
     assert load_tokenizer("bytes").name == "bytes"
-    assert load_tokenizer(tmp_path).name == "bytes"
     for tokenizer, file in (
         (small_bpe, "tokenizer.json"),
         (small_world, "rwkv_vocab_v20230424.txt"),
@@ -22,6 +23,19 @@ def test_each_source_gives_its_tokenizer(
         renamed.write_bytes((folder / file).read_bytes())
         for source in (folder, str(folder), folder / file, str(renamed)):
             assert load_tokenizer(source).sha256 == tokenizer.sha256
+
+
+@pytest.mark.parametrize("source", ["", "."])
+def test_a_folder_without_a_tokenizer_is_not_taken_for_bytes(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TokenizerError, match=r"'.' holds neither; name another, or 'bytes' if"):
+        load_tokenizer(source)
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(TokenizerError, match=r"a tokenizer must be .*, got '.*pipe.json'"):
+        load_tokenizer(tmp_path / "pipe.json")
 
 
 def test_a_folder_with_both_files_is_refused(

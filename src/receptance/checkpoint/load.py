@@ -72,7 +72,7 @@ def load_checkpoint(
         return Checkpoint(model, found, "native", path, state if state.is_file() else None)
     if not path.exists():
         raise CheckpointError(_nothing_at(path))
-    if path.suffix != official.SUFFIX:
+    if path.suffix != official.SUFFIX or not path.is_file():
         raise CheckpointError(
             f"a checkpoint must be a model folder or an authors' {official.SUFFIX} file, got the "
             f"file {str(path)!r}"
@@ -96,8 +96,9 @@ def _given(
 
 def _beside_native(folder: Path, config: RWKV4Config) -> Tokenizer | None:
     """Return the tokenizer of a model folder, or None if it was saved without one."""
-    if any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        tokenizer = load_tokenizer(folder)
+    files = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    if files:
+        tokenizer = load_tokenizer(files[0] if len(files) == 1 else folder)
         check_vocabulary(folder, tokenizer, config)
         return tokenizer
     # Bytes have no file. A vocabulary of another size without a file is a model saved without a

@@ -77,7 +77,7 @@ def read_pth(path: Path) -> tuple[RWKV4Config, dict[str, Tensor]]:
     except _UNREADABLE as error:
         raise CheckpointError(
             f"{str(path)!r} must hold tensors and nothing else, whole, but PyTorch refuses it: "
-            f"{_first_line(error)}"
+            f"{_reason(error)}"
         ) from error
     weights = _check_tensors(path, loaded)
     _check_version(path, weights)
@@ -93,7 +93,7 @@ def _check_zip(path: Path) -> None:
     except (zipfile.BadZipFile, *_UNREADABLE) as error:
         raise CheckpointError(
             f"{str(path)!r} must be a zip, as `torch.save` writes it since 2020, but it is not, or "
-            f"is cut short: {_first_line(error)}"
+            f"is cut short: {_reason(error)}"
         ) from error
     for entry in entries:
         is_stored = entry.compress_type == zipfile.ZIP_STORED
@@ -173,6 +173,15 @@ def _sizes(path: Path, weights: Mapping[str, Tensor]) -> RWKV4Config:
     return RWKV4Config(n_layer=max(layers) + 1, n_embd=n_embd, vocab_size=vocab_size)
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
+    """Return what is wrong, in one line.
+
+    PyTorch's own first line tells how to load the file all the same, so that what is hidden in it
+    runs: advice that no message about a hostile file may pass on.
+    """
+    refused = re.search(r"[Uu]nsupported (?:global: )?(GLOBAL \S+|operand \d+)", str(error))
+    if refused:
+        return f"it asks for {refused[1]}"
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    is_advice = not lines or "weights" in lines[0].lower()
+    return type(error).__name__ if is_advice else lines[0]

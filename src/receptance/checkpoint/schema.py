@@ -38,7 +38,7 @@ def model_from_weights(
     Raises:
         CheckpointError: If a tensor is missing, unknown, of another shape or dtype, or not finite.
     """
-    check_names(path, config, weights)
+    check_sizes(path, config, weights)
     with torch.device("meta"):
         model = build(config)
     check_weights(path, model, weights)
@@ -51,11 +51,22 @@ def model_from_weights(
     return model
 
 
-def check_names(path: Path, config: RWKV4Config, weights: Mapping[str, Tensor]) -> None:
-    """Raise a CheckpointError unless there are tensors enough for the layers of `config`.
+def check_sizes(path: Path, config: RWKV4Config, weights: Mapping[str, Tensor]) -> None:
+    """Raise a CheckpointError unless the tensors can be those of a model as large as `config`.
 
-    It comes before anything is built, so that a lie about the number of layers costs nothing.
+    It comes before anything is built, so that a lie about a size costs nothing: even a tensor
+    without memory cannot be of any size.
     """
+    name, shape = "emb.weight", [config.vocab_size, config.n_embd]
+    if name in weights and list(weights[name].shape) != shape:
+        raise CheckpointError(
+            f"{name!r} in {str(path)!r} must have the shape {shape}, but it has "
+            f"{list(weights[name].shape)}"
+        )
+    if name not in weights:
+        raise CheckpointError(
+            f"{str(path)!r} must hold {name!r}, but it holds {shorten([*weights])}"
+        )
     if config.n_layer > len(weights):
         raise CheckpointError(
             f"{str(path)!r} must hold the tensors of {config.n_layer} layers, but it holds only "

@@ -2,8 +2,11 @@
 
 import difflib
 import importlib
+import io
 import os
+import signal
 import sys
+from types import FrameType
 
 import click
 
@@ -62,6 +65,11 @@ def root() -> None:
 
 def main() -> None:
     """Run the command line and exit: 0 done, 2 wrong usage, otherwise as `errors.py` says."""
+    # What is being written when the end is asked for is removed on the way out.
+    signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one that has no "…" shows it as an escape
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = root.main(prog_name="receptance", standalone_mode=False)
     except click.ClickException as error:
@@ -83,3 +91,9 @@ def main() -> None:
         click.echo(f"error: {reason or error}", err=True)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End as the shell expects of a program that a signal ended."""
+    del frame
+    sys.exit(128 + number)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from receptance.cli.model_options import load_model, model_options, sampling_params
+from receptance.cli.terminal import shown, stdin_is_terminal, stdout_is_terminal
 from receptance.errors import ReceptanceError
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def command(model: Path, system: str, **options: Any) -> None:
 
     params = sampling_params(options)
     chat = Chat(load_model(model, **options), params, system=system)
-    if sys.stdin.isatty():
+    if stdin_is_terminal():
         click.echo("Talk to the model; /help lists the commands.", err=True)
-    for line in _lines():
+    for line in lines():
         if line.strip() == "/exit":
             return
         # What goes wrong with one line is no reason to lose the conversation.
@@ -51,17 +52,22 @@ def command(model: Path, system: str, **options: Any) -> None:
             click.echo(f"error: {error}", err=True)
 
 
-def _lines() -> Iterator[str]:
+def lines() -> Iterator[str]:
     """Yield the lines of stdin; in a terminal, with a prompt and a history to edit."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        for line in sys.stdin.buffer:
+    if not (stdin_is_terminal() and stdout_is_terminal()):
+        for line in sys.stdin.buffer if sys.stdin is not None else ():
             yield line.decode("utf-8", errors="replace").rstrip("\r\n")
         return
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # its import gives `input` its editing
     with contextlib.suppress(EOFError):
         while True:
-            yield input("> ")
+            try:
+                line = input("> ")
+            except KeyboardInterrupt:
+                click.echo("\n(/exit or Ctrl-D leaves)", err=True)
+                continue
+            yield line
 
 
 def _respond(chat: "Chat", line: str) -> None:
@@ -84,7 +90,7 @@ def _print_answer(pieces: Iterator[str]) -> None:
     """Write an answer as it comes; Ctrl-C ends it, and its turn is forgotten."""
     try:
         for piece in pieces:
-            click.echo(piece, nl=False)
+            click.echo(shown(piece), nl=False)
     except KeyboardInterrupt:
         click.echo("\n(interrupted: this turn is forgotten)", err=True)
     else:
@@ -104,7 +110,7 @@ def _save(chat: "Chat", path: str) -> str:
     try:
         chat.save(_file(path, "/save"))
     except OSError as error:
-        raise ValueError(f"{path!r} cannot be written: {error.strerror}") from error
+        raise ValueError(error.strerror or str(error)) from error
     return f"(saved to {path!r})"
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from receptance.cli.terminal import printable
+
 if TYPE_CHECKING:
     from receptance.data import Batches, TokenStore
 
@@ -137,7 +139,7 @@ def inspect_command(
         click.echo("\nverified   every byte has the hash that store.json gives")
     for sample in shown:
         place = "epoch {epoch}, first token {first_token}".format(**sample)
-        click.echo(f"\nstep {step}, {place}, {ctx_len} tokens:\n{_printable(sample['text'])}")
+        click.echo(f"\nstep {step}, {place}, {ctx_len} tokens:\n{printable(sample['text'])}")
 
 
 def _samples(store: "TokenStore", batches: "Batches", step: int, n: int) -> list[dict[str, Any]]:
@@ -164,7 +166,7 @@ def _table(store: "TokenStore") -> str:
     """Return what a store holds, for people."""
     manifest = store.manifest
     lines = [
-        f"store      {_printable(str(store.path))}",
+        f"store      {printable(str(store.path))}",
         f"tokenizer  {manifest.tokenizer}, {manifest.vocab_size:,} ids, "
         f"sha256 {manifest.tokenizer_sha256[:16]}…",
         f"dtype      {manifest.dtype}",
@@ -186,19 +188,11 @@ def _table(store: "TokenStore") -> str:
         note = f" ({', '.join(notes)})" if notes else ""
         lines.append(
             f"{source.files:>7,}{source.documents:>12,}{source.bytes:>18,}"
-            f"  {_printable(source.path)}{note}"
+            f"  {printable(source.path)}{note}"
         )
     if len(manifest.sources) > MAX_SOURCES:
         lines.append(f"{'':>39}and {len(manifest.sources) - MAX_SOURCES:,} more; --json has all")
     return "\n".join(lines)
-
-
-def _printable(text: str) -> str:
-    """Return a text whose control characters cannot act on a terminal."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else repr(character)[1:-1]
-        for character in text
-    )
 
 
 @contextmanager

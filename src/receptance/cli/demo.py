@@ -2,6 +2,8 @@
 
 import gzip
 import lzma
+import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from receptance.cli.training_run import Outcome
     from receptance.data import Corpus, TokenStore
     from receptance.training import RunConfig
 
@@ -29,22 +32,30 @@ def command(folder: Path) -> None:
     Forty whole files are held out. What the model needs to store them is set beside gzip and xz.
     Interrupted, the same command goes on where it was.
     """
-    from receptance.cli.training_run import EXIT_RESUMABLE, run_training
+    from receptance.cli.training_run import EXIT_RESUMABLE
     from receptance.data import standard_library
 
-    corpus = standard_library()
-    store = _tokens(corpus, folder / "tokens")
-    config = demo_config(folder / "tokens")
+    outcome = run_demo(standard_library(), demo_config(folder / "tokens"), folder)
+    if not outcome.is_finished:
+        again = shlex.join(["receptance", "demo", "--folder", str(folder)])
+        _say(f"stopped after step {outcome.step:,}; go on with: {again}")
+        sys.exit(EXIT_RESUMABLE)
+
+
+def run_demo(
+    corpus: "Corpus", config: "RunConfig", folder: Path, *, vocab_size: int = 4096
+) -> "Outcome":
+    """Tokenize `corpus`, train as `config` says, and report; what is there already is kept."""
+    from receptance.cli.training_run import run_training
+
+    store = _tokens(corpus, folder / "tokens", vocab_size)
     _say(
-        f"training an RWKV-4 on {store.train.n_tokens:,} tokens of "
-        f"{store.train.n_documents} files; about three minutes on two cores with bfloat16"
+        f"training an RWKV-4 on {store.train.n_tokens:,} tokens of {store.train.n_documents} files"
     )
     outcome = run_training(config, folder, resume="auto")
-    if not outcome.is_finished:
-        again = "" if folder == Path("runs", "demo") else f" --folder {folder}"
-        _say(f"stopped after step {outcome.step:,}; go on with: receptance demo{again}")
-        sys.exit(EXIT_RESUMABLE)
-    _report(outcome.model_folder, store, corpus)
+    if outcome.is_finished:
+        _report(outcome.model_folder, store)
+    return outcome
 
 
 def demo_config(store: Path) -> "RunConfig":
@@ -54,41 +65,46 @@ def demo_config(store: Path) -> "RunConfig":
     return read_config(Path(__file__).with_name("demo.toml"), [f"data.store={store}"])
 
 
-def _tokens(corpus: "Corpus", folder: Path) -> "TokenStore":
+def _tokens(corpus: "Corpus", folder: Path, vocab_size: int) -> "TokenStore":
     from receptance.data import TokenStore, prepare
 
     if (folder / "store.json").exists():
         return TokenStore.open(folder)
-    _say("training a tokenizer of 4,096 words and tokenizing the standard library")
-    return prepare(corpus.train, "train:4096", folder, valid=corpus.held_out)
+    _say(f"training a tokenizer of {vocab_size:,} words on Python's standard library")
+    return prepare(corpus.train, f"train:{vocab_size}", folder, valid=corpus.held_out)
 
 
-def _report(model_folder: Path, store: "TokenStore", corpus: "Corpus") -> None:
+def _report(model_folder: Path, store: "TokenStore") -> None:
     """Print the held-out figures, a few lines of Python and what to try next."""
     from receptance.evaluation import score_documents
     from receptance.inference import load
 
     lm = load(model_folder)
     score = score_documents(lm.model, store.valid, end_of_text=store.end_of_text)
-    texts = [path.read_bytes() for path in corpus.held_out]
-    n_bytes = sum(len(text) for text in texts)
+    documents = range(store.valid.n_documents)
+    texts = [store.tokenizer.decode_bytes(store.valid.document(i).tolist()) for i in documents]
     rows = {
-        "gzip -9": 8 * sum(len(gzip.compress(text, 9)) for text in texts) / n_bytes,
-        "xz -9": 8 * sum(len(lzma.compress(text, preset=9)) for text in texts) / n_bytes,
+        "gzip -9": 8 * sum(len(gzip.compress(text, 9)) for text in texts) / score.n_bytes,
+        "xz -9": 8 * sum(len(lzma.compress(text, preset=9)) for text in texts) / score.n_bytes,
         f"RWKV-4 of {lm.model.config.n_parameters / 1e6:.1f} M": score.bits_per_byte,
     }
-    click.echo(f"\nbits per byte of {len(texts)} files that it never saw ({n_bytes:,} bytes):")
+    click.echo(
+        f"\nbits per byte of {len(texts)} files that it never saw ({score.n_bytes:,} bytes):"
+    )
     for name, bits in rows.items():
         click.echo(f"  {name:<16} {bits:.3f}")
 
     written = lm.generate(PROMPT, max_tokens=96, temperature=0.7, top_p=0.9, seed=1)
     click.echo(f"\nit writes:\n\n{PROMPT}{written.text}\n")
-    click.echo(
-        "next:\n"
-        f"  receptance generate {model_folder} 'class Queue:' --max-tokens 200\n"
-        f"  receptance data inspect {store.path}\n"
-        "  receptance train --help"
+    here = ".venv/bin/receptance" if shutil.which("receptance") is None else "receptance"
+    commands = (
+        ["generate", str(model_folder), "class Queue:", "--max-tokens", "200"],
+        ["data", "inspect", str(store.path)],
+        ["train", "--help"],
     )
+    click.echo("next:")
+    for each in commands:
+        click.echo(f"  {here} {shlex.join(each)}")
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from receptance.cli.model_options import load_model, model_options, sampling_params
+from receptance.cli.terminal import shown, stdin_is_terminal
 from receptance.errors import DataError
 
 if TYPE_CHECKING:
@@ -59,9 +60,12 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     piece = ""
-    for piece in stream:
-        if not as_json:
-            click.echo(piece, nl=False)
+    try:
+        for piece in stream:
+            if not as_json:
+                click.echo(shown(piece), nl=False)
+    except ValueError as error:  # of a model that diverged, or options that leave no token
+        raise click.ClickException(str(error)) from error
     seconds = time.perf_counter() - began
 
     if as_json:
@@ -76,7 +80,7 @@ def _read_prompt(prompt: str | None) -> str:
     """Return the prompt, from stdin unless it was given."""
     if prompt is not None and prompt != "-":
         return prompt
-    if prompt is None and sys.stdin.isatty():
+    if sys.stdin is None or (prompt is None and stdin_is_terminal()):
         raise click.UsageError(_NO_PROMPT)
     try:
         return sys.stdin.buffer.read().decode("utf-8")

@@ -9,6 +9,9 @@ import click
 if TYPE_CHECKING:
     from receptance.inference import LanguageModel, SamplingParams
 
+MAX_THREADS = 1024
+"""As many as machines have cores; far more end the process without a word."""
+
 _SAMPLING_OPTIONS = (
     click.option(
         "--max-tokens", type=click.IntRange(min=1), help="The most tokens to write.  [default: 256]"
@@ -70,7 +73,7 @@ _LOADING_OPTIONS = (
     ),
     click.option(
         "--threads",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, MAX_THREADS),
         help="To compute with.  [default: PyTorch's choice]",
     ),
 )

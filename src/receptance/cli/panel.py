@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from receptance.cli.terminal import printable
 from receptance.training import Metrics
 
 PLAIN_INTERVAL_S = 10.0
@@ -70,11 +71,7 @@ class TrainingPanel(AbstractContextManager["TrainingPanel"]):
 
     def message(self, text: str) -> None:
         """Show a text above the panel; what in it would act on the terminal is spelled out."""
-        shown = "".join(
-            character if character.isprintable() or character in "\n\t" else repr(character)[1:-1]
-            for character in text
-        )
-        self.console.print(Text(shown), highlight=False, soft_wrap=True)
+        self.console.print(Text(printable(text)), highlight=False, soft_wrap=True)
 
     def _line(self, metrics: Metrics) -> str:
         valid = metrics.valid_bits_per_byte

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from receptance.checkpoint import save_model
 from receptance.cli.panel import TrainingPanel
 from receptance.data import Batches, TokenStore
+from receptance.errors import DataError
 from receptance.evaluation import score_documents
 from receptance.inference import LanguageModel
 from receptance.training import Hooks, RunConfig, autocast, open_run, train
@@ -35,6 +37,7 @@ def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
     at once.
     """
     store = TokenStore.open(config.data.store)
+    config = _with_store(config, store)
     model_config = config.model.build(store.vocab_size)
     batches = Batches(
         store.train,
@@ -72,6 +75,17 @@ def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
     if is_finished:
         save_model(run.model, store.tokenizer, folder / "model", replace=True)
     return Outcome(is_finished, folder / "model", progress.step)
+
+
+def _with_store(config: RunConfig, store: TokenStore) -> RunConfig:
+    """Return the run with its store's hash, which a run that goes on must find again."""
+    expected = config.data.store_sha256
+    if expected and expected != store.sha256:
+        raise DataError(
+            f"the token store at {config.data.store!r} must have the sha256 {expected}, as "
+            f"`data.store_sha256` says, but it has {store.sha256}"
+        )
+    return replace(config, data=replace(config.data, store_sha256=store.sha256))
 
 
 def _held_out(model: "RWKV4", store: TokenStore, config: RunConfig) -> float:

@@ -110,9 +110,11 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE_NAME
     if not path.is_file():
-        reason = f"has no {FILE_NAME}" if folder.is_dir() else "does not exist"
+        reason = "the folder does not exist"
+        if folder.exists():
+            reason = f"the folder has no {FILE_NAME}" if folder.is_dir() else "it is a file"
         raise DataError(
-            f"no token store at {str(folder)!r}: the folder {reason}; make one with: "
+            f"no token store at {str(folder)!r}: {reason}; make one with: "
             f"receptance data prepare FILES --tokenizer bytes --out {folder}"
         )
     content = path.read_bytes()
@@ -131,7 +133,7 @@ def _check_version(content: bytes, path: Path) -> None:
     """Refuse what is not a store's description, or one of another version."""
     try:
         parsed = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"{str(path)!r} must be JSON, but is not ({error}); prepare the store again"
         ) from None

@@ -1,5 +1,6 @@
 """Text into a token store."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -114,8 +115,14 @@ def prepare(
 
 
 def _check_out(out: Path, *, replace: bool) -> None:
-    """Refuse a destination that exists, or that is to be replaced and is not a token store."""
+    """Refuse a destination that exists, cannot be made, or is to be replaced and is no store."""
     if not (out.exists() or out.is_symlink()):
+        parent = next(each for each in out.absolute().parents if each.exists())
+        # Said now, and not after hours of reading.
+        if not parent.is_dir():
+            raise DataError(f"{str(parent)!r} must be a folder to hold {str(out)!r}")
+        if not os.access(parent, os.W_OK):
+            raise PermissionError(f"{str(parent)!r} must be writable to hold {str(out)!r}")
         return
     if not replace:
         raise DataError(

@@ -6,8 +6,10 @@ store.json              what is in the folder, and hashes
 tokenizer.json, …       the tokenizer's own file, if it has one
 """
 
+import hashlib
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +99,7 @@ class TokenStore:
         """
         path = Path(path)
         manifest = read_manifest(path)
-        tokenizer = load_tokenizer(path)
+        tokenizer = load_tokenizer("bytes" if manifest.tokenizer == "bytes" else path)
         store = cls(
             path=path,
             tokenizer=tokenizer,
@@ -107,6 +109,12 @@ class TokenStore:
         )
         store.require_tokenizer(tokenizer)
         return store
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the tokens, the documents and the tokenizer, wherever they came from."""
+        entries = {key: value for key, value in asdict(self.manifest).items() if key != "sources"}
+        return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
     @property
     def vocab_size(self) -> int:

@@ -272,7 +272,7 @@ class Sampler:
         if not math.isfinite(largest):
             raise ValueError(
                 f"the largest logit must be finite to choose a token, got {largest}; does "
-                "`logit_bias` forbid every token, or has the model diverged?"
+                "`logit_bias` or a penalty forbid every token, or has the model diverged?"
             )
         token = int(logits.argmax()) if self.params.is_greedy else draw(logits, self._generator)
         self.history.add_generated_(token)

@@ -6,6 +6,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 from receptance.tokenizer.bpe import END_OF_TEXT, PATTERN, BPETokenizer
 from receptance.tokenizer.pieces import pieces
+from receptance.tokenizer.token_table import MAX_TOKEN
 from receptance.tokenizer.utf8 import utf8
 
 _LEAST = 257
@@ -20,21 +21,21 @@ def train_bpe(texts: Iterable[str], vocab_size: int, *, progress: bool = False) 
 
     Args:
         texts: The texts, read once; memory grows with their different words, not their length.
-        vocab_size: How many tokens to have, at least 257. Few texts may give fewer: the result's
-            `vocab_size` says how many there are.
+        vocab_size: How many tokens to have, from 257 to 2²⁰. Few texts may give fewer: the
+            result's `vocab_size` says how many there are.
         progress: Whether the library draws a progress bar on stderr.
 
     Returns:
         The tokenizer.
 
     Raises:
-        ValueError: If `vocab_size` is below 257.
+        ValueError: If `vocab_size` is out of its range.
         TokenizerError: If a text holds a lone surrogate.
     """
-    if vocab_size < _LEAST:
+    if not _LEAST <= vocab_size <= MAX_TOKEN + 1:
         message = (
-            f"`vocab_size` must be at least {_LEAST}, the 256 bytes and {END_OF_TEXT!r}, "
-            f"got {vocab_size!r}"
+            f"`vocab_size` must be at least {_LEAST}, the 256 bytes and {END_OF_TEXT!r}, and at "
+            f"most {MAX_TOKEN + 1}, got {vocab_size!r}"
         )
         raise ValueError(message)
     library = Tokenizer(models.BPE())

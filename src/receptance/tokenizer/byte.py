@@ -53,4 +53,4 @@ class BytesTokenizer:
         return self._table.join((token,))
 
     def save(self, folder: Path) -> None:
-        """Write nothing: a folder without a vocabulary means bytes."""
+        """Write nothing: "bytes" says all; see `Tokenizer.save`."""

@@ -19,14 +19,14 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
     Args:
         source: "bytes"; a `tokenizer.json`, under any name that ends in .json; a World vocabulary,
             under any name that ends in .txt; or a folder with `tokenizer.json` or
-            `rwkv_vocab_v20230424.txt` in it. A folder with neither means bytes.
+            `rwkv_vocab_v20230424.txt` in it. Bytes have no file, so no folder stands for them.
 
     Returns:
         The tokenizer.
 
     Raises:
         TokenizerError: If there is no such file or folder, if it is not a tokenizer, or if a folder
-            holds both files.
+            holds neither file or both.
         OSError: If a file cannot be read.
     """
     if source == "bytes":
@@ -36,9 +36,9 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
         return _from_folder(path)
     if not path.exists():
         raise TokenizerError(_nothing_at(path))
-    if path.suffix == ".json":
+    if path.suffix == ".json" and path.is_file():
         return BPETokenizer.load(path)
-    if path.suffix == ".txt":
+    if path.suffix == ".txt" and path.is_file():
         return WorldTokenizer.load(path)
     message = (
         f"a tokenizer must be a `tokenizer.json` (.json) or a World vocabulary (.txt), got "
@@ -48,7 +48,7 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
 
 
 def _from_folder(folder: Path) -> Tokenizer:
-    """Return the tokenizer whose file is in `folder`, or bytes."""
+    """Return the tokenizer whose file is in `folder`."""
     bpe, world = folder / TOKENIZER_FILE, folder / VOCABULARY_FILE
     if bpe.exists() and world.exists():
         message = (
@@ -60,7 +60,11 @@ def _from_folder(folder: Path) -> Tokenizer:
         return BPETokenizer.load(bpe)
     if world.exists():
         return WorldTokenizer.load(world)
-    return BytesTokenizer()
+    message = (
+        f"a tokenizer's folder must hold {TOKENIZER_FILE!r} or {VOCABULARY_FILE!r}, but "
+        f"{str(folder)!r} holds neither; name another, or 'bytes' if bytes are its tokens"
+    )
+    raise TokenizerError(message)
 
 
 def _nothing_at(path: Path) -> str:

@@ -107,6 +107,8 @@ class Tokenizer(Protocol):
     def save(self, folder: Path) -> None:
         """Write the file from which `load_tokenizer(folder)` makes this tokenizer again.
 
+        Bytes have no file: whoever saves them must note that it was they.
+
         Args:
             folder: An existing folder.
 

@@ -13,7 +13,7 @@ from receptance.training.config import (
     parse_config,
     read_config,
 )
-from receptance.training.loop import Hooks, autocast, train
+from receptance.training.loop import Hooks, autocast, train, training_step
 from receptance.training.loss import Loss, language_model_loss
 from receptance.training.metrics import Metrics
 from receptance.training.optimizer import build_optimizer, parameter_groups
@@ -41,4 +41,5 @@ __all__ = [
     "read_config",
     "save_training",
     "train",
+    "training_step",
 ]

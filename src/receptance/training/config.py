@@ -56,6 +56,8 @@ class DataConfig:
 
     store: str
     """The token store's folder, relative to where the command is run."""
+    store_sha256: str = ""
+    """The store's `sha256`; empty for that of the store which is there when the run begins."""
     ctx_len: int = 1024
     """Tokens in a sequence."""
     batch_size: int = 16
@@ -198,12 +200,16 @@ def config_to_toml(config: RunConfig) -> str:
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """Return the settings that change a run's numbers and are not the same, each as a line."""
+    """Return the settings that change a run's numbers and are not the same, each as a line.
+
+    Where the run and its store lie are not among them: the store is known by its hash.
+    """
     before, after = _flat(asdict(old)), _flat(asdict(new))
+    elsewhere = ("name", "data.store")
     return [
         f"`{key}` was {before[key]!r}, now {after[key]!r}"
         for key in before
-        if before[key] != after[key] and key != "name" and not key.startswith("every.")
+        if before[key] != after[key] and key not in elsewhere and not key.startswith("every.")
     ]
 
 

@@ -86,7 +86,7 @@ def train(
         lr = learning_rate(config.schedule, config.optimizer.lr, progress.step, n_steps)
         set_learning_rate(optimizer, lr)
         step_batch = batch(progress.step)
-        loss, grad_norm = _step(config, model, optimizer, step_batch)
+        loss, grad_norm = training_step(config, model, optimizer, step_batch)
         seconds = time.perf_counter() - started
 
         n_tokens = step_batch.tokens.numel()
@@ -121,8 +121,23 @@ def train(
     return progress
 
 
-def _step(config: RunConfig, model: RWKV4, optimizer: AdamW, batch: Batch) -> tuple[float, float]:
-    """Take one optimizer step and return the loss and the norm of the gradient."""
+def training_step(
+    config: RunConfig, model: RWKV4, optimizer: AdamW, batch: Batch
+) -> tuple[float, float]:
+    """Take one optimizer step and return the loss and the norm of the gradient.
+
+    Args:
+        config: The run; its precision, accumulation, auxiliary loss and clipping are used.
+        model: What to train, in place.
+        optimizer: Its optimizer, with the learning rate of this step.
+        batch: What to train on.
+
+    Returns:
+        The cross-entropy in nats a token, and the norm before it was clipped.
+
+    Raises:
+        ConfigError: If one of them is not finite; the weights are then as before.
+    """
     micro = config.data.micro_batch_size or config.data.batch_size
     rows = range(0, config.data.batch_size, micro)
     losses = []

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch.optim import AdamW
 
-from receptance.atomic import atomic_file
+from receptance.atomic import atomic_file, remove_staged
 from receptance.errors import ConfigError
 from receptance.models import RWKV4, RWKV4Config, build
 from receptance.training.checkpoints import Progress, list_checkpoints, load_training
@@ -66,6 +66,8 @@ def open_run(
         logger.info("going on from %s", chosen)
 
     folder.mkdir(parents=True, exist_ok=True)
+    remove_staged(folder)
+    remove_staged(folder / "checkpoints")
     with atomic_file(folder / CONFIG_FILE) as staged:
         staged.write_text(config_to_toml(config), encoding="utf-8")
     return Run(model, optimizer, progress)
