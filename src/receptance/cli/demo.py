@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from receptance.data import Corpus, TokenStore
     from receptance.training import RunConfig
 
-PROMPT = "def read_lines(path):\n"
+PROMPT = "class Stack:\n    def __init__(self"
 
 
 @click.command()
@@ -94,7 +94,7 @@ def _report(model_folder: Path, store: "TokenStore") -> None:
     for name, bits in rows.items():
         click.echo(f"  {name:<16} {bits:.3f}")
 
-    written = lm.generate(PROMPT, max_tokens=96, temperature=0.7, top_p=0.9, seed=1)
+    written = lm.generate(PROMPT, max_tokens=110, temperature=0.5, seed=1)
     click.echo(f"\nit writes:\n\n{PROMPT}{written.text}\n")
     here = ".venv/bin/receptance" if shutil.which("receptance") is None else "receptance"
     commands = (
