@@ -1,10 +1,10 @@
 """How fast the tokenizers are, in MB of UTF-8 per second of one process.
 
-    python benchmarks/bench_tokenizer.py TEXT [--bpe tokenizer.json] [--world vocabulary.txt]
+    python benchmarks/bench_tokenizer.py [TEXT] [--bpe tokenizer.json] [--world vocabulary.txt]
 
-The text is encoded whole and decoded whole, all candidates in turn, several rounds; the table shows
-medians and the spread. Beside the World tokenizer stands the one of the authors' `rwkv` package, on
-the same vocabulary. BPE uses all cores, the others one.
+The text (without TEXT, some source of Python's standard library) is encoded and decoded whole, all
+candidates in turn, several rounds; the table shows medians and the spread. Beside the World
+tokenizer stands that of the authors' `rwkv` package, on the same vocabulary. BPE uses all cores.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from typing import Any
 
 import tokenizers
 
+from receptance.data import standard_library
 from receptance.tokenizer import Tokenizer, load_tokenizer, train_bpe
 
 VOCABULARY_FILE = "rwkv_vocab_v20230424.txt"
@@ -33,14 +34,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: The command line, without the program; None for that of the process.
     """
     options = arguments(argv)
-    text = options.text.read_text(encoding="utf-8")[: options.characters]
+    files = [options.text] if options.text else standard_library().train
+    text = "".join(file.read_text(encoding="utf-8") for file in files)[: options.characters]
     candidates = verbs(text, options)
     megabytes = len(text.encode()) / 1e6
     seconds = measure(candidates, options.rounds)
-    print(
-        f"{options.text}: {megabytes:.2f} MB, {options.rounds} rounds, {os.cpu_count()} cores, ",
-        end="",
-    )
+    subject = options.text or "standard library"
+    rounds, cores = options.rounds, os.cpu_count()
+    print(f"{subject}: {megabytes:.2f} MB, {rounds} rounds, {cores} cores, ", end="")
     print(f"Python {platform.python_version()}, tokenizers {tokenizers.__version__}\n")
     print(f"{'':<24}{'median MB/s':>12}{'slowest':>10}{'fastest':>10}")
     rows: dict[str, dict[str, float]] = {}
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("text", type=Path, help="a text in UTF-8, such as WikiText")
+    parser.add_argument("text", type=Path, nargs="?", help="a text in UTF-8, such as WikiText")
     parser.add_argument("--bpe", type=Path, help="a tokenizer.json; none: 4096 tokens of the text")
     parser.add_argument("--world", type=Path, help="a World vocabulary; none: of `rwkv`, if there")
     parser.add_argument("--characters", type=int, default=1_000_000, help="how much of the text")
