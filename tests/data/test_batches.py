@@ -28,7 +28,12 @@ def make_batches(
     n_tokens: int = 1000, ctx_len: int = 16, batch_size: int = 4, seed: int = 0
 ) -> Batches:
     return Batches(
-        make_split(n_tokens), ctx_len=ctx_len, batch_size=batch_size, seed=seed, end_of_text=0
+        make_split(n_tokens),
+        ctx_len=ctx_len,
+        batch_size=batch_size,
+        seed=seed,
+        end_of_text=0,
+        vocab_size=65536,
     )
 
 
@@ -122,7 +127,7 @@ def test_resets_mark_the_end_of_text_tokens_that_are_read() -> None:
         documents=np.array([[0, 2], [3, 1], [5, 3]], np.uint64),
         n_bytes=6,
     )
-    batches = Batches(split, ctx_len=4, batch_size=2, seed=3, end_of_text=0)
+    batches = Batches(split, ctx_len=4, batch_size=2, seed=3, end_of_text=0, vocab_size=65536)
     for step in range(9):
         batch = batches.batch(step)
         assert batch.resets.dtype == torch.bool
@@ -140,7 +145,7 @@ def test_a_batch_is_the_callers_to_change() -> None:
 
 def test_wide_tokens_are_read_whole() -> None:
     split = make_split(70_000, dtype="uint32")
-    batches = Batches(split, ctx_len=69_999, batch_size=1, seed=0, end_of_text=0)
+    batches = Batches(split, ctx_len=69_999, batch_size=1, seed=0, end_of_text=0, vocab_size=70_000)
     assert batches.batch(0).tokens.max() >= 69_998
 
 
@@ -168,3 +173,13 @@ def test_impossible_arguments_are_refused() -> None:
         make_batches(batch_size=0)
     with pytest.raises(ValueError, match="`step` must be at least 0, got -1"):
         make_batches().samples(-1)
+
+
+def test_a_token_of_no_vocabulary_is_a_damaged_file() -> None:
+    batches = Batches(
+        make_split(1000), ctx_len=16, batch_size=70, seed=0, end_of_text=0, vocab_size=900
+    )
+    with pytest.raises(
+        DataError, match=r"must hold tokens below 900, but step 0 reads 9\d\d; .*--ver"
+    ):
+        batches.batch(0)

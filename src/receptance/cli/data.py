@@ -128,6 +128,7 @@ def inspect_command(
         batch_size=batch_size,
         seed=seed,
         end_of_text=store.end_of_text,
+        vocab_size=store.vocab_size,
     )
     shown = _samples(store, batches, step, samples)
     if as_json:

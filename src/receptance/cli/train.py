@@ -63,6 +63,7 @@ def describe(config: "RunConfig") -> str:
         batch_size=data.batch_size,
         seed=config.seed,
         end_of_text=store.end_of_text,
+        vocab_size=store.vocab_size,
     )
     n_tokens = steps * data.batch_size * data.ctx_len
     rates = [

@@ -45,6 +45,7 @@ def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
         batch_size=config.data.batch_size,
         seed=config.seed,
         end_of_text=store.end_of_text,
+        vocab_size=store.vocab_size,
     )
     run = open_run(config, folder, model_config, resume=resume)
     with (

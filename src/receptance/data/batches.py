@@ -50,7 +50,14 @@ class Batches:
     """
 
     def __init__(
-        self, split: Split, *, ctx_len: int, batch_size: int, seed: int, end_of_text: int
+        self,
+        split: Split,
+        *,
+        ctx_len: int,
+        batch_size: int,
+        seed: int,
+        end_of_text: int,
+        vocab_size: int,
     ) -> None:
         """Check that the split has at least one sample.
 
@@ -60,6 +67,7 @@ class Batches:
             batch_size: How many samples a step sees, B.
             seed: What the order depends on.
             end_of_text: The token that opens a document.
+            vocab_size: Tokens are below it; others are a damaged file.
 
         Raises:
             DataError: If the split is too short.
@@ -80,6 +88,7 @@ class Batches:
         self.batch_size = batch_size
         self.seed = seed
         self.end_of_text = end_of_text
+        self.vocab_size = vocab_size
 
     @property
     def n_samples(self) -> int:
@@ -122,6 +131,7 @@ class Batches:
             New tensors on the CPU, the caller's to change.
 
         Raises:
+            DataError: If a token is not in the vocabulary.
             ValueError: If `step` is negative.
         """
         samples = self.samples(step)
@@ -131,6 +141,12 @@ class Batches:
             before = self.split.tokens[sample.first_token : sample.first_token + len(row)]
             row[: len(before)] = before
             row[len(before) :] = self.split.tokens[: len(row) - len(before)]
+        if int(window.max()) >= self.vocab_size:
+            raise DataError(
+                f"{str(self.split.path)!r} must hold tokens below {self.vocab_size}, but step "
+                f"{step} reads {int(window.max())}; the file is damaged, which `receptance data "
+                "inspect STORE --verify` confirms: prepare the store again"
+            )
         window = torch.from_numpy(window)
         tokens, targets = window[:, :-1].contiguous(), window[:, 1:].contiguous()
         return Batch(tokens, targets, resets=tokens == self.end_of_text)
