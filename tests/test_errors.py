@@ -14,7 +14,6 @@ EXIT_CODES = {
     "CheckpointError": 4,
     "StateError": 4,
     "ImplementationUnavailableError": 1,
-    "RequestError": 1,
 }
 
 

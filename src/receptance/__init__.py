@@ -1,4 +1,4 @@
-"""RWKV language models: trained, run, served, measured and converted by one package."""
+"""RWKV language models: trained, run and measured by one package."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

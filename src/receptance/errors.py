@@ -6,7 +6,6 @@
     ├── TokenizerError   a vocabulary that cannot be read; text or ids it cannot convert
     ├── CheckpointError  a weight file is missing, damaged, hostile, or of another model
     ├── StateError       a state file is damaged, or of another model
-    ├── RequestError     a request that is refused (HTTP 400)
     └── ImplementationUnavailableError
                          the chosen kernel cannot run these tensors here
 
@@ -56,7 +55,3 @@ class StateError(ReceptanceError):
 
 class ImplementationUnavailableError(ReceptanceError):
     """The chosen kernel cannot run these tensors on this machine."""
-
-
-class RequestError(ReceptanceError):
-    """A request is refused; over HTTP, status 400."""

@@ -145,7 +145,7 @@ def test_a_file_that_is_missing_or_damaged_is_named(saved, name, damage):
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
     other = empty()
 
-    with pytest.raises(CheckpointError, match=r"no training checkpoint at '.*nowhere'"):
+    with pytest.raises(CheckpointError, match=r"no training checkpoint at '.*nowhere'.*; name one"):
         load_training(tmp_path / "nowhere", other.model, other.optimizer)
 
 

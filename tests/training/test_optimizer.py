@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from receptance.errors import ConfigError
-from receptance.training import build_optimizer, parameter_groups
+from receptance.training import build_optimizer
 from receptance.training.optimizer import OptimizerConfig, set_learning_rate
 from tests.random_models import random_rwkv4, random_tokens
 
@@ -70,17 +70,6 @@ def test_steps_are_those_of_the_written_formula(dtype, rtol):
         optimizer.zero_grad()
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(parameter.double(), before[name], rtol=rtol, atol=rtol)
-
-
-def test_the_groups_are_told_in_words():
-    told = dict(parameter_groups(random_rwkv4(n_layer=1, n_embd=8), LAYERED))
-
-    assert told["blocks.0.att.time_decay"] == "lr × 2, weight decay 0"
-    assert told["blocks.0.att.time_first"] == "lr × 3, weight decay 0"
-    assert told["blocks.0.att.time_mix_k"] == "lr × 1, weight decay 0"
-    assert told["blocks.0.att.key.weight"] == "lr × 1, weight decay 0.1"
-    assert told["head.weight"] == "lr × 1, weight decay 0.1"
-    assert told["emb.weight"] == "lr × 1, weight decay 0"
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,21 @@ def test_never_takes_a_folder_whose_run_never_saved(folder):
     assert read_config(folder / "config.toml").seed == 2
 
 
+@pytest.mark.parametrize("text", ["[x", "[server]\nport = 80\n"])
+def test_the_settings_of_another_program_are_not_replaced(tmp_path, text):
+    (tmp_path / "config.toml").write_text(text)
+
+    with pytest.raises(ConfigError) as caught:
+        opened(tiny_config(), tmp_path)
+
+    assert "must be new or the folder of a run, but its config.toml is not of a run" in str(
+        caught.value
+    )
+    assert "choose another folder, or move the file away" in str(caught.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["config.toml"]
+    assert (tmp_path / "config.toml").read_text() == text
+
+
 def test_a_path_chooses_the_checkpoint(folder, tmp_path):
     older = list_checkpoints(folder / "checkpoints")[0]
 

@@ -66,7 +66,7 @@ enum class Form : int64_t { automatic = 0, serial = 1, parallel = 2 };
 //
 // log_w, u: [C]. k, v, y: [B, T, C]. resets: [B, T], or null for none. State: three of [B, C],
 // a_0, b_0, p_0 on entry (`num`, `den`, `log_scale`) and a_T, b_T, p_T on return (`*_out`).
-// Everything inside is Real. scratch: wkv4_scratch(...) numbers.
+// Everything inside is Real. scratch: wkv4_forward_scratch(...) numbers.
 template <typename Real, typename Element>
 struct Wkv4Forward {
   const Real* log_w;

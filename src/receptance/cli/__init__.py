@@ -60,7 +60,7 @@ class Verbs(click.Group):
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="receptance", message="%(prog)s %(version)s")
 def root() -> None:
-    """RWKV language models: trained, run, served, measured and converted by one package."""
+    """RWKV language models: trained, run and measured by one package."""
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def _tokens(corpus: "Corpus", folder: Path, vocab_size: int) -> "TokenStore":
 
     if (folder / "store.json").exists():
         return TokenStore.open(folder)
-    _say(f"training a tokenizer of {vocab_size:,} words on Python's standard library")
+    _say(f"training a tokenizer of {vocab_size:,} tokens on Python's standard library")
     return prepare(corpus.train, f"train:{vocab_size}", folder, valid=corpus.held_out)
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     metavar="auto|never|PATH",
     help="Go on from the run's newest checkpoint if it has one; begin anew; or go on from PATH.",
 )
-@click.option("--dry-run", is_flag=True, help="Check everything and say what would be trained.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check the file and its store, and say what would be trained."
+)
 def command(recipe: Path, settings: tuple[str, ...], resume: str, *, dry_run: bool) -> None:
     """Train as RUN.toml says, in the folder `runs/NAME`, or go on with that run.
 

@@ -87,7 +87,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class RWKV4State(State):
-    """The memory of RWKV-4: five vectors a layer, 5·L·C numbers a sequence. All float32."""
+    """The memory of RWKV-4: five vectors a layer, 5·L·C numbers a sequence, all in WKV's dtype."""
 
     architecture: ClassVar[str] = "rwkv4"
 
@@ -275,8 +275,8 @@ class RWKV4(nn.Module):
     def init_weights(self) -> None:
         """Set every parameter as the authors' code does before training.
 
-        Each block begins as the identity, since its output matrices are zero. (The list in the
-        paper's appendix E has zero and non-zero matrices exchanged and would never train.)
+        Each block adds nothing at first, since its output matrices are zero. (The list in the
+        paper's appendix E exchanges zero and non-zero ones; its channel mix would never train.)
 
         Source: BlinkDL/RWKV-LM, RWKV-v4/src/model.py, RWKV_Init; the embedding as its README
         recommends, uniform in ±1e-4.

@@ -16,7 +16,7 @@ from receptance.training.config import (
 from receptance.training.loop import Hooks, autocast, train, training_step
 from receptance.training.loss import Loss, language_model_loss
 from receptance.training.metrics import Metrics
-from receptance.training.optimizer import build_optimizer, parameter_groups
+from receptance.training.optimizer import build_optimizer
 from receptance.training.run_folder import Run, open_run
 from receptance.training.schedule import learning_rate
 
@@ -36,7 +36,6 @@ __all__ = [
     "list_checkpoints",
     "load_training",
     "open_run",
-    "parameter_groups",
     "parse_config",
     "read_config",
     "save_training",

@@ -142,9 +142,10 @@ def _read_progress(path: Path) -> Progress:
     except OSError as error:
         folder = path.parent
         inside = [*list_checkpoints(folder / "checkpoints"), *list_checkpoints(folder)]
-        hint = f"; did you mean {str(inside[-1])!r}?" if inside else ""
+        example = "name one such as 'runs/NAME/checkpoints/step-00000100'"
+        hint = f"did you mean {str(inside[-1])!r}?" if inside else example
         raise CheckpointError(
-            f"no training checkpoint at {str(folder)!r}: {path.name}: {error.strerror}{hint}"
+            f"no training checkpoint at {str(folder)!r}: {path.name}: {error.strerror}; {hint}"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

@@ -231,11 +231,13 @@ def _override(entries: dict[str, Any], override: str) -> None:
 
 
 def _refuse_unknown(schema: Any, entries: Mapping[str, Any], source: str, prefix: str = "") -> None:
-    """Raise for the first key that `schema` lacks, with the nearest that it has."""
+    """Raise for the first key that `schema` lacks, with the one that may be meant."""
     known = {each.name: each.type for each in fields(schema)}
     for key, value in entries.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            tables = [name for name, kind in known.items() if is_dataclass(kind)]
+            inside = [f"{each}.{key}" for each in tables if key in _names(known[each])]
+            near = inside or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known: {sorted(known)}"
             raise ConfigError(f"{source}: unknown key '{prefix}{key}'; {hint}")
         if isinstance(value, float) and not math.isfinite(value):
@@ -244,6 +246,10 @@ def _refuse_unknown(schema: Any, entries: Mapping[str, Any], source: str, prefix
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{source}: `{prefix}{key}` must be a table, got {value!r}")
             _refuse_unknown(known[key], value, source, f"{prefix}{key}.")
+
+
+def _names(schema: Any) -> set[str]:
+    return {each.name for each in fields(schema)}
 
 
 def _flat(entries: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """AdamW over RWKV's groups of parameters."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import nn
@@ -68,13 +67,6 @@ def set_learning_rate(optimizer: AdamW, lr: float) -> None:
     """Set the rate of each group to `lr` times its multiplier."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_multiplier"]
-
-
-def parameter_groups(model: nn.Module, config: OptimizerConfig) -> Iterable[tuple[str, str]]:
-    """Yield each parameter's name and, in words, how its group is treated."""
-    for name, parameter in model.named_parameters():
-        multiplier = _lr_multiplier(name, config)
-        yield name, f"lr × {multiplier:g}, weight decay {_weight_decay(name, parameter, config):g}"
 
 
 def _lr_multiplier(name: str, config: OptimizerConfig) -> float:

@@ -40,7 +40,8 @@ def open_run(
             refuses a folder with checkpoints; otherwise a checkpoint's path.
 
     Raises:
-        ConfigError: If the run that is there had other settings, or `resume` does not fit.
+        ConfigError: If the run that is there had other settings, the `config.toml` that is there
+            is not of a run, or `resume` does not fit.
         CheckpointError: If the checkpoint is missing or damaged.
     """
     checkpoints = list_checkpoints(folder / "checkpoints")
@@ -54,6 +55,8 @@ def open_run(
         chosen = Path(resume)
     if chosen is not None:
         _check_unchanged(config, folder / CONFIG_FILE)
+    else:
+        _check_replaceable(folder / CONFIG_FILE)
 
     model = build(model_config)
     optimizer = build_optimizer(model, config.optimizer)
@@ -71,6 +74,19 @@ def open_run(
     with atomic_file(folder / CONFIG_FILE) as staged:
         staged.write_text(config_to_toml(config), encoding="utf-8")
     return Run(model, optimizer, progress)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise if the file at `path` is something else than the settings of a run."""
+    if not path.exists():
+        return
+    try:
+        read_config(path)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{str(path.parent)!r} must be new or the folder of a run, but its {path.name} is not "
+            f"of a run; choose another folder, or move the file away ({error})"
+        ) from error
 
 
 def _check_unchanged(config: RunConfig, path: Path) -> None:

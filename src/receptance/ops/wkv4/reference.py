@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-# The log scale of a sum that nothing has been added to. Any finite key lies far above it, so
-# exp(EMPTY - key) is exactly 0; and unlike minus infinity, EMPTY - EMPTY is 0 and not NaN.
+# The log scale of a sum that nothing has been added to. Keys of a model lie far above it,
+# so exp(EMPTY - key) is exactly 0; and unlike minus infinity, EMPTY - EMPTY is 0 and not NaN.
 EMPTY = -1e38
 
 
@@ -59,14 +59,14 @@ def wkv4_reference(
     num, den, scale = state.num, state.den, state.log_scale.detach()
     zero = WKV4State.zeros(*num.shape, dtype=num.dtype, device=num.device)
     outputs = []
-    for t in range(k.shape[1]):
-        k_t, v_t = k[:, t].to(num.dtype), v[:, t].to(num.dtype)
+    # Unbound, not indexed: the gradient of k[:, t] is as large as k, and T of them would make the
+    # way back quadratic in T.
+    for t, (k_t, v_t) in enumerate(zip(k.unbind(1), v.unbind(1), strict=True)):
+        k_t, v_t = k_t.to(num.dtype), v_t.to(num.dtype)
         if resets is not None:
             reset = resets[:, t, None]
-            num, den, scale = (
-                torch.where(reset, fresh, old)
-                for fresh, old in zip(zero, (num, den, scale), strict=True)
-            )
+            pairs = zip(zero, (num, den, scale), strict=True)
+            num, den, scale = (torch.where(reset, fresh, old) for fresh, old in pairs)
 
         # The output: all tokens before this one, and this one with its bonus u.
         q = torch.maximum(scale, u + k_t).detach()
