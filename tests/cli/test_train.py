@@ -180,7 +180,7 @@ def test_a_run_that_is_stopped_and_killed_comes_to_the_numbers_of_one_that_is_no
         assert not (place / "runs" / "tiny" / "model").exists()
         done = steps(place)[-1]
         assert errors.endswith(
-            f"stopped after step {done}; go on with: receptance train run.toml "
+            f"stopped after step {done}; go on with: python -m receptance train run.toml "
             f"{' '.join(settings)}\n"
         )
         newest = list_checkpoints(place / "runs" / "tiny" / "checkpoints")[-1]
@@ -192,3 +192,16 @@ def test_a_run_that_is_stopped_and_killed_comes_to_the_numbers_of_one_that_is_no
     assert steps(place) == list(range(1, 501))
     files = [Path("runs", name, "model", "model.safetensors") for name in ("tiny", "whole")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_dry_run_says_where_it_begins_and_refuses_what_the_run_would(receptance, place):
+    assert "runs/tiny, a new one" in receptance("train", "run.toml", "--dry-run").stdout
+    assert receptance("train", "run.toml").code == 0
+    assert "from step-00000012 on" in receptance("train", "run.toml", "--dry-run").stdout
+
+    refused = (["optimizer.lr=1e-5"], ["--resume", "never"], [f"data.store_sha256={'0' * 64}"])
+    for each in refused:
+        result = receptance("train", "run.toml", "--dry-run", *each)
+        assert result.code == 3, each
+        assert result.stderr.startswith("error: ")
+    assert sorted(path.name for path in (place / "runs").iterdir()) == ["tiny"]

@@ -228,3 +228,8 @@ def test_every_recipe_is_a_run(recipe):
 
 def test_there_are_recipes():
     assert list(RECIPES.glob("**/*.toml"))
+
+
+def test_a_schedule_that_never_comes_to_its_end_is_refused():
+    with pytest.raises(ConfigError, match=r"must be at most `training.steps`, 12, got 13"):
+        tiny_config(schedule_warmup_steps=8, schedule_constant_steps=5)

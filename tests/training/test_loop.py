@@ -129,9 +129,7 @@ def test_documents_begin_anew_only_where_the_run_wants_it(tmp_path):
         return batch._replace(resets=torch.zeros_like(batch.resets))
 
     run = open_run(config, tmp_path / "without", config.model.build(256))
-    train_run(
-        config, tmp_path / "without", *run[:2], never_reset, run.progress, None, hooks(without)
-    )
+    train_run(config, tmp_path / "without", run, never_reset, None, hooks(without))
 
     assert off == without
     assert on[-1] != off[-1]
@@ -222,7 +220,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_touches_a_weight(tmp_p
     before = weights_of(run.model)
 
     with pytest.raises(ConfigError) as caught:
-        train_run(config, tmp_path, run.model, run.optimizer, tiny_batch, progress, None, hooks())
+        train_run(config, tmp_path, run._replace(progress=progress), tiny_batch, None, hooks())
 
     assert "the loss must stay finite, but it is" in str(caught.value)
     assert "the weights are as before this step" in str(caught.value)

@@ -1,11 +1,12 @@
 """`receptance train`: a training run from a TOML file."""
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from receptance.cli.invocation import command_line
 
 if TYPE_CHECKING:
     from receptance.training import RunConfig
@@ -36,43 +37,41 @@ def command(recipe: Path, settings: tuple[str, ...], resume: str, *, dry_run: bo
 
     config = read_config(recipe, settings)
     if dry_run:
-        click.echo(describe(config))
+        click.echo(describe(config, resume))
         return
 
     from receptance.cli.training_run import EXIT_RESUMABLE, run_training
 
     outcome = run_training(config, Path("runs", config.name), resume=resume)
     if outcome.is_finished:
-        write = shlex.join(["receptance", "generate", str(outcome.model_folder), "Once"])
+        write = command_line("generate", str(outcome.model_folder), "Once")
         click.echo(f"trained: {outcome.model_folder}\nlet it write: {write}", err=True)
         return
-    again = shlex.join(["receptance", "train", str(recipe), *settings])
+    again = command_line("train", str(recipe), *settings)
     click.echo(f"stopped after step {outcome.step:,}; go on with: {again}", err=True)
     sys.exit(EXIT_RESUMABLE)
 
 
-def describe(config: "RunConfig") -> str:
-    """Return what a run would do: its model, its data and its schedule."""
-    from receptance.data import Batches, TokenStore
-    from receptance.training import learning_rate
+def describe(config: "RunConfig", resume: str) -> str:
+    """Return what a run would do: its beginning, its model, its data and its schedule."""
+    from receptance.cli.training_run import store_batches, with_store
+    from receptance.data import TokenStore
+    from receptance.training import checkpoint_to_resume, learning_rate
 
     store = TokenStore.open(config.data.store)
+    config = with_store(config, store)
+    folder = Path("runs", config.name)
+    begins_at = checkpoint_to_resume(config, folder, resume)
     model = config.model.build(store.vocab_size)
     data, steps = config.data, config.training.steps
-    batches = Batches(
-        store.train,
-        ctx_len=data.ctx_len,
-        batch_size=data.batch_size,
-        seed=config.seed,
-        end_of_text=store.end_of_text,
-        vocab_size=store.vocab_size,
-    )
+    batches = store_batches(store, config)
     n_tokens = steps * data.batch_size * data.ctx_len
     rates = [
         learning_rate(config.schedule, config.optimizer.lr, step, steps)
         for step in (0, steps // 2, steps - 1)
     ]
     rows = {
+        "run": f"{folder}, " + (f"from {begins_at.name} on" if begins_at else "a new one"),
         "model": f"RWKV-4, L{model.n_layer} D{model.n_embd} V{model.vocab_size}, "
         f"{model.n_parameters:,} parameters",
         "weights and moments": f"{12 * model.n_parameters / 1e9:.2f} GB",

@@ -37,16 +37,9 @@ def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
     at once.
     """
     store = TokenStore.open(config.data.store)
-    config = _with_store(config, store)
+    config = with_store(config, store)
     model_config = config.model.build(store.vocab_size)
-    batches = Batches(
-        store.train,
-        ctx_len=config.data.ctx_len,
-        batch_size=config.data.batch_size,
-        seed=config.seed,
-        end_of_text=store.end_of_text,
-        vocab_size=store.vocab_size,
-    )
+    batches = store_batches(store, config)
     run = open_run(config, folder, model_config, resume=resume)
     with (
         TrainingPanel(config.name, config.training.steps) as panel,
@@ -62,23 +55,26 @@ def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
             sample=lambda model, step: panel.message(_sample(model, store, config, step)),
             should_stop=stopped,
         )
-        progress = train(
-            config,
-            folder,
-            run.model,
-            run.optimizer,
-            batches.batch,
-            run.progress,
-            store.tokenizer,
-            hooks,
-        )
+        progress = train(config, folder, run, batches.batch, store.tokenizer, hooks)
     is_finished = progress.step >= config.training.steps
     if is_finished:
         save_model(run.model, store.tokenizer, folder / "model", replace=True)
     return Outcome(is_finished, folder / "model", progress.step)
 
 
-def _with_store(config: RunConfig, store: TokenStore) -> RunConfig:
+def store_batches(store: TokenStore, config: RunConfig) -> Batches:
+    """Return the batches of the run."""
+    return Batches(
+        store.train,
+        ctx_len=config.data.ctx_len,
+        batch_size=config.data.batch_size,
+        seed=config.seed,
+        end_of_text=store.end_of_text,
+        vocab_size=store.vocab_size,
+    )
+
+
+def with_store(config: RunConfig, store: TokenStore) -> RunConfig:
     """Return the run with its store's hash, which a run that goes on must find again."""
     expected = config.data.store_sha256
     if expected and expected != store.sha256:

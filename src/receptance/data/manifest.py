@@ -110,12 +110,13 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE_NAME
     if not path.is_file():
-        reason = "the folder does not exist"
+        reason, out = "the folder does not exist", str(folder)
         if folder.exists():
+            out = "ANOTHER"
             reason = f"the folder has no {FILE_NAME}" if folder.is_dir() else "it is a file"
         raise DataError(
             f"no token store at {str(folder)!r}: {reason}; make one with: "
-            f"receptance data prepare FILES --tokenizer bytes --out {folder}"
+            f"receptance data prepare FILES --tokenizer bytes --out {out}"
         )
     content = path.read_bytes()
     _check_version(content, path)

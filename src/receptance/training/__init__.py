@@ -17,7 +17,7 @@ from receptance.training.loop import Hooks, autocast, train, training_step
 from receptance.training.loss import Loss, language_model_loss
 from receptance.training.metrics import Metrics
 from receptance.training.optimizer import build_optimizer
-from receptance.training.run_folder import Run, open_run
+from receptance.training.run_folder import Run, checkpoint_to_resume, open_run
 from receptance.training.schedule import learning_rate
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "RunConfig",
     "autocast",
     "build_optimizer",
+    "checkpoint_to_resume",
     "config_to_toml",
     "differences",
     "language_model_loss",

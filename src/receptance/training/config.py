@@ -144,6 +144,12 @@ class RunConfig:
             raise ConfigError(f"`name` must be the name of a folder, got {self.name!r}")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"`seed` must lie in 0 to 2^63 - 1, got {self.seed}")
+        rising = self.schedule.warmup_steps + self.schedule.constant_steps
+        if rising > self.training.steps:
+            raise ConfigError(
+                "`schedule.warmup_steps` and `schedule.constant_steps` together must be at most "
+                f"`training.steps`, {self.training.steps}, got {rising}"
+            )
 
 
 def read_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:

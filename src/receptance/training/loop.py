@@ -21,6 +21,7 @@ from receptance.training.config import RunConfig
 from receptance.training.loss import language_model_loss
 from receptance.training.metrics import Metrics, MetricsFile
 from receptance.training.optimizer import set_learning_rate
+from receptance.training.run_folder import Run
 from receptance.training.schedule import learning_rate
 
 logger = logging.getLogger(__name__)
@@ -48,14 +49,12 @@ class Hooks:
 def train(
     config: RunConfig,
     folder: Path,
-    model: RWKV4,
-    optimizer: AdamW,
-    batch: Callable[[int], Batch],
-    progress: Progress,
+    run: Run,
+    batch_of: Callable[[int], Batch],
     tokenizer: Tokenizer | None,
     hooks: Hooks,
 ) -> Progress:
-    """Train `model` from `progress` to the run's last step, or until it is told to stop.
+    """Train a model from where its run is to the last step, or until it is told to stop.
 
     A checkpoint is written at the end, whichever end it is; an exception leaves the newest one
     of before.
@@ -63,10 +62,8 @@ def train(
     Args:
         config: The run.
         folder: Its folder; checkpoints and `metrics.jsonl` go there.
-        model: What to train, in place; its weights are float32.
-        optimizer: Its optimizer, from `build_optimizer`.
-        batch: Returns the batch of a step, counted from 0.
-        progress: Where to begin.
+        run: The model, trained in place, its optimizer, and where to begin; from `open_run`.
+        batch_of: Returns the batch of a step, counted from 0.
         tokenizer: What the tokens are of, to be saved with the model.
         hooks: What the caller does meanwhile.
 
@@ -76,6 +73,7 @@ def train(
     Raises:
         ConfigError: If the loss, or that of held-out text, is no longer finite.
     """
+    model, optimizer, progress = run
     n_steps, every = config.training.steps, config.every
     metrics_file = MetricsFile(folder / "metrics.jsonl")
     metrics_file.truncate(progress.step)
@@ -85,11 +83,11 @@ def train(
         started = time.perf_counter()
         lr = learning_rate(config.schedule, config.optimizer.lr, progress.step, n_steps)
         set_learning_rate(optimizer, lr)
-        step_batch = batch(progress.step)
-        loss, grad_norm = training_step(config, model, optimizer, step_batch)
+        batch = batch_of(progress.step)
+        loss, grad_norm = training_step(config, model, optimizer, batch)
         seconds = time.perf_counter() - started
 
-        n_tokens = step_batch.tokens.numel()
+        n_tokens = batch.tokens.numel()
         progress = Progress(
             progress.step + 1, progress.tokens + n_tokens, progress.seconds + seconds
         )

@@ -44,20 +44,7 @@ def open_run(
             is not of a run, or `resume` does not fit.
         CheckpointError: If the checkpoint is missing or damaged.
     """
-    checkpoints = list_checkpoints(folder / "checkpoints")
-    if resume == "never" and checkpoints:
-        raise ConfigError(
-            f"{str(folder)!r} must be new to begin anew, but it holds checkpoints up to "
-            f"{checkpoints[-1].name}; choose another `name`, or remove the folder"
-        )
-    chosen = checkpoints[-1] if resume == "auto" and checkpoints else None
-    if resume not in ("auto", "never"):
-        chosen = Path(resume)
-    if chosen is not None:
-        _check_unchanged(config, folder / CONFIG_FILE)
-    else:
-        _check_replaceable(folder / CONFIG_FILE)
-
+    chosen = checkpoint_to_resume(config, folder, resume)
     model = build(model_config)
     optimizer = build_optimizer(model, config.optimizer)
     if chosen is None:
@@ -74,6 +61,33 @@ def open_run(
     with atomic_file(folder / CONFIG_FILE) as staged:
         staged.write_text(config_to_toml(config), encoding="utf-8")
     return Run(model, optimizer, progress)
+
+
+def checkpoint_to_resume(config: RunConfig, folder: Path, resume: str) -> Path | None:
+    """Return the checkpoint that a run goes on from, None for none; nothing is changed.
+
+    Args:
+        config: The run.
+        folder: Its folder.
+        resume: As `open_run` takes it.
+
+    Raises:
+        ConfigError: If the run that is there had other settings, or `resume` does not fit.
+    """
+    checkpoints = list_checkpoints(folder / "checkpoints")
+    if resume == "never" and checkpoints:
+        raise ConfigError(
+            f"{str(folder)!r} must be new to begin anew, but it holds checkpoints up to "
+            f"{checkpoints[-1].name}; choose another `name`, or remove the folder"
+        )
+    chosen = checkpoints[-1] if resume == "auto" and checkpoints else None
+    if resume not in ("auto", "never"):
+        chosen = Path(resume)
+    if chosen is not None:
+        _check_unchanged(config, folder / CONFIG_FILE)
+    else:
+        _check_replaceable(folder / CONFIG_FILE)
+    return chosen
 
 
 def _check_replaceable(path: Path) -> None:
