@@ -45,7 +45,7 @@ def test_without_a_terminal_a_step_is_one_plain_line():
         panel.log(metrics(1))
 
     assert written(console) == (
-        "step 1/100: loss 2.0000, 12,346 tokens/s, lr 3.00e-04, 3:18 left\n"
+        "step 1/100: loss 2.0000 nats, 12,346 tokens/s, lr 3.00e-04, 3:18 left\n"
     )
 
 
@@ -58,7 +58,7 @@ def test_plain_lines_are_few_but_held_out_text_and_the_last_step_have_theirs():
 
     lines = written(console).splitlines()
     assert [line.split(":")[0] for line in lines] == ["step 1/9", "step 5/9", "step 9/9"]
-    assert lines[1].endswith("left, held out 1.2500 bits a byte")
+    assert lines[1].endswith("left, held out 1.2500 bits per byte")
     assert "held out" not in lines[2]
     assert "0:00 left" in lines[2]
 
@@ -71,7 +71,7 @@ def test_a_held_out_text_that_costs_nothing_is_told_too():
         panel.log(metrics(2, valid_bits_per_byte=0.0))
 
     assert "step 2/9" in written(console)
-    assert "held out 0.0000 bits a byte" in written(console)
+    assert "held out 0.0000 bits per byte" in written(console)
 
 
 def test_on_a_terminal_the_panel_has_all_figures():
@@ -90,7 +90,7 @@ def test_on_a_terminal_the_panel_has_all_figures():
         "33:20",
         "2.50 GB",
         "3.00e-04",
-        "1.2345 bits a byte",
+        "1.2345 bits per byte",
     ):
         assert words in shown
 
@@ -105,7 +105,7 @@ def test_the_panel_s_loss_is_smoothed_and_its_held_out_figure_stays():
 
     expected = 0.9 * (0.9 * 3.0 + 0.1 * 2.0) + 0.1 * 1.0
     assert f"{expected:.4f} nats" in last_panel(console)
-    assert "1.5000 bits a byte" in last_panel(console)
+    assert "1.5000 bits per byte" in last_panel(console)
 
 
 def test_before_the_first_step_there_is_no_figure():

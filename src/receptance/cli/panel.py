@@ -75,9 +75,9 @@ class TrainingPanel(AbstractContextManager["TrainingPanel"]):
 
     def _line(self, metrics: Metrics) -> str:
         valid = metrics.valid_bits_per_byte
-        held_out = "" if valid is None else f", held out {valid:.4f} bits a byte"
+        held_out = "" if valid is None else f", held out {valid:.4f} bits per byte"
         return (
-            f"step {metrics.step}/{self._n_steps}: loss {metrics.loss:.4f}, "
+            f"step {metrics.step}/{self._n_steps}: loss {metrics.loss:.4f} nats, "
             f"{metrics.tokens_per_s:,.0f} tokens/s, lr {metrics.lr:.2e}, "
             f"{self._time_left(metrics)} left{held_out}"
         )
@@ -87,7 +87,7 @@ class TrainingPanel(AbstractContextManager["TrainingPanel"]):
         if metrics is None:
             return Panel("the first step", title=Text(self._title), expand=False)
         table = Table.grid(padding=(0, 3))
-        held_out = "not yet" if self._valid is None else f"{self._valid:.4f} bits a byte"
+        held_out = "not yet" if self._valid is None else f"{self._valid:.4f} bits per byte"
         table.add_row("step", f"{metrics.step:,} of {self._n_steps:,}", "held out", held_out)
         table.add_row("loss", f"{self._loss:.4f} nats", "lr", f"{metrics.lr:.2e}")
         table.add_row(
