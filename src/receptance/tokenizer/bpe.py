@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from receptance.atomic import atomic_file
 from receptance.errors import TokenizerError
 from receptance.tokenizer.pieces import PIECE_CHARACTERS, can_be_cut_in, groups, pieces
-from receptance.tokenizer.token_table import MAX_TOKEN, TokenTable
+from receptance.tokenizer.token_table import MAX_TOKEN, TableDecoder, TokenTable
 from receptance.tokenizer.utf8 import utf8
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -47,7 +47,7 @@ _BYTES_OF_UTF8 = frozenset(range(256)) - {0xC0, 0xC1, *range(0xF5, 0x100)}
 _PROBE = f" Receptance  is 123,\n\t    not{END_OF_TEXT}a caf\u00e9;\r\n漢字 🙂\n "
 
 
-class BPETokenizer:
+class BPETokenizer(TableDecoder):
     """A byte-level BPE from a `tokenizer.json`, such as GPT-NeoX's of the RWKV-4 Pile models.
 
     The text of a special token in a text is text: only the caller can say that a text ends. Added
@@ -139,18 +139,6 @@ class BPETokenizer:
             for (number, _), encoding in zip(group, encodings, strict=True):
                 tokens[number] += encoding.ids
         return tokens
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of `tokens`; see `Tokenizer.decode`."""
-        return self.decode_bytes(tokens).decode("utf-8", errors="replace")
-
-    def decode_bytes(self, tokens: Sequence[int]) -> bytes:
-        """Return the bytes of `tokens`; see `Tokenizer.decode_bytes`."""
-        return self._table.join(tokens)
-
-    def token_bytes(self, token: int) -> bytes:
-        """Return the bytes of one token; see `Tokenizer.token_bytes`."""
-        return self._table.join((token,))
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`, byte for byte as it was read; see `Tokenizer.save`."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from receptance.tokenizer.token_table import TokenTable
+from receptance.tokenizer.token_table import TableDecoder, TokenTable
 from receptance.tokenizer.utf8 import utf8
 
 # UTF-8 never contains the byte 0xFF, so its token is free to mean the character NUL, whose own
@@ -12,7 +12,7 @@ from receptance.tokenizer.utf8 import utf8
 NUL_TOKEN = 255
 
 
-class BytesTokenizer:
+class BytesTokenizer(TableDecoder):
     """256 tokens: the UTF-8 bytes of the text, with 0 for the end of a text.
 
     Token and byte are the same number, but for one character: NUL (U+0000), which text hardly ever
@@ -39,18 +39,6 @@ class BytesTokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each text; see `Tokenizer.encode_batch`."""
         return [self.encode(text) for text in texts]
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of `tokens`; see `Tokenizer.decode`."""
-        return self.decode_bytes(tokens).decode("utf-8", errors="replace")
-
-    def decode_bytes(self, tokens: Sequence[int]) -> bytes:
-        """Return the bytes of `tokens`; see `Tokenizer.decode_bytes`."""
-        return self._table.join(tokens)
-
-    def token_bytes(self, token: int) -> bytes:
-        """Return the byte of one token; see `Tokenizer.token_bytes`."""
-        return self._table.join((token,))
 
     def save(self, folder: Path) -> None:
         """Write nothing: "bytes" says all; see `Tokenizer.save`."""

@@ -44,3 +44,21 @@ class TokenTable:
                 f"was it made by another tokenizer?"
             )
             raise TokenizerError(message) from None
+
+
+class TableDecoder:
+    """Decoding by a table, which is the same for every tokenizer that has one."""
+
+    _table: TokenTable
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of `tokens`; see `Tokenizer.decode`."""
+        return self.decode_bytes(tokens).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, tokens: Sequence[int]) -> bytes:
+        """Return the bytes of `tokens`; see `Tokenizer.decode_bytes`."""
+        return self._table.join(tokens)
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return the bytes of one token; see `Tokenizer.token_bytes`."""
+        return self._table.join((token,))

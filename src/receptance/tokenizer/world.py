@@ -10,7 +10,7 @@ from pathlib import Path
 from receptance.atomic import atomic_file
 from receptance.errors import TokenizerError
 from receptance.tokenizer.longest_match import LongestMatch
-from receptance.tokenizer.token_table import MAX_TOKEN, TokenTable
+from receptance.tokenizer.token_table import MAX_TOKEN, TableDecoder, TokenTable
 from receptance.tokenizer.utf8 import utf8
 
 VOCABULARY_FILE = "rwkv_vocab_v20230424.txt"
@@ -31,7 +31,7 @@ _LINE = re.compile(
 _ROWS = 64
 
 
-class WorldTokenizer:
+class WorldTokenizer(TableDecoder):
     """The RWKV World vocabulary, or another in its format, matched longest token first.
 
     A vocabulary is text with one token a line: `id literal length`, the literal being what Python's
@@ -106,18 +106,6 @@ class WorldTokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each text; see `Tokenizer.encode_batch`."""
         return [self.encode(text) for text in texts]
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of `tokens`; see `Tokenizer.decode`."""
-        return self.decode_bytes(tokens).decode("utf-8", errors="replace")
-
-    def decode_bytes(self, tokens: Sequence[int]) -> bytes:
-        """Return the bytes of `tokens`; see `Tokenizer.decode_bytes`."""
-        return self._table.join(tokens)
-
-    def token_bytes(self, token: int) -> bytes:
-        """Return the bytes of one token; see `Tokenizer.token_bytes`."""
-        return self._table.join((token,))
 
     def save(self, folder: Path) -> None:
         """Write the vocabulary, byte for byte as it was read; see `Tokenizer.save`."""
