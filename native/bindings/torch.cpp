@@ -87,7 +87,7 @@ Number* output(const Tensor& tensor) {
 }
 
 // The inputs of wkv4, checked, and what follows from them.
-struct Wkv4Inputs {
+struct Wkv4Tensors {
   int64_t B, T, C;
   ScalarType element, real;
   Tensor log_w, u, k, v, num, den, log_scale;
@@ -95,10 +95,10 @@ struct Wkv4Inputs {
   Form form;
   InstructionSet instruction_set;
 
-  Wkv4Inputs(const Tensor& given_log_w, const Tensor& given_u, const Tensor& given_k,
-             const Tensor& given_v, const Tensor& given_num, const Tensor& given_den,
-             const Tensor& given_log_scale, const std::optional<Tensor>& given_resets,
-             int64_t given_form, int64_t given_instruction_set) {
+  Wkv4Tensors(const Tensor& given_log_w, const Tensor& given_u, const Tensor& given_k,
+              const Tensor& given_v, const Tensor& given_num, const Tensor& given_den,
+              const Tensor& given_log_scale, const std::optional<Tensor>& given_resets,
+              int64_t given_form, int64_t given_instruction_set) {
     STD_TORCH_CHECK(given_k.dim() == 3, "`k` must have the shape [B, T, C], got ",
                     shown(given_k.sizes()));
     B = given_k.size(0), T = given_k.size(1), C = given_k.size(2);
@@ -121,7 +121,21 @@ struct Wkv4Inputs {
     instruction_set = checked_instruction_set(given_instruction_set);
   }
 
-  const uint8_t* reset_flags() const { return resets ? input<uint8_t>(*resets) : nullptr; }
+  template <typename Real, typename Element>
+  receptance::Wkv4Inputs<Real, Element> arrays() const {
+    const uint8_t* flags = resets ? input<uint8_t>(*resets) : nullptr;
+    return {input<Real>(log_w),
+            input<Real>(u),
+            input<Element>(k),
+            input<Element>(v),
+            flags,
+            input<Real>(num),
+            input<Real>(den),
+            input<Real>(log_scale),
+            B,
+            T,
+            C};
+  }
 
   Tensor scratch(int64_t size) const { return torch::stable::new_empty(num, {size}); }
 
@@ -144,7 +158,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> wkv4(const Tensor& log_w, const Tenso
                                                 const Tensor& den, const Tensor& log_scale,
                                                 const std::optional<Tensor>& resets,
                                                 int64_t given_form, int64_t instruction_set) {
-  const Wkv4Inputs in(log_w, u, k, v, num, den, log_scale, resets, given_form, instruction_set);
+  const Wkv4Tensors in(log_w, u, k, v, num, den, log_scale, resets, given_form, instruction_set);
   const Tensor y = torch::stable::empty_like(in.k);
   const Tensor num_out = torch::stable::empty_like(in.num);
   const Tensor den_out = torch::stable::empty_like(in.den);
@@ -153,22 +167,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> wkv4(const Tensor& log_w, const Tenso
   const Form form = receptance::wkv4_forward_form(in.form, in.B, in.T, in.C, threads.count);
   const Tensor scratch = in.scratch(receptance::wkv4_forward_scratch(form, in.B, in.T, in.C));
   in.with_types([&]<typename Real, typename Element>(Real, Element) {
-    const receptance::Wkv4Forward<Real, Element> arrays{input<Real>(in.log_w),
-                                                        input<Real>(in.u),
-                                                        input<Element>(in.k),
-                                                        input<Element>(in.v),
-                                                        in.reset_flags(),
-                                                        input<Real>(in.num),
-                                                        input<Real>(in.den),
-                                                        input<Real>(in.log_scale),
-                                                        output<Element>(y),
-                                                        output<Real>(num_out),
-                                                        output<Real>(den_out),
-                                                        output<Real>(log_scale_out),
-                                                        output<Real>(scratch),
-                                                        in.B,
-                                                        in.T,
-                                                        in.C};
+    const receptance::Wkv4Forward<Real, Element> arrays{
+        in.arrays<Real, Element>(), output<Element>(y),          output<Real>(num_out),
+        output<Real>(den_out),      output<Real>(log_scale_out), output<Real>(scratch)};
     receptance::wkv4_forward(arrays, form, in.instruction_set, threads);
   });
   return {y, num_out, den_out, log_scale_out};
@@ -179,7 +180,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> wkv4_backward(
     const Tensor& den, const Tensor& log_scale, const std::optional<Tensor>& resets,
     const Tensor& given_grad_y, const Tensor& given_grad_num, const Tensor& given_grad_den,
     int64_t given_form, int64_t instruction_set) {
-  const Wkv4Inputs in(log_w, u, k, v, num, den, log_scale, resets, given_form, instruction_set);
+  const Wkv4Tensors in(log_w, u, k, v, num, den, log_scale, resets, given_form, instruction_set);
   const Tensor grad_y = checked("grad_y", given_grad_y, in.element, {in.B, in.T, in.C});
   const Tensor grad_num_out = checked("grad_num", given_grad_num, in.real, {in.B, in.C});
   const Tensor grad_den_out = checked("grad_den", given_grad_den, in.real, {in.B, in.C});
@@ -193,27 +194,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> wkv4_backward(
   const Form form = receptance::wkv4_backward_form(in.form, in.B, in.T, in.C, threads.count);
   const Tensor scratch = in.scratch(receptance::wkv4_backward_scratch(form, in.B, in.T, in.C));
   in.with_types([&]<typename Real, typename Element>(Real, Element) {
-    const receptance::Wkv4Backward<Real, Element> arrays{input<Real>(in.log_w),
-                                                         input<Real>(in.u),
-                                                         input<Element>(in.k),
-                                                         input<Element>(in.v),
-                                                         in.reset_flags(),
-                                                         input<Real>(in.num),
-                                                         input<Real>(in.den),
-                                                         input<Real>(in.log_scale),
-                                                         input<Element>(grad_y),
-                                                         input<Real>(grad_num_out),
-                                                         input<Real>(grad_den_out),
-                                                         output<Real>(grad_log_w),
-                                                         output<Real>(grad_u),
-                                                         output<Element>(grad_k),
-                                                         output<Element>(grad_v),
-                                                         output<Real>(grad_num),
-                                                         output<Real>(grad_den),
-                                                         output<Real>(scratch),
-                                                         in.B,
-                                                         in.T,
-                                                         in.C};
+    const receptance::Wkv4Backward<Real, Element> arrays{
+        in.arrays<Real, Element>(), input<Element>(grad_y),   input<Real>(grad_num_out),
+        input<Real>(grad_den_out),  output<Real>(grad_log_w), output<Real>(grad_u),
+        output<Element>(grad_k),    output<Element>(grad_v),  output<Real>(grad_num),
+        output<Real>(grad_den),     output<Real>(scratch)};
     receptance::wkv4_backward(arrays, form, in.instruction_set, threads);
   });
   return {grad_log_w, grad_u, grad_k, grad_v, grad_num, grad_den};

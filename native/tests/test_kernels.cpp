@@ -169,46 +169,18 @@ struct Problem {
   }
 
   void run(Form form, InstructionSet instruction_set) {
+    const receptance::Wkv4Inputs<Real, Element> inputs{
+        log_w.data(),     u.data(), k.data(), v.data(), resets.data(), num.data(), den.data(),
+        log_scale.data(), B,        T,        C};
     Guarded<Real> scratch(receptance::wkv4_forward_scratch(form, B, T, C));
-    const receptance::Wkv4Forward<Real, Element> there{log_w.data(),
-                                                       u.data(),
-                                                       k.data(),
-                                                       v.data(),
-                                                       resets.data(),
-                                                       num.data(),
-                                                       den.data(),
-                                                       log_scale.data(),
-                                                       y.data(),
-                                                       num_out.data(),
-                                                       den_out.data(),
-                                                       log_scale_out.data(),
-                                                       scratch.data(),
-                                                       B,
-                                                       T,
-                                                       C};
+    const receptance::Wkv4Forward<Real, Element> there{
+        inputs, y.data(), num_out.data(), den_out.data(), log_scale_out.data(), scratch.data()};
     receptance::wkv4_forward(there, form, instruction_set, one_by_one);
     Guarded<Real> more(receptance::wkv4_backward_scratch(form, B, T, C));
-    const receptance::Wkv4Backward<Real, Element> back{log_w.data(),
-                                                       u.data(),
-                                                       k.data(),
-                                                       v.data(),
-                                                       resets.data(),
-                                                       num.data(),
-                                                       den.data(),
-                                                       log_scale.data(),
-                                                       grad_y.data(),
-                                                       num.data(),
-                                                       den.data(),
-                                                       grad_log_w.data(),
-                                                       grad_u.data(),
-                                                       grad_k.data(),
-                                                       grad_v.data(),
-                                                       grad_num.data(),
-                                                       grad_den.data(),
-                                                       more.data(),
-                                                       B,
-                                                       T,
-                                                       C};
+    const receptance::Wkv4Backward<Real, Element> back{
+        inputs,        grad_y.data(), num.data(),    den.data(),      grad_log_w.data(),
+        grad_u.data(), grad_k.data(), grad_v.data(), grad_num.data(), grad_den.data(),
+        more.data()};
     receptance::wkv4_backward(back, form, instruction_set, one_by_one);
     expect(scratch.is_intact() && more.is_intact(), "scratch is as large as promised",
            instruction_set, static_cast<double>(T));

@@ -68,7 +68,7 @@ enum class Form : int64_t { automatic = 0, serial = 1, parallel = 2 };
 // a_0, b_0, p_0 on entry (`num`, `den`, `log_scale`) and a_T, b_T, p_T on return (`*_out`).
 // Everything inside is Real. scratch: wkv4_forward_scratch(...) numbers.
 template <typename Real, typename Element>
-struct Wkv4Forward {
+struct Wkv4Inputs {
   const Real* log_w;
   const Real* u;
   const Element* k;
@@ -77,12 +77,16 @@ struct Wkv4Forward {
   const Real* num;
   const Real* den;
   const Real* log_scale;
+  int64_t B, T, C;
+};
+
+template <typename Real, typename Element>
+struct Wkv4Forward : Wkv4Inputs<Real, Element> {
   Element* y;
   Real* num_out;
   Real* den_out;
   Real* log_scale_out;
   Real* scratch;
-  int64_t B, T, C;
 };
 
 // The gradients of the above, from those of y, a_T and b_T. p is a unit and has no gradient.
@@ -102,15 +106,7 @@ struct Wkv4Forward {
 // and both are 0 on the left of a reset. grad_num, grad_den: alpha_0, beta_0.
 // Reads the inputs of the forward only; what it needs of the states it computes again.
 template <typename Real, typename Element>
-struct Wkv4Backward {
-  const Real* log_w;
-  const Real* u;
-  const Element* k;
-  const Element* v;
-  const uint8_t* resets;
-  const Real* num;
-  const Real* den;
-  const Real* log_scale;
+struct Wkv4Backward : Wkv4Inputs<Real, Element> {
   const Element* grad_y;
   const Real* grad_num_out;
   const Real* grad_den_out;
@@ -121,7 +117,6 @@ struct Wkv4Backward {
   Real* grad_num;
   Real* grad_den;
   Real* scratch;
-  int64_t B, T, C;
 };
 
 // The form that `automatic` stands for; any other form is returned as it is.
