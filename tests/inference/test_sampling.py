@@ -16,9 +16,9 @@ from receptance.inference.sampling import (
     keep_min_p,
     keep_top_k,
     keep_top_p,
-    sampler,
+    steps_of,
     with_bias,
-    with_presence,
+    with_presence_and_frequency,
     with_repetition,
     with_temperature,
 )
@@ -82,7 +82,7 @@ def test_params_are_a_value():
 
 
 def test_without_options_logits_come_through_as_they_are():
-    assert torch.equal(sampler(SamplingParams())(LOGITS, history([0], [1])), LOGITS)
+    assert torch.equal(steps_of(SamplingParams())(LOGITS, history([0], [1])), LOGITS)
 
 
 def test_a_bias_is_added():
@@ -108,7 +108,7 @@ def test_repetition_counts_the_prompt_and_moves_either_sign_towards_unlikely():
 
 
 def test_presence_and_frequency_count_generated_tokens_only():
-    penalised = with_presence(LOGITS, history([0, 1], [2, 2, 3]), 0.5, 0.25)
+    penalised = with_presence_and_frequency(LOGITS, history([0, 1], [2, 2, 3]), 0.5, 0.25)
 
     assert (LOGITS - penalised).tolist() == pytest.approx([0.0, 0.0, 1.0, 0.75])
 
@@ -185,10 +185,10 @@ def test_steps_come_in_their_documented_order():
     seen = history([0], [2])
 
     expected = with_repetition(with_bias(LOGITS, {1: 3.0}), seen, 1.5)
-    expected = with_temperature(with_presence(expected, seen, 0.3, 0.0), 0.7)
+    expected = with_temperature(with_presence_and_frequency(expected, seen, 0.3, 0.0), 0.7)
     expected = keep_min_p(keep_top_p(keep_top_k(expected, 3), 0.8), 0.1)
 
-    assert torch.equal(sampler(params)(LOGITS, seen), expected)
+    assert torch.equal(steps_of(params)(LOGITS, seen), expected)
 
 
 def test_draws_follow_the_distribution():

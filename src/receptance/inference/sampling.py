@@ -1,4 +1,4 @@
-"""From logits to the next token: pure functions on logits, put in a row by `sampler`.
+"""From logits to the next token: pure functions on logits, put in a row by `steps_of`.
 
     logits + bias → penalties → / temperature → top-k → top-p → min-p → a draw
 
@@ -119,7 +119,7 @@ class TokenHistory:
 Step = Callable[[Float64[Tensor, " V"], TokenHistory], Float64[Tensor, " V"]]
 
 
-def sampler(params: SamplingParams) -> Step:
+def steps_of(params: SamplingParams) -> Step:
     """Return the steps of `params` as one function: logits and history in, logits out.
 
     What comes out has the wanted distribution as its softmax; if `params` is greedy, its largest
@@ -132,7 +132,7 @@ def sampler(params: SamplingParams) -> Step:
         steps.append(lambda logits, h: with_repetition(logits, h, params.repetition_penalty))
     if params.presence_penalty or params.frequency_penalty:
         presence, frequency = params.presence_penalty, params.frequency_penalty
-        steps.append(lambda logits, h: with_presence(logits, h, presence, frequency))
+        steps.append(lambda logits, h: with_presence_and_frequency(logits, h, presence, frequency))
     if not params.is_greedy:
         steps += _steps_of_chance(params)
 
@@ -178,7 +178,7 @@ def with_repetition(
     )
 
 
-def with_presence(
+def with_presence_and_frequency(
     logits: Float64[Tensor, " V"], history: TokenHistory, presence: float, frequency: float
 ) -> Float64[Tensor, " V"]:
     """Return logits - presence · [count > 0] - frequency · count, of the tokens generated."""
@@ -253,7 +253,7 @@ class Sampler:
         """Of the random numbers; drawn if none was given. Global random state is not touched."""
         self.history = TokenHistory.empty(vocab_size)
         """The tokens so far. Whoever feeds the prompt adds it; tokens that are chosen are added."""
-        self._steps = sampler(params)
+        self._steps = steps_of(params)
         self._generator = torch.Generator().manual_seed(self.seed)
 
     def choose(self, logits: Float[Tensor, " V"]) -> int:
