@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from receptance.checkpoint import save_model
 from receptance.cli.panel import TrainingPanel
-from receptance.data import Batches, TokenStore
+from receptance.data import Batch, Batches, TokenStore
 from receptance.errors import DataError
 from receptance.evaluation import score_documents
 from receptance.inference import LanguageModel
-from receptance.training import Hooks, RunConfig, autocast, open_run, train
+from receptance.training import (
+    Hooks,
+    RunConfig,
+    autocast,
+    open_run,
+    plan_step,
+    samples_before,
+    train,
+)
 
 if TYPE_CHECKING:
     from receptance.models import RWKV4
@@ -55,7 +63,14 @@ def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
             sample=lambda model, step: panel.message(_sample(model, store, config, step)),
             should_stop=stopped,
         )
-        progress = train(config, folder, run, batches.batch, store.tokenizer, hooks)
+        progress = train(
+            config,
+            folder,
+            run,
+            lambda step: _step_batch(config, batches, step),
+            store.tokenizer,
+            hooks,
+        )
     is_finished = progress.step >= config.training.steps
     if is_finished:
         save_model(run.model, store.tokenizer, folder / "model", replace=True)
@@ -67,11 +82,16 @@ def store_batches(store: TokenStore, config: RunConfig) -> Batches:
     return Batches(
         store.train,
         ctx_len=config.data.ctx_len,
-        batch_size=config.data.batch_size,
         seed=config.seed,
         end_of_text=store.end_of_text,
         vocab_size=store.vocab_size,
+        segments=config.data.segments,
     )
+
+
+def _step_batch(config: RunConfig, batches: Batches, step: int) -> Batch:
+    plan = plan_step(config, step)
+    return batches.batch(samples_before(config.data, step), plan.batch_size, plan.segment)
 
 
 def with_store(config: RunConfig, store: TokenStore) -> RunConfig:

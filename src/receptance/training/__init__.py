@@ -12,11 +12,20 @@ from receptance.training.config import (
     differences,
     parse_config,
     read_config,
+    rounding_differences,
 )
 from receptance.training.loop import Hooks, autocast, train, training_step
 from receptance.training.loss import Loss, language_model_loss
 from receptance.training.metrics import Metrics
 from receptance.training.optimizer import build_optimizer
+from receptance.training.plan import (
+    StepPlan,
+    micro_batch_rows,
+    plan_step,
+    rows_of_rank,
+    samples_before,
+    tokens_before,
+)
 from receptance.training.run_folder import Run, checkpoint_to_resume, open_run
 from receptance.training.schedule import learning_rate
 
@@ -27,6 +36,7 @@ __all__ = [
     "Progress",
     "Run",
     "RunConfig",
+    "StepPlan",
     "autocast",
     "build_optimizer",
     "checkpoint_to_resume",
@@ -36,10 +46,16 @@ __all__ = [
     "learning_rate",
     "list_checkpoints",
     "load_training",
+    "micro_batch_rows",
     "open_run",
     "parse_config",
+    "plan_step",
     "read_config",
+    "rounding_differences",
+    "rows_of_rank",
+    "samples_before",
     "save_training",
+    "tokens_before",
     "train",
     "training_step",
 ]

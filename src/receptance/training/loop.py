@@ -21,8 +21,8 @@ from receptance.training.config import RunConfig
 from receptance.training.loss import language_model_loss
 from receptance.training.metrics import Metrics, MetricsFile
 from receptance.training.optimizer import set_learning_rate
+from receptance.training.plan import plan_step
 from receptance.training.run_folder import Run
-from receptance.training.schedule import learning_rate
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def train(
 
     while progress.step < n_steps and not hooks.should_stop():
         started = time.perf_counter()
-        lr = learning_rate(config.schedule, config.optimizer.lr, progress.step, n_steps)
+        lr = plan_step(config, progress.step).lr
         set_learning_rate(optimizer, lr)
         batch = batch_of(progress.step)
         loss, grad_norm = training_step(config, model, optimizer, batch)
@@ -136,8 +136,8 @@ def training_step(
     Raises:
         ConfigError: If one of them is not finite; the weights are then as before.
     """
-    micro = config.data.micro_batch_size or config.data.batch_size
-    rows = range(0, config.data.batch_size, micro)
+    micro = config.data.micro_batch_size or len(batch.tokens)
+    rows = range(0, len(batch.tokens), micro)
     losses = []
     for row in rows:
         tokens, targets = batch.tokens[row : row + micro], batch.targets[row : row + micro]
