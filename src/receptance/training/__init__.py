@@ -15,12 +15,13 @@ from receptance.training.config import (
 )
 from receptance.training.loop import Hooks, autocast, train, training_step
 from receptance.training.loss import Loss, language_model_loss
-from receptance.training.metrics import Metrics
+from receptance.training.metrics import METRICS_FILE, Metrics, read_metrics
 from receptance.training.optimizer import build_optimizer
 from receptance.training.run_folder import Run, checkpoint_to_resume, open_run
 from receptance.training.schedule import learning_rate
 
 __all__ = [
+    "METRICS_FILE",
     "Hooks",
     "Loss",
     "Metrics",
@@ -39,6 +40,7 @@ __all__ = [
     "open_run",
     "parse_config",
     "read_config",
+    "read_metrics",
     "save_training",
     "train",
     "training_step",
