@@ -19,6 +19,7 @@ from receptance.training.metrics import METRICS_FILE, Metrics, read_metrics
 from receptance.training.optimizer import build_optimizer
 from receptance.training.run_folder import Run, checkpoint_to_resume, open_run
 from receptance.training.schedule import learning_rate
+from receptance.training.spikes import SpikeConfig
 
 __all__ = [
     "METRICS_FILE",
@@ -28,6 +29,7 @@ __all__ = [
     "Progress",
     "Run",
     "RunConfig",
+    "SpikeConfig",
     "autocast",
     "build_optimizer",
     "checkpoint_to_resume",
