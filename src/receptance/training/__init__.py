@@ -16,7 +16,7 @@ from receptance.training.config import (
 )
 from receptance.training.loop import Hooks, autocast, train, training_step
 from receptance.training.loss import Loss, language_model_loss
-from receptance.training.metrics import Metrics
+from receptance.training.metrics import METRICS_FILE, Metrics, read_metrics
 from receptance.training.optimizer import build_optimizer
 from receptance.training.plan import (
     StepPlan,
@@ -28,14 +28,17 @@ from receptance.training.plan import (
 )
 from receptance.training.run_folder import Run, checkpoint_to_resume, open_run
 from receptance.training.schedule import learning_rate
+from receptance.training.spikes import SpikeConfig
 
 __all__ = [
+    "METRICS_FILE",
     "Hooks",
     "Loss",
     "Metrics",
     "Progress",
     "Run",
     "RunConfig",
+    "SpikeConfig",
     "StepPlan",
     "autocast",
     "build_optimizer",
@@ -51,6 +54,7 @@ __all__ = [
     "parse_config",
     "plan_step",
     "read_config",
+    "read_metrics",
     "rounding_differences",
     "rows_of_rank",
     "samples_before",
