@@ -14,6 +14,10 @@ from receptance.training.config import (
     read_config,
     rounding_differences,
 )
+from receptance.training.initial_weights import (
+    load_initial_weights_,
+    with_known_initial_weights,
+)
 from receptance.training.loop import Hooks, autocast, train, training_step
 from receptance.training.loss import Loss, language_model_loss
 from receptance.training.metrics import METRICS_FILE, Metrics, read_metrics
@@ -48,6 +52,7 @@ __all__ = [
     "language_model_loss",
     "learning_rate",
     "list_checkpoints",
+    "load_initial_weights_",
     "load_training",
     "micro_batch_rows",
     "open_run",
@@ -62,4 +67,5 @@ __all__ = [
     "tokens_before",
     "train",
     "training_step",
+    "with_known_initial_weights",
 ]
