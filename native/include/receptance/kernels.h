@@ -136,6 +136,38 @@ template <typename Real, typename Element>
 void wkv4_backward(const Wkv4Backward<Real, Element>& arrays, Form form,
                    InstructionSet instruction_set, const Threads& threads);
 
+// ---- cross_entropy: logits to their gradient, in place -----------------------------------------
+
+// For every row l of V > 0 logits with the target t, m = max_j l_j, first at j = i:
+//
+//     largest = m
+//     cost    = log sum_j e^{l_j - m} - (l_t - m)
+//
+// and, where the gradient is wanted, in place of the logits
+//
+//     scale (e^{l_j - m} / sum_i e^{l_i - m} - [j = t] + auxiliary m [j = i])
+//
+// which is the gradient of scale (cost + auxiliary / 2 m^2). Else they are left as they are.
+//
+// logits: [N, V]. targets: [N], each in [0, V). cost, largest: [N]. Everything inside is Real.
+// A row's results do not depend on other rows nor on the number of threads.
+template <typename Real, typename Element>
+struct CrossEntropy {
+  Element* logits;
+  const int64_t* targets;
+  Real* cost;
+  Real* largest;
+  Real scale;
+  Real auxiliary;
+  bool wants_gradient;
+  int64_t N, V;
+};
+
+// Served: <float, float>, <float, bfloat16>, <double, double>.
+template <typename Real, typename Element>
+void cross_entropy(const CrossEntropy<Real, Element>& arrays, InstructionSet instruction_set,
+                   const Threads& threads);
+
 // ---- exp --------------------------------------------------------------------------------------
 
 // y_i = e^{x_i} for x_i <= 0, within 2 units in the last place; 0 where the result would be below

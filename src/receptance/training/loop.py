@@ -138,13 +138,13 @@ def training_step(
     """
     micro = config.data.micro_batch_size or len(batch.tokens)
     rows = range(0, len(batch.tokens), micro)
-    losses = []
+    losses, auxiliary = [], config.training.auxiliary_loss
     for row in rows:
         tokens, targets = batch.tokens[row : row + micro], batch.targets[row : row + micro]
         resets = batch.resets[row : row + micro] if config.data.reset_at_documents else None
         with autocast(config.training.precision):
-            logits, _ = model(tokens, resets=resets)
-        loss = language_model_loss(logits, targets, auxiliary=config.training.auxiliary_loss)
+            x, _ = model.features(tokens, resets=resets)
+            loss = language_model_loss(x, model.head.weight, targets, auxiliary=auxiliary)
         # Every micro-batch has as many tokens, so the mean of means is the mean over the step.
         (loss.total / len(rows)).backward()
         losses.append(loss.cross_entropy.item())
