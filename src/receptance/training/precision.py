@@ -13,4 +13,7 @@ def autocast(precision: str, device: str = "cpu") -> torch.autocast:
         precision: "bfloat16" or "float32".
         device: The type of device that computes.
     """
-    return torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    # A matrix enters one product a forward, so a cache of rounded ones would only hold memory.
+    return torch.autocast(
+        device, dtype=torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False
+    )
