@@ -18,9 +18,7 @@ def test_the_loss_is_that_of_the_models_logits():
     )
 
     logits, expected = model(tokens[:, :-1], resets=resets[:, :-1])
-    cross_entropy = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), tokens[:, 1:].flatten()
-    )
+    cross_entropy = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
     auxiliary = 0.05 * logits.amax(-1).square().mean()
     torch.testing.assert_close(loss.cross_entropy, cross_entropy)
     torch.testing.assert_close(loss.total, cross_entropy + auxiliary)

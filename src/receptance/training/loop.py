@@ -12,6 +12,7 @@ from receptance.training.ranks import ALONE, Ranks
 from receptance.training.reader import BatchReader
 from receptance.training.run_folder import Run
 from receptance.training.trainer import Hooks, Trainer
+from receptance.training.watch import Yardsticks
 
 ADVICE = (
     "Begin another run, with another `name` and a lower `optimizer.lr`, anew or from a checkpoint "
@@ -27,7 +28,7 @@ def train(
     hooks: Hooks,
     *,
     ranks: Ranks = ALONE,
-    tokens_per_byte: float | None = None,
+    yardsticks: Yardsticks = Yardsticks(),
 ) -> Progress:
     """Train a model from where its run is to the last step, or until it is told to stop.
 
@@ -41,7 +42,7 @@ def train(
         batch_of: Returns a batch by the place of its first sample, its rows and its segment.
         hooks: What the caller does meanwhile.
         ranks: The processes of the run.
-        tokens_per_byte: Of the training text, for the figures; None where it is not known.
+        yardsticks: What the figures are measured by.
 
     Returns:
         How far the run came.
@@ -54,7 +55,7 @@ def train(
     """
     n_steps, every = config.training.steps, config.every
     with BatchReader(batch_of) as reader:
-        trainer = Trainer(config, folder, run, reader, hooks, ranks, tokens_per_byte)
+        trainer = Trainer(config, folder, run, reader, hooks, ranks, yardsticks)
         check_next_batch(trainer.next_row(), run.begin.next_batch_sha256)
 
         while trainer.progress.step < n_steps and not ranks.any(hooks.should_stop()):

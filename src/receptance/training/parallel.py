@@ -128,6 +128,17 @@ def init_weights(model: RWKV4, seed: int, ranks: Ranks) -> None:
         whole = dict(twin.state_dict())
     # Others wait here, patiently, and not in the exchange below.
     ranks.barrier()
+    set_weights(model, whole, ranks)
+
+
+def set_weights(model: RWKV4, whole: dict[str, Tensor], ranks: Ranks) -> None:
+    """Set a model from `distribute` to whole weights, those that the first rank gives.
+
+    Args:
+        model: Whole or sharded.
+        whole: By the parameter's name, on the CPU; only the first rank's are looked at.
+        ranks: Who takes part.
+    """
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=not ranks.is_alone)
     set_model_state_dict(model, whole, options=options)
 

@@ -21,6 +21,7 @@ from receptance.training.config import (
     config_to_toml,
     differences,
     read_config,
+    rounding_differences,
 )
 from receptance.training.history import list_checkpoints, newest_good
 from receptance.training.initial_weights import (
@@ -30,7 +31,7 @@ from receptance.training.initial_weights import (
 from receptance.training.parallel import init_weights
 from receptance.training.ranks import ALONE, Ranks
 from receptance.training.retention import Retention
-from receptance.training.whole_tensors import WholeTensors
+from receptance.training.whole_tensors import TensorStorage, WholeTensors
 
 logger = logging.getLogger(__name__)
 
@@ -162,8 +163,12 @@ def config_sha256(config: RunConfig) -> str:
     ).hexdigest()
 
 
-def _check_folder(config: RunConfig, folder: Path, resume: str) -> None:
-    """Raise if the run cannot begin in its folder as `resume` wants it."""
+def _check_folder(config: RunConfig, folder: Path, resume: str) -> RunConfig | None:
+    """Return the settings of the run that goes on, None for a new one.
+
+    Raises:
+        ConfigError: If the run cannot begin in its folder as `resume` wants it.
+    """
     checkpoints = list_checkpoints(folder / "checkpoints")
     if resume == "never" and checkpoints:
         raise ConfigError(
@@ -171,9 +176,9 @@ def _check_folder(config: RunConfig, folder: Path, resume: str) -> None:
             f"{checkpoints[-1].name}; choose another `name`, or remove the folder"
         )
     if checkpoints or resume not in ("auto", "never"):
-        _check_unchanged(config, folder / CONFIG_FILE)
-    else:
-        _check_replaceable(folder / CONFIG_FILE)
+        return _check_unchanged(config, folder / CONFIG_FILE)
+    _check_replaceable(folder / CONFIG_FILE)
+    return None
 
 
 def _check_replaceable(path: Path) -> None:
@@ -189,13 +194,15 @@ def _check_replaceable(path: Path) -> None:
         ) from error
 
 
-def _check_unchanged(config: RunConfig, path: Path) -> None:
-    """Raise if the settings at `path` would have led to other numbers."""
+def _check_unchanged(config: RunConfig, path: Path) -> RunConfig | None:
+    """Return the settings at `path`, if there are any; raise if other numbers come of them."""
     if not path.exists():
-        return
-    changed = differences(read_config(path), config)
+        return None
+    saved = read_config(path)
+    changed = differences(saved, config)
     if changed:
         raise ConfigError(
             f"to go on, a run must have the settings it began with, in {str(path)!r}, but "
             f"{'; '.join(changed)}. Change them back, or choose another `name` for a new run"
         )
+    return saved

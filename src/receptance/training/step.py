@@ -13,8 +13,8 @@ from torch.optim import AdamW
 from receptance.data import Batch
 from receptance.models import RWKV4State
 from receptance.training.config import RunConfig
-from receptance.training.optimizer import clip_gradient, gradient_norm
-from receptance.training.parallel import gradient_sync
+from receptance.training.optimizer import clip_gradient
+from receptance.training.parallel import gradient_norm, gradient_sync
 from receptance.training.ranks import Ranks
 from receptance.training.spikes import Verdict
 
@@ -93,7 +93,7 @@ def training_step(
         seconds[1] += time.perf_counter() - forwarded
 
     started = time.perf_counter()
-    grad_norm = gradient_norm(objective.parameters())
+    grad_norm = gradient_norm(objective.parameters(), ranks)
     normed = time.perf_counter()
     (mean_loss,) = ranks.mean(loss_sum)
     agreed = time.perf_counter()
@@ -108,7 +108,8 @@ def training_step(
         verdict=verdict,
         carried=RWKV4State.concatenate(states) if config.data.segments > 1 else None,
         seconds=StepSeconds(
-            *seconds, optimizer=time.perf_counter() - agreed + normed - started,
+            *seconds,
+            optimizer=time.perf_counter() - agreed + normed - started,
             communication=agreed - normed,
         ),
     )

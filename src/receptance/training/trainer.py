@@ -23,7 +23,7 @@ from receptance.training.reader import BatchReader, Place
 from receptance.training.run_folder import Run
 from receptance.training.spikes import SpikeGuard, SpikeState, write_spike
 from receptance.training.step import StepResult, training_step
-from receptance.training.watch import Watch
+from receptance.training.watch import Watch, Yardsticks
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Trainer:
         reader: BatchReader,
         hooks: Hooks,
         ranks: Ranks,
-        tokens_per_byte: float | None,
+        yardsticks: Yardsticks,
     ) -> None:
         """Begin where `run` does; the arguments are those of `loop.train`."""
         self.config = config
@@ -64,7 +64,7 @@ class Trainer:
         self.reader = reader
         self.hooks = hooks
         self.ranks = ranks
-        self.watch = Watch(config, folder, run.model.config, ranks, tokens_per_byte=tokens_per_byte)
+        self.watch = Watch(config, folder, run.model.config, ranks, yardsticks)
         self.guard = SpikeGuard(config.spikes, _spike_state(run.begin))
         self._take_up(run.begin)
         self._saved_step = self.progress.step
@@ -113,7 +113,7 @@ class Trainer:
             raise CheckpointError(
                 f"a run whose loss spiked must go back to a checkpoint of before step "
                 f"{before_step}, but has none; {spiked.step} steps were done. Save more often "
-                "(`every.checkpoint_steps`), or set `spikes.policy` to \"skip\""
+                '(`every.checkpoint_steps`), or set `spikes.policy` to "skip"'
             )
         loaded = self.run.checkpoints.load(path, self.run.model, self.run.optimizer)
         self._take_up(loaded)
@@ -121,7 +121,9 @@ class Trainer:
         self._carried = None
         passed = plan_step(self.config, spiked.step - 1)
         self.progress = self.progress._replace(
-            samples=spiked.samples if passed.finished_samples else spiked.samples + passed.batch_size
+            samples=spiked.samples
+            if passed.finished_samples
+            else spiked.samples + passed.batch_size
         )
         self._saved_step = self.progress.step
         self.watch.tell(rolled_back_from=spiked.step)

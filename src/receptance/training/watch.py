@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -13,11 +14,19 @@ from receptance.models import RWKV4Config
 from receptance.training.checkpoints import Progress
 from receptance.training.config import RunConfig
 from receptance.training.metrics import METRICS_FILE, Metrics, MetricsFile, bits_per_byte
-from receptance.training.peak import peak_flops_per_s
 from receptance.training.plan import StepPlan
 from receptance.training.ranks import Ranks
 from receptance.training.step import StepResult
 from receptance.training.time_left import TimeLeft, n_due
+
+
+class Yardsticks(NamedTuple):
+    """What the figures of a run are measured by; None where it is not known."""
+
+    tokens_per_byte: float | None = None
+    """Of the training text."""
+    peak_flops_per_s: float | None = None
+    """Of large matrix products, on all ranks together."""
 
 
 class Watch:
@@ -32,25 +41,22 @@ class Watch:
         folder: Path,
         model: RWKV4Config,
         ranks: Ranks,
-        *,
-        tokens_per_byte: float | None,
+        yardsticks: Yardsticks,
     ) -> None:
-        """Measure what the machine can do, for a second; all ranks at the same time.
+        """Begin with nothing measured.
 
         Args:
             config: The run.
             folder: Its folder.
             model: The shape of its model.
             ranks: Who takes part.
-            tokens_per_byte: Of the training text; None where it is not known.
+            yardsticks: What the figures are measured by.
         """
         self._config = config
         self._flops_per_token = 3 * model.flops_per_token
-        self._tokens_per_byte = tokens_per_byte
+        self._yardsticks = yardsticks
         self._ranks = ranks
         self._file = MetricsFile(folder / METRICS_FILE) if ranks.is_first else None
-        (peak,) = ranks.mean(peak_flops_per_s(config.training.precision, ranks.device.type))
-        self._peak_flops_per_s = peak * ranks.world_size
         self._time_left = TimeLeft()
         self._told: dict[str, str | int] = {}
 
@@ -93,21 +99,20 @@ class Watch:
             valid_bits_per_byte: Of held-out text, where it was measured after this step.
         """
         self._time_left.took("step", seconds)
+        tokens_per_byte, peak_flops_per_s = self._yardsticks
         flops_per_s = self._flops_per_token * plan.n_tokens / seconds
         metrics = Metrics(
             step=progress.step,
             tokens=progress.tokens,
             loss=result.loss,
             loss_average=loss_average,
-            bits_per_byte=bits_per_byte(result.loss, self._tokens_per_byte)
-            if self._tokens_per_byte
-            else None,
+            bits_per_byte=bits_per_byte(result.loss, tokens_per_byte) if tokens_per_byte else None,
             valid_bits_per_byte=valid_bits_per_byte,
             lr=plan.lr,
             grad_norm=result.grad_norm,
             tokens_per_s=plan.n_tokens / seconds,
             flops_per_s=flops_per_s,
-            flops_share=flops_per_s / self._peak_flops_per_s,
+            flops_share=flops_per_s / peak_flops_per_s if peak_flops_per_s else None,
             data_s=data_seconds,
             forward_s=result.seconds.forward,
             backward_s=result.seconds.backward,
