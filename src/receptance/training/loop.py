@@ -12,7 +12,7 @@ from receptance.training.ranks import ALONE, Ranks
 from receptance.training.reader import BatchReader
 from receptance.training.run_folder import Run
 from receptance.training.trainer import Hooks, Trainer
-from receptance.training.watch import Yardsticks
+from receptance.training.watch import UNKNOWN, Yardsticks
 
 ADVICE = (
     "Begin another run, with another `name` and a lower `optimizer.lr`, anew or from a checkpoint "
@@ -28,7 +28,7 @@ def train(
     hooks: Hooks,
     *,
     ranks: Ranks = ALONE,
-    yardsticks: Yardsticks = Yardsticks(),
+    yardsticks: Yardsticks = UNKNOWN,
 ) -> Progress:
     """Train a model from where its run is to the last step, or until it is told to stop.
 
@@ -63,7 +63,11 @@ def train(
             if result.verdict.action == "stop":
                 raise ConfigError(f"the run diverged: {result.verdict.reason}. {ADVICE}")
             if result.verdict.action == "roll_back":
-                trainer.go_back(result.verdict.before_step)
+                if not trainer.go_back(result.verdict.before_step):
+                    raise ConfigError(
+                        f"the run diverged: {result.verdict.reason}, and there is no checkpoint of "
+                        f"before them to go back to. {ADVICE}"
+                    )
                 continue
             step = trainer.progress.step
             is_last = step == n_steps

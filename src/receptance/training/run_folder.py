@@ -31,7 +31,7 @@ from receptance.training.initial_weights import (
 from receptance.training.parallel import init_weights
 from receptance.training.ranks import ALONE, Ranks
 from receptance.training.retention import Retention
-from receptance.training.whole_tensors import TensorStorage, WholeTensors
+from receptance.training.whole_tensors import WholeTensors
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def open_run(
     model, optimizer = assemble(config, model_config, ranks)
     checkpoints = Checkpoints(
         folder / "checkpoints",
-        _storage(config, model_config, tokenizer, ranks),
+        WholeTensors(model_config, tokenizer, writes=ranks.is_first),
         retention=Retention(
             last=config.every.keep_checkpoints,
             every=config.every.keep_every,
@@ -122,13 +122,6 @@ def open_run(
             staged.write_text(config_to_toml(config), encoding="utf-8")
     objective = objective_of(model, config, ranks)
     return Run(config, model, objective, optimizer, checkpoints, begin)
-
-
-def _storage(
-    config: RunConfig, model: RWKV4Config, tokenizer: Tokenizer | None, ranks: Ranks
-) -> TensorStorage:
-    """Return how the tensors of a run are written and read."""
-    return WholeTensors(model, tokenizer, writes=ranks.is_first)
 
 
 def checkpoint_to_resume(config: RunConfig, folder: Path, resume: str) -> Path | None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from receptance.data import Batch
-from receptance.errors import CheckpointError, ConfigError
+from receptance.errors import ConfigError
 from receptance.models import RWKV4, RWKV4State
 from receptance.training.batch_hash import batch_sha256
 from receptance.training.checkpoints import Loaded, Progress
@@ -97,24 +97,20 @@ class Trainer:
         self._valid_bits_per_byte: float | None = None
         return result
 
-    def go_back(self, before_step: int) -> None:
+    def go_back(self, before_step: int) -> bool:
         """Go back to the newest good checkpoint of before a step, and on with the next samples.
 
         The samples since that checkpoint are passed over. Where the run is within its samples'
         segments, their next ones begin with the zero state.
 
-        Raises:
-            CheckpointError: If there is none.
+        Returns:
+            False, and nothing is changed, if there is no such checkpoint.
         """
         spiked = self.progress
         self.run.checkpoints.finish()
         path = self.run.checkpoints.newest_good(before_step=before_step)
         if path is None:
-            raise CheckpointError(
-                f"a run whose loss spiked must go back to a checkpoint of before step "
-                f"{before_step}, but has none; {spiked.step} steps were done. Save more often "
-                '(`every.checkpoint_steps`), or set `spikes.policy` to "skip"'
-            )
+            return False
         loaded = self.run.checkpoints.load(path, self.run.model, self.run.optimizer)
         self._take_up(loaded)
         self.guard.go_back(_spike_state(loaded))
@@ -133,6 +129,7 @@ class Trainer:
             path.name,
             self.progress.samples,
         )
+        return True
 
     def validate(self) -> None:
         """Measure the held-out bits per byte, where there is held-out text.

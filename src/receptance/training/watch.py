@@ -29,6 +29,9 @@ class Yardsticks(NamedTuple):
     """Of large matrix products, on all ranks together."""
 
 
+UNKNOWN = Yardsticks()
+
+
 class Watch:
     """Turns what happened in a step into its `Metrics`, and keeps the run's `metrics.jsonl`.
 
