@@ -171,7 +171,7 @@ class ChannelMix(nn.Module):
         k = self.key(x_k)
         r = self.receptance(x_r)
 
-        return r, self.value(torch.relu(k).square()), x_last
+        return r, self.value.of_squared_relu(k), x_last  # W_v max(k, 0)²
 
 
 class Block(nn.Module):
