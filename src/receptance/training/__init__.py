@@ -28,6 +28,7 @@ from receptance.training.plan import (
 )
 from receptance.training.precision import autocast
 from receptance.training.ranks import ALONE, Ranks, connected
+from receptance.training.retention import Retention
 from receptance.training.run_folder import Run, checkpoint_to_resume, open_run
 from receptance.training.run_lock import run_lock
 from receptance.training.schedule import learning_rate
@@ -35,6 +36,7 @@ from receptance.training.spikes import APPLY, SpikeConfig, Verdict
 from receptance.training.step import StepResult, training_step
 from receptance.training.trainer import Hooks
 from receptance.training.watch import Yardsticks
+from receptance.training.whole_tensors import WholeTensors
 
 __all__ = [
     "ALONE",
@@ -48,12 +50,14 @@ __all__ = [
     "Objective",
     "Progress",
     "Ranks",
+    "Retention",
     "Run",
     "RunConfig",
     "SpikeConfig",
     "StepPlan",
     "StepResult",
     "Verdict",
+    "WholeTensors",
     "Yardsticks",
     "autocast",
     "build_optimizer",

@@ -19,11 +19,11 @@ from torch import Tensor
 from receptance.models import RWKV4, RWKV4Config, build
 from receptance.ops.linear_cross_entropy.chunked import chunk_tokens
 from receptance.training.config import RunConfig
-from receptance.training.loop import autocast
 from receptance.training.loss import language_model_loss
 from receptance.training.memory_trace import MemoryTrace, trace_memory
 from receptance.training.optimizer import OptimizerConfig, build_optimizer
 from receptance.training.plan import micro_batch_rows
+from receptance.training.precision import autocast
 
 FLOAT32_BYTES = 4
 
