@@ -9,7 +9,7 @@ import torch
 from receptance.data import Batch
 from receptance.errors import ConfigError
 from receptance.models import RWKV4
-from receptance.training import Progress, autocast, list_checkpoints, load_training, open_run
+from receptance.training import Progress, autocast, list_checkpoints, open_run
 from receptance.training import train as train_run
 from tests.training.tiny_run import hooks, stop_after, tiny_batch, tiny_config, tiny_train
 
@@ -36,7 +36,7 @@ def test_a_run_learns_a_text_that_repeats(tmp_path, precision):
 
     assert losses[0] > 4.5
     assert losses[-1] < 2.0
-    assert progress[:2] == (120, 120 * 64)
+    assert progress[:3] == (120, 120 * 64, 120 * 4)
     assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float32}
 
 
@@ -129,7 +129,7 @@ def test_documents_begin_anew_only_where_the_run_wants_it(tmp_path):
         return batch._replace(resets=torch.zeros_like(batch.resets))
 
     run = open_run(config, tmp_path / "without", config.model.build(256))
-    train_run(config, tmp_path / "without", run, never_reset, None, hooks(without))
+    train_run(config, tmp_path / "without", run, never_reset, hooks(without))
 
     assert off == without
     assert on[-1] != off[-1]
@@ -182,7 +182,7 @@ def test_the_figures_of_a_step_are_those_of_the_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("every", "keep", "kept"), [(4, 2, [8, 12]), (5, 3, [5, 10, 12]), (0, 2, [12]), (4, 1, [12])]
+    ("every", "keep", "kept"), [(4, 2, [8, 12]), (5, 3, [5, 10, 12]), (0, 2, [12]), (4, 1, [8, 12])]
 )
 def test_the_newest_checkpoints_are_kept_and_the_last_step_s_always(tmp_path, every, keep, kept):
     config = tiny_config(every_checkpoint_steps=every, every_keep_checkpoints=keep)
@@ -220,15 +220,20 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_touches_a_weight(tmp_p
     before = weights_of(run.model)
 
     with pytest.raises(ConfigError) as caught:
-        train_run(config, tmp_path, run._replace(progress=progress), tiny_batch, None, hooks())
+        train_run(
+            config,
+            tmp_path,
+            run._replace(begin=run.begin._replace(progress=progress)),
+            tiny_batch,
+            hooks(),
+        )
 
     assert "the loss must stay finite, but it is" in str(caught.value)
     assert "the weights are as before this step" in str(caught.value)
     assert "lower `optimizer.lr`" in str(caught.value)
     assert_same(weights_of(run.model), before)
     fresh, _ = tiny_train(config, tmp_path, hooks(should_stop=lambda: True))
-    (checkpoint,) = list_checkpoints(tmp_path / "checkpoints")
-    assert load_training(checkpoint, fresh.model, fresh.optimizer).step == 4
+    assert fresh.begin.progress.step == 4
     _, finished = tiny_train(config, tmp_path)
     assert finished.step == 12
 

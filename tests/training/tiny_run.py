@@ -71,7 +71,7 @@ def tiny_train(
 ) -> tuple[Run, Progress]:
     """Open the run in `folder` and train it; return it, and how far it came."""
     run = open_run(config, folder, config.model.build(256), resume=resume)
-    progress = train_run(config, folder, run, tiny_batch, None, given or hooks())
+    progress = train_run(config, folder, run, tiny_batch, given or hooks())
     return run, progress
 
 

@@ -14,7 +14,7 @@ from receptance.data import Batches, TokenStore
 from receptance.errors import DataError
 from receptance.evaluation import score_documents
 from receptance.inference import LanguageModel
-from receptance.training import Hooks, RunConfig, autocast, open_run, train
+from receptance.training import Hooks, RunConfig, autocast, open_run, run_lock, train
 
 if TYPE_CHECKING:
     from receptance.models import RWKV4
@@ -40,13 +40,14 @@ def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
     config = with_store(config, store)
     model_config = config.model.build(store.vocab_size)
     batches = store_batches(store, config)
-    run = open_run(config, folder, model_config, resume=resume)
     with (
+        run_lock(folder),
         TrainingPanel(config.name, config.training.steps) as panel,
         _stop_signals(panel.stopping) as stopped,
     ):
-        if run.progress.step:
-            panel.message(f"going on after step {run.progress.step:,}")
+        run = open_run(config, folder, model_config, tokenizer=store.tokenizer, resume=resume)
+        if run.begin.progress.step:
+            panel.message(f"going on after step {run.begin.progress.step:,}")
         hooks = Hooks(
             log=panel.log,
             validate=(lambda model: _held_out(model, store, config))
@@ -55,10 +56,10 @@ def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
             sample=lambda model, step: panel.message(_sample(model, store, config, step)),
             should_stop=stopped,
         )
-        progress = train(config, folder, run, batches.batch, store.tokenizer, hooks)
-    is_finished = progress.step >= config.training.steps
-    if is_finished:
-        save_model(run.model, store.tokenizer, folder / "model", replace=True)
+        progress = train(config, folder, run, batches.batch, hooks)
+        is_finished = progress.step >= config.training.steps
+        if is_finished:
+            save_model(run.model, store.tokenizer, folder / "model", replace=True)
     return Outcome(is_finished, folder / "model", progress.step)
 
 

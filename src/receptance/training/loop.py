@@ -1,6 +1,5 @@
 """The training loop: a recipe to be read downward."""
 
-import logging
 import math
 import resource
 import sys
@@ -15,16 +14,14 @@ from torch.optim import AdamW
 from receptance.data import Batch
 from receptance.errors import ConfigError
 from receptance.models import RWKV4
-from receptance.tokenizer import Tokenizer
-from receptance.training.checkpoints import Progress, save_training
+from receptance.training.batch_hash import batch_sha256, check_next_batch
+from receptance.training.checkpoints import Progress
 from receptance.training.config import RunConfig
 from receptance.training.loss import language_model_loss
 from receptance.training.metrics import Metrics, MetricsFile
 from receptance.training.optimizer import set_learning_rate
 from receptance.training.run_folder import Run
 from receptance.training.schedule import learning_rate
-
-logger = logging.getLogger(__name__)
 
 ADVICE = (
     "Begin another run, with another `name` and a lower `optimizer.lr`, anew or from a checkpoint "
@@ -51,20 +48,18 @@ def train(
     folder: Path,
     run: Run,
     batch_of: Callable[[int], Batch],
-    tokenizer: Tokenizer | None,
     hooks: Hooks,
 ) -> Progress:
     """Train a model from where its run is to the last step, or until it is told to stop.
 
     A checkpoint is written at the end, whichever end it is; an exception leaves the newest one
-    of before.
+    of before. One that cannot be written is told, and training goes on.
 
     Args:
         config: The run.
         folder: Its folder; checkpoints and `metrics.jsonl` go there.
         run: The model, trained in place, its optimizer, and where to begin; from `open_run`.
         batch_of: Returns the batch of a step, counted from 0.
-        tokenizer: What the tokens are of, to be saved with the model.
         hooks: What the caller does meanwhile.
 
     Returns:
@@ -72,8 +67,11 @@ def train(
 
     Raises:
         ConfigError: If the loss, or that of held-out text, is no longer finite.
+        DataError: If a run that goes on would read another batch than without a stop.
+        OSError: If the last checkpoint cannot be written.
     """
-    model, optimizer, progress = run
+    model, optimizer, begin = run.model, run.optimizer, run.begin
+    progress = begin.progress
     n_steps, every = config.training.steps, config.every
     metrics_file = MetricsFile(folder / "metrics.jsonl")
     metrics_file.truncate(progress.step)
@@ -84,12 +82,17 @@ def train(
         lr = learning_rate(config.schedule, config.optimizer.lr, progress.step, n_steps)
         set_learning_rate(optimizer, lr)
         batch = batch_of(progress.step)
+        if progress == begin.progress:
+            check_next_batch(batch, begin.next_batch_sha256)
         loss, grad_norm = training_step(config, model, optimizer, batch)
         seconds = time.perf_counter() - started
 
         n_tokens = batch.tokens.numel()
         progress = Progress(
-            progress.step + 1, progress.tokens + n_tokens, progress.seconds + seconds
+            progress.step + 1,
+            progress.tokens + n_tokens,
+            progress.samples + len(batch.tokens),
+            progress.seconds + seconds,
         )
         is_last = progress.step == n_steps
         metrics = Metrics(
@@ -111,11 +114,12 @@ def train(
         if _is_due(progress.step, every.sample_steps, is_last):
             hooks.sample(model, progress.step)
         if _is_due(progress.step, every.checkpoint_steps, is_last):
-            _save(config, folder, model, optimizer, progress, tokenizer)
+            _save(run, progress, batch_of)
             saved_step = progress.step
 
     if saved_step != progress.step:
-        _save(config, folder, model, optimizer, progress, tokenizer)
+        _save(run, progress, batch_of)
+    _finish_saving(run)
     return progress
 
 
@@ -179,17 +183,18 @@ def autocast(precision: str) -> torch.autocast:
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def _save(
-    config: RunConfig,
-    folder: Path,
-    model: RWKV4,
-    optimizer: AdamW,
-    progress: Progress,
-    tokenizer: Tokenizer | None,
-) -> None:
-    keep = config.every.keep_checkpoints
-    path = save_training(folder / "checkpoints", model, optimizer, progress, tokenizer, keep=keep)
-    logger.info("saved %s", path)
+def _save(run: Run, progress: Progress, batch_of: Callable[[int], Batch]) -> None:
+    """Write a checkpoint, which knows the batch that comes next."""
+    next_sha256 = batch_sha256(batch_of(progress.step))
+    run.checkpoints.save(run.model, run.optimizer, progress, next_batch_sha256=next_sha256)
+
+
+def _finish_saving(run: Run) -> None:
+    """Wait for the last checkpoint, and raise if there is none."""
+    run.checkpoints.finish()
+    reports = run.checkpoints.take_reports()
+    if reports and reports[-1].failure:
+        raise OSError(reports[-1].failure)
 
 
 def _is_due(step: int, every: int, is_last: bool) -> bool:

@@ -1,6 +1,8 @@
 """The folder of a run: its configuration, its checkpoints, its metrics and its finished model."""
 
+import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +12,19 @@ from torch.optim import AdamW
 from receptance.atomic import atomic_file, remove_staged
 from receptance.errors import ConfigError
 from receptance.models import RWKV4, RWKV4Config, build
-from receptance.training.checkpoints import Progress, list_checkpoints, load_training
-from receptance.training.config import RunConfig, config_to_toml, differences, read_config
+from receptance.tokenizer import Tokenizer
+from receptance.training.checkpoints import Checkpoints, Loaded, Progress
+from receptance.training.config import (
+    IntervalConfig,
+    RunConfig,
+    config_to_toml,
+    differences,
+    read_config,
+)
+from receptance.training.history import list_checkpoints, newest_good
 from receptance.training.optimizer import build_optimizer
+from receptance.training.retention import Retention
+from receptance.training.whole_tensors import WholeTensors
 
 logger = logging.getLogger(__name__)
 
@@ -24,47 +36,72 @@ class Run(NamedTuple):
 
     model: RWKV4
     optimizer: AdamW
-    progress: Progress
+    checkpoints: Checkpoints
+    begin: Loaded
+    """Where it goes on; step 0 for a new run."""
 
 
 def open_run(
-    config: RunConfig, folder: Path, model_config: RWKV4Config, *, resume: str = "auto"
+    config: RunConfig,
+    folder: Path,
+    model_config: RWKV4Config,
+    *,
+    tokenizer: Tokenizer | None = None,
+    resume: str = "auto",
 ) -> Run:
     """Return a new run in `folder`, or the one that is there as its checkpoint left it.
+
+    Checkpoints that are damaged are renamed, and the newest whole one is taken. No other process
+    may use the folder meanwhile: `run_lock` sees to it.
 
     Args:
         config: The run; its folder keeps it as `config.toml`.
         folder: Made if it is not there.
         model_config: The shape of the model.
+        tokenizer: What the tokens are of, to be saved with the model.
         resume: "auto" goes on from the newest checkpoint if there is one; "never" begins anew and
             refuses a folder with checkpoints; otherwise a checkpoint's path.
 
     Raises:
         ConfigError: If the run that is there had other settings, the `config.toml` that is there
             is not of a run, or `resume` does not fit.
-        CheckpointError: If the checkpoint is missing or damaged.
+        CheckpointError: If the checkpoint at `resume` is missing or damaged, or there were
+            checkpoints and all are.
+        OSError: If the disk cannot be written or is too full.
     """
-    chosen = checkpoint_to_resume(config, folder, resume)
+    _check_folder(config, folder, resume)
+    storage = WholeTensors(model_config, tokenizer)
+    checkpoints = Checkpoints(
+        folder / "checkpoints",
+        storage,
+        retention=Retention(last=config.every.keep_checkpoints),
+        config_sha256=config_sha256(config),
+    )
+    chosen = checkpoints.newest_good() if resume == "auto" else None
+    if resume not in ("auto", "never"):
+        chosen = Path(resume)
     model = build(model_config)
     optimizer = build_optimizer(model, config.optimizer)
     if chosen is None:
         torch.manual_seed(config.seed)
         model.init_weights()
-        progress = Progress(step=0, tokens=0, seconds=0.0)
+        begin = Loaded(Progress(step=0, tokens=0, samples=0, seconds=0.0), None, {}, "")
     else:
-        progress = load_training(chosen, model, optimizer)
+        begin = checkpoints.load(chosen, model, optimizer)
         logger.info("going on from %s", chosen)
 
     folder.mkdir(parents=True, exist_ok=True)
     remove_staged(folder)
-    remove_staged(folder / "checkpoints")
+    checkpoints.prepare(12 * model_config.n_parameters)
     with atomic_file(folder / CONFIG_FILE) as staged:
         staged.write_text(config_to_toml(config), encoding="utf-8")
-    return Run(model, optimizer, progress)
+    return Run(model, optimizer, checkpoints, begin)
 
 
 def checkpoint_to_resume(config: RunConfig, folder: Path, resume: str) -> Path | None:
-    """Return the checkpoint that a run goes on from, None for none; nothing is changed.
+    """Return the checkpoint that a run would go on from, None for none; nothing is changed.
+
+    Of the files in a checkpoint only the sizes are compared.
 
     Args:
         config: The run.
@@ -73,21 +110,38 @@ def checkpoint_to_resume(config: RunConfig, folder: Path, resume: str) -> Path |
 
     Raises:
         ConfigError: If the run that is there had other settings, or `resume` does not fit.
+        CheckpointError: If there were checkpoints and all are damaged.
     """
+    _check_folder(config, folder, resume)
+    if resume in ("auto", "never"):
+        return newest_good(folder / "checkpoints", hashes=False, rename=False)
+    return Path(resume)
+
+
+def config_sha256(config: RunConfig) -> str:
+    """Return the sha256 of the settings that decide a run's numbers.
+
+    Where the run and its store lie, and what it does every so many steps, are not among them.
+    """
+    data = replace(config.data, store="")
+    every = IntervalConfig()
+    return hashlib.sha256(
+        config_to_toml(replace(config, name="-", data=data, every=every)).encode()
+    ).hexdigest()
+
+
+def _check_folder(config: RunConfig, folder: Path, resume: str) -> None:
+    """Raise if the run cannot begin in its folder as `resume` wants it."""
     checkpoints = list_checkpoints(folder / "checkpoints")
     if resume == "never" and checkpoints:
         raise ConfigError(
             f"{str(folder)!r} must be new to begin anew, but it holds checkpoints up to "
             f"{checkpoints[-1].name}; choose another `name`, or remove the folder"
         )
-    chosen = checkpoints[-1] if resume == "auto" and checkpoints else None
-    if resume not in ("auto", "never"):
-        chosen = Path(resume)
-    if chosen is not None:
+    if checkpoints or resume not in ("auto", "never"):
         _check_unchanged(config, folder / CONFIG_FILE)
     else:
         _check_replaceable(folder / CONFIG_FILE)
-    return chosen
 
 
 def _check_replaceable(path: Path) -> None:
