@@ -1,6 +1,7 @@
 """Training: a run is a TOML file, a folder, and a loop to be read downward."""
 
-from receptance.training.checkpoints import Checkpoints, Loaded, Progress
+from receptance.training.batch_hash import batch_sha256, check_next_batch
+from receptance.training.checkpoints import Checkpoints, Loaded, Progress, SaveReport
 from receptance.training.config import (
     RunConfig,
     config_to_toml,
@@ -36,7 +37,7 @@ from receptance.training.spikes import APPLY, SpikeConfig, Verdict
 from receptance.training.step import StepResult, training_step
 from receptance.training.trainer import Hooks
 from receptance.training.watch import Yardsticks
-from receptance.training.whole_tensors import WholeTensors
+from receptance.training.whole_tensors import TensorStorage, WholeTensors
 
 __all__ = [
     "ALONE",
@@ -53,14 +54,18 @@ __all__ = [
     "Retention",
     "Run",
     "RunConfig",
+    "SaveReport",
     "SpikeConfig",
     "StepPlan",
     "StepResult",
+    "TensorStorage",
     "Verdict",
     "WholeTensors",
     "Yardsticks",
     "autocast",
+    "batch_sha256",
     "build_optimizer",
+    "check_next_batch",
     "checkpoint_to_resume",
     "config_to_toml",
     "connected",
