@@ -24,6 +24,7 @@ from receptance.training.metrics import METRICS_FILE, Metrics, read_metrics
 from receptance.training.optimizer import build_optimizer
 from receptance.training.plan import (
     StepPlan,
+    marks,
     micro_batch_rows,
     plan_step,
     rows_of_rank,
@@ -54,6 +55,7 @@ __all__ = [
     "list_checkpoints",
     "load_initial_weights_",
     "load_training",
+    "marks",
     "micro_batch_rows",
     "open_run",
     "parse_config",

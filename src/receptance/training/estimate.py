@@ -26,6 +26,15 @@ from receptance.training.optimizer import OptimizerConfig, build_optimizer
 from receptance.training.plan import micro_batch_rows
 
 FLOAT32_BYTES = 4
+PARTS: tuple[str, ...] = (
+    "embedding",
+    "time mix, matrices",
+    "time mix, vectors",
+    "channel mix, matrices",
+    "channel mix, vectors",
+    "norms",
+    "head",
+)
 
 
 class ParameterGroup(NamedTuple):
@@ -51,10 +60,10 @@ class Kept(NamedTuple):
 
 def parameters_by_part(shape: RWKV4Config) -> dict[str, int]:
     """Return how many parameters the parts of a model have; they add up to all of it."""
-    parts: Counter[str] = Counter()
+    parts = dict.fromkeys(PARTS, 0)
     for name, parameter in _on_meta(shape).named_parameters():
         parts[_part(name, parameter)] += parameter.numel()
-    return dict(parts)
+    return parts
 
 
 def training_flops_per_token(config: RunConfig, shape: RWKV4Config) -> int:
@@ -109,8 +118,7 @@ def rank_memory(config: RunConfig, shape: RWKV4Config, world_size: int = 1) -> d
         ConfigError: If the ranks cannot share the batch.
     """
     data, training = config.data, config.training
-    sizes = [size for size in (data.batch_size, data.later_batch_size) if size]
-    n_rows = max(micro_batch_rows(data, size, world_size) for size in sizes)
+    n_rows = max(micro_batch_rows(data, size, world_size) for size in data.batch_sizes)
     is_sharded = training.parallel == "fsdp2" and world_size > 1
     n_own = _own_parameters(shape, world_size) if is_sharded else shape.n_parameters
     root, layer = _kept_parts(config, shape)
