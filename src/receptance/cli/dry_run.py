@@ -83,8 +83,8 @@ def _beginning(config: "RunConfig", resume: str, store: "TokenStore | None") -> 
 
 def _model(config: "RunConfig", shape: "RWKV4Config") -> Rows:
     """Say how large the model is, by part, and what a token costs."""
+    from receptance.training import tokens_before
     from receptance.training.estimate import parameters_by_part, training_flops_per_token
-    from receptance.training.plan import tokens_before
 
     size = f"L{shape.n_layer} D{shape.n_embd} V{shape.vocab_size}"
     parts = parameters_by_part(shape)
@@ -104,7 +104,7 @@ def _model(config: "RunConfig", shape: "RWKV4Config") -> Rows:
 def _length(config: "RunConfig", store: "TokenStore | None") -> Rows:
     """Say how many steps and tokens there are."""
     from receptance.cli.training_run import store_batches
-    from receptance.training.plan import tokens_before
+    from receptance.training import tokens_before
 
     data, n_steps = config.data, config.training.steps
     steps = f"{n_steps:,} of {data.batch_size} × {data.ctx_len:,} tokens"
@@ -124,7 +124,7 @@ def _length(config: "RunConfig", store: "TokenStore | None") -> Rows:
 
 def _learning_rates(config: "RunConfig") -> Rows:
     """Say what the learning rate is at the marks of the schedule; steps as the metrics count."""
-    from receptance.training.plan import marks, plan_step, tokens_before
+    from receptance.training import marks, plan_step, tokens_before
 
     schedule = config.schedule
     head = f"{'rate':<12} {'step':>13} {'tokens before':>21} {'batch':>6}"
@@ -139,8 +139,8 @@ def _learning_rates(config: "RunConfig") -> Rows:
 
 def _memory(config: "RunConfig", shape: "RWKV4Config", world_size: int) -> Rows:
     """Say what a rank needs of memory, by part."""
+    from receptance.training import micro_batch_rows
     from receptance.training.estimate import rank_memory
-    from receptance.training.plan import micro_batch_rows
 
     data = config.data
     memory = rank_memory(config, shape, world_size)

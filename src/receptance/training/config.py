@@ -15,6 +15,7 @@ from receptance.errors import ConfigError
 from receptance.models import RWKV4Config
 from receptance.training.optimizer import OptimizerConfig
 from receptance.training.schedule import ScheduleConfig
+from receptance.training.spikes import SpikeConfig
 
 # How the same sums are computed: in which parts and on how many machines.
 ROUNDING_ONLY = (
@@ -207,6 +208,7 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     every: IntervalConfig = field(default_factory=IntervalConfig)
+    spikes: SpikeConfig = field(default_factory=SpikeConfig)
 
     def __post_init__(self) -> None:
         is_printable = self.name.isprintable()

@@ -11,9 +11,11 @@ from receptance.checkpoint import load_checkpoint
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4
 from receptance.training.config import RunConfig
+from receptance.training.parallel import set_weights
+from receptance.training.ranks import ALONE, Ranks
 
 
-def load_initial_weights_(model: RWKV4, config: RunConfig) -> RunConfig:
+def load_initial_weights_(model: RWKV4, config: RunConfig, ranks: Ranks = ALONE) -> RunConfig:
     """Set `model` to the weights at `training.init_from`, and return the run with their hash.
 
     Only weights are taken over: the optimizer begins anew, and the learning rate at its schedule's
@@ -22,6 +24,7 @@ def load_initial_weights_(model: RWKV4, config: RunConfig) -> RunConfig:
     Args:
         model: Of the run's shape, in float32.
         config: The run, with a `training.init_from`.
+        ranks: The processes that share the model.
 
     Raises:
         CheckpointError: If nothing is there that can be loaded, it is a model of another shape, or
@@ -41,7 +44,7 @@ def load_initial_weights_(model: RWKV4, config: RunConfig) -> RunConfig:
             f"the weights at `training.init_from`, {path!r}, must have the sha256 {expected}, as "
             f"`training.init_sha256` says, but they have {found}"
         )
-    model.load_state_dict(weights)
+    set_weights(model, weights, ranks)
     return replace(config, training=replace(config.training, init_sha256=found))
 
 

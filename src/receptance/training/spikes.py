@@ -39,7 +39,7 @@ class SpikeConfig:
     grad_norm_ratio: float = 10.0
     """How many times its average the gradient's norm may be; 0 for any."""
     memory_steps: int = 50
-    """Steps that the averages remember."""
+    """Steps that the averages remember; in a young run a quarter of those done."""
     warmup_steps: int = 100
     """Steps that are only averaged: the loss of a young run falls, and its gradient leaps."""
     skips_to_roll_back: int = 3
@@ -141,7 +141,8 @@ class SpikeGuard:
         """
         reason = self._reason(loss, grad_norm)
         if not reason:
-            memory = self.config.memory_steps
+            # What a run was in its first steps is soon to be forgotten.
+            memory = min(self.config.memory_steps, 2 + self.state.loss.n_values // 4)
             self.state = replace(
                 self.state,
                 loss=self.state.loss.with_value(loss, memory),
