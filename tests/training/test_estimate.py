@@ -82,7 +82,9 @@ def test_the_hash_of_the_groups_is_that_of_what_they_do():
     assert found != groups_sha256(parameter_groups(SHAPE, other))
 
 
-@pytest.mark.parametrize("settings", [{}, BFLOAT16, {"data_reset_at_documents": True}])
+@pytest.mark.parametrize(
+    "settings", [BFLOAT16, {"data_reset_at_documents": True, "training_dropout": 0.1}]
+)
 def test_what_is_kept_grows_by_the_same_with_each_layer_and_sequence(settings):
     config = config_of(data_batch_size=3, **settings)
 
@@ -103,6 +105,13 @@ def test_weights_moments_and_gradients_are_float32():
     assert "copy that is saved" not in memory
     copied = rank_memory(config_of(every_save_asynchronously=True), SHAPE)
     assert copied["copy that is saved"] == 3 * n_bytes
+
+
+def test_dropout_keeps_what_it_threw_away():
+    without, with_dropout = (config_of(training_dropout=share) for share in (0.0, 0.1))
+
+    kept = [rank_memory(each, SHAPE)["activations"] for each in (without, with_dropout)]
+    assert kept[1] - kept[0] >= (1 + 2 * 5) * 4 * 48 * 32
 
 
 def test_a_micro_batch_and_more_ranks_need_less_for_activations():

@@ -2,14 +2,10 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from receptance.cli.invocation import command_line
-
-if TYPE_CHECKING:
-    from receptance.training import RunConfig
 
 
 @click.command()
@@ -37,6 +33,8 @@ def command(recipe: Path, settings: tuple[str, ...], resume: str, *, dry_run: bo
 
     config = read_config(recipe, settings)
     if dry_run:
+        from receptance.cli.dry_run import describe
+
         click.echo(describe(config, resume))
         return
 
@@ -50,32 +48,3 @@ def command(recipe: Path, settings: tuple[str, ...], resume: str, *, dry_run: bo
     again = command_line("train", str(recipe), *settings)
     click.echo(f"stopped after step {outcome.step:,}; go on with: {again}", err=True)
     sys.exit(EXIT_RESUMABLE)
-
-
-def describe(config: "RunConfig", resume: str) -> str:
-    """Return what a run would do: its beginning, its model, its data and its schedule."""
-    from receptance.cli.training_run import store_batches, with_store
-    from receptance.data import TokenStore
-    from receptance.training import checkpoint_to_resume, plan_step, tokens_before
-
-    store = TokenStore.open(config.data.store)
-    config = with_store(config, store)
-    folder = Path("runs", config.name)
-    begins_at = checkpoint_to_resume(config, folder, resume)
-    model = config.model.build(store.vocab_size)
-    data, steps = config.data, config.training.steps
-    batches = store_batches(store, config)
-    n_tokens = tokens_before(data, steps)
-    rates = [plan_step(config, step).lr for step in (0, steps // 2, steps - 1)]
-    rows = {
-        "run": f"{folder}, " + (f"from {begins_at.name} on" if begins_at else "a new one"),
-        "model": f"RWKV-4, L{model.n_layer} D{model.n_embd} V{model.vocab_size}, "
-        f"{model.n_parameters:,} parameters",
-        "weights and moments": f"{12 * model.n_parameters / 1e9:.2f} GB",
-        "steps": f"{steps:,} of {data.batch_size} × {data.ctx_len} tokens",
-        "tokens": f"{n_tokens:,}, {n_tokens / batches.epoch_tokens:.2f} epochs of the store",
-        "compute": f"{3 * model.flops_per_token * n_tokens:.3e} FLOP",
-        "learning rate": "first {:.2e}, middle {:.2e}, last {:.2e}".format(*rates),
-        "held out": f"{store.valid.n_documents:,} documents, {store.valid.n_bytes:,} bytes",
-    }
-    return "\n".join(f"{name:<20} {value}" for name, value in rows.items())

@@ -21,6 +21,7 @@ from receptance.training.parallel import whole_model
 from receptance.training.peak import peak_flops_per_s
 from receptance.training.plan import (
     StepPlan,
+    marks,
     micro_batch_rows,
     plan_step,
     rows_of_rank,
@@ -74,6 +75,7 @@ __all__ = [
     "learning_rate",
     "list_checkpoints",
     "load_initial_weights_",
+    "marks",
     "micro_batch_rows",
     "open_run",
     "parse_config",

@@ -14,18 +14,26 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from receptance.models import RWKV4, RWKV4Config, build
 from receptance.ops.linear_cross_entropy.chunked import chunk_tokens
 from receptance.training.config import RunConfig
-from receptance.training.loss import language_model_loss
 from receptance.training.memory_trace import MemoryTrace, trace_memory
+from receptance.training.objective import Objective
 from receptance.training.optimizer import OptimizerConfig, build_optimizer
 from receptance.training.plan import micro_batch_rows
-from receptance.training.precision import autocast
 
 FLOAT32_BYTES = 4
+PARTS: tuple[str, ...] = (
+    "embedding",
+    "time mix, matrices",
+    "time mix, vectors",
+    "channel mix, matrices",
+    "channel mix, vectors",
+    "norms",
+    "head",
+)
 
 
 class ParameterGroup(NamedTuple):
@@ -51,10 +59,10 @@ class Kept(NamedTuple):
 
 def parameters_by_part(shape: RWKV4Config) -> dict[str, int]:
     """Return how many parameters the parts of a model have; they add up to all of it."""
-    parts: Counter[str] = Counter()
+    parts = dict.fromkeys(PARTS, 0)
     for name, parameter in _on_meta(shape).named_parameters():
         parts[_part(name, parameter)] += parameter.numel()
-    return dict(parts)
+    return parts
 
 
 def training_flops_per_token(config: RunConfig, shape: RWKV4Config) -> int:
@@ -109,8 +117,7 @@ def rank_memory(config: RunConfig, shape: RWKV4Config, world_size: int = 1) -> d
         ConfigError: If the ranks cannot share the batch.
     """
     data, training = config.data, config.training
-    sizes = [size for size in (data.batch_size, data.later_batch_size) if size]
-    n_rows = max(micro_batch_rows(data, size, world_size) for size in sizes)
+    n_rows = max(micro_batch_rows(data, size, world_size) for size in data.batch_sizes)
     is_sharded = training.parallel == "fsdp2" and world_size > 1
     n_own = _own_parameters(shape, world_size) if is_sharded else shape.n_parameters
     root, layer = _kept_parts(config, shape)
@@ -138,22 +145,29 @@ def trace_step(config: RunConfig, shape: RWKV4Config, n_rows: int) -> MemoryTrac
 
     It takes no memory, and as long for a large model as for a small one of as many layers.
     """
-    data, training = config.data, config.training
-    size = (n_rows, data.ctx_len)
-    return _trace(shape, size, data.reset_at_documents, training.precision, training.auxiliary_loss)
+    training = config.training
+    size = (n_rows, config.data.ctx_len)
+    arithmetic = _Arithmetic(training.precision, training.auxiliary_loss, training.dropout)
+    return _trace(shape, size, arithmetic, config.data.reset_at_documents)
+
+
+class _Arithmetic(NamedTuple):
+    precision: str
+    auxiliary: float
+    dropout: float
 
 
 @lru_cache(maxsize=64)
 def _trace(
-    shape: RWKV4Config, size: tuple[int, int], has_resets: bool, precision: str, auxiliary: float
+    shape: RWKV4Config, size: tuple[int, int], arithmetic: _Arithmetic, has_resets: bool
 ) -> MemoryTrace:
-    def build_loss() -> tuple[RWKV4, Tensor]:
-        model = build(shape)
+    precision, auxiliary, dropout = arithmetic
+
+    def build_loss() -> tuple[nn.Module, Tensor]:
+        objective = Objective(RWKV4(shape, dropout), auxiliary=auxiliary, precision=precision)
         tokens = torch.zeros(size, dtype=torch.long)
-        with autocast(precision):
-            x, _ = model.features(tokens, resets=tokens == 0 if has_resets else None)
-            loss = language_model_loss(x, model.head.weight, tokens, auxiliary=auxiliary)
-        return model, loss.total
+        loss, _ = objective(tokens, tokens, None, tokens == 0 if has_resets else None)
+        return objective, loss.total
 
     return trace_memory(build_loss)
 
