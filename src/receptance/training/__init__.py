@@ -20,6 +20,7 @@ from receptance.training.optimizer import build_optimizer
 from receptance.training.run_folder import Run, checkpoint_to_resume, open_run
 from receptance.training.schedule import learning_rate
 from receptance.training.spikes import SpikeConfig
+from receptance.training.tensorboard import TensorBoardMirror
 
 __all__ = [
     "METRICS_FILE",
@@ -30,6 +31,7 @@ __all__ = [
     "Run",
     "RunConfig",
     "SpikeConfig",
+    "TensorBoardMirror",
     "autocast",
     "build_optimizer",
     "checkpoint_to_resume",
