@@ -5,12 +5,18 @@ disk, and renamed: a reader sees the old content or the new, whenever the power 
 the way, a full disk among them, removes what was staged and leaves the destination as it was.
 """
 
+import ctypes
+import errno
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+# Of Linux's <fcntl.h> and <stdio.h>: paths from the working folder; exchange the two.
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 @contextmanager
@@ -29,17 +35,17 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     if path.exists() and not path.is_file():
         raise FileExistsError(f"{str(path)!r} must be a regular file to be replaced by one")
-    staged = _staging_name(path)
+    staged = staging_name(path)
     try:
-        with _errors_that_name(path, staged):
+        with errors_that_name(path, staged):
             yield staged
-            _fsync(staged)
+            fsync(staged)
             staged.replace(path)
     finally:
         # Where nothing can be written, nothing can be removed: that error would hide the first.
         with suppress(OSError):
             staged.unlink(missing_ok=True)
-    _fsync(path.parent)
+    fsync(path.parent)
 
 
 @contextmanager
@@ -48,8 +54,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
     Args:
         path: The destination. Its parent must exist.
-        replace: Whether a folder already at `path` is replaced. For an instant between two
-            renames there is then no folder at `path`; the old one is deleted last.
+        replace: Whether a folder already at `path` is replaced, as `put_folder` does it.
 
     Yields:
         A folder beside `path`, for the caller to fill.
@@ -63,32 +68,77 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         raise FileExistsError(f"{str(path)!r} must not exist yet, but it does; choose another name")
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{str(path)!r} must be a folder to be replaced by one")
-    staged = _staging_name(path)
+    staged = staging_name(path)
     try:
-        with _errors_that_name(path, staged):
+        with errors_that_name(path, staged):
             staged.mkdir()
             yield staged
             for folder, _, files in os.walk(staged):
                 for name in files:
-                    _fsync(Path(folder, name))
-                _fsync(Path(folder))
-            _swap(staged, path)
+                    fsync(Path(folder, name))
+                fsync(Path(folder))
+            put_folder(staged, path)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    _fsync(path.parent)
+
+
+def put_folder(staged: Path, path: Path) -> None:
+    """Give the folder `staged` the name `path`, and wait until the disk knows it.
+
+    A folder that is there is deleted. Linux exchanges the two names in one step, so that there is
+    a whole folder at `path` at any time; where the file system or the system cannot, the old one
+    is first renamed, and for an instant there is none.
+
+    Args:
+        staged: A folder beside `path`, all of it on the disk.
+        path: Its name from now on.
+
+    Raises:
+        OSError: If it cannot be renamed; what was at `path` is then there. If the disk then fails
+            to confirm it, the new folder is at `path`, and may be gone after a power cut.
+    """
+    if not path.exists():
+        staged.rename(path)
+        fsync(path.parent)
+        return
+    old = staged
+    if not _exchange(staged, path):
+        old = staging_name(path)
+        path.rename(old)
+        try:
+            staged.rename(path)
+        except BaseException:
+            old.rename(path)
+            raise
+    # Only when the disk has the new name may the old folder lose its content.
+    fsync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def remove_staged(folder: Path) -> None:
     """Remove what a killed process had staged in `folder`; no other may be writing there."""
     for left in folder.glob(".*.tmp-*"):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+        # What cannot be removed does no harm, since no reader takes it for anything.
+        with suppress(OSError):
+            left.unlink() if left.is_file() else shutil.rmtree(left, ignore_errors=True)
+
+
+def staging_name(path: Path) -> Path:
+    """Return a name beside `path` that no other process has, and which `remove_staged` removes."""
+    return path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
+
+
+def fsync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
-def _errors_that_name(path: Path, staged: Path) -> Iterator[None]:
+def errors_that_name(path: Path, staged: Path) -> Iterator[None]:
     """Let the errors of writing `staged`, or in it, name what they will be to the user."""
     try:
         yield
@@ -102,29 +152,15 @@ def _errors_that_name(path: Path, staged: Path) -> Iterator[None]:
         raise OSError(error.errno, reason) from error
 
 
-def _swap(staged: Path, path: Path) -> None:
-    """Rename `staged` to `path`, moving what is there out of the way first."""
-    if not path.exists():
-        staged.rename(path)
-        return
-    trash = _staging_name(path)
-    path.rename(trash)
-    try:
-        staged.rename(path)
-    except BaseException:
-        trash.rename(path)
-        raise
-    shutil.rmtree(trash, ignore_errors=True)
-
-
-def _staging_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
-
-
-def _fsync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange the names of two folders in one step, and return whether that was possible."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    paths = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
+    if renameat2(*paths, _RENAME_EXCHANGE) == 0:
+        return True
+    error = ctypes.get_errno()
+    if error in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(error, os.strerror(error), str(other))

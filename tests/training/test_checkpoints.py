@@ -1,9 +1,14 @@
 """A run's checkpoint is there whole or not at all, and one that is not whole is never used."""
 
+import errno
 import json
+import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,13 +18,18 @@ from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4Config
 from receptance.tokenizer import load_tokenizer
 from receptance.training import (
+    Checkpoints,
     Progress,
+    Retention,
     Run,
+    WholeTensors,
     build_optimizer,
     list_checkpoints,
-    load_training,
-    save_training,
 )
+from receptance.training.manifest import FORMAT_VERSION, read_manifest, verify
+from receptance.training.ranks import Ranks
+from tests.training.resealed import reseal
+from tests.training.thread_ranks import on_ranks
 from tests.training.tiny_run import hooks, stop_after, tiny_config, tiny_train
 
 
@@ -31,96 +41,242 @@ def run(tmp_path: Path) -> Run:
 @pytest.fixture
 def saved(run: Run, tmp_path: Path) -> Path:
     (path,) = list_checkpoints(tmp_path / "checkpoints")
-    assert path.name == f"step-{run.progress.step + 3:08d}"
+    assert path.name == f"step-{run.begin.progress.step + 3:08d}"
     return path
 
 
-def empty(n_embd: int = 16) -> Run:
-    model = RWKV4(RWKV4Config(n_layer=2, n_embd=n_embd, vocab_size=256))
+def at(step: int, tokens: int = 0) -> Progress:
+    return Progress(step, tokens, 4 * step, 0.5)
+
+
+def empty(folder: Path, n_embd: int = 16, **settings: Any) -> tuple[RWKV4, Any, Checkpoints]:
+    """Return a model without values, its optimizer, and the checkpoints in `folder`."""
+    config = RWKV4Config(n_layer=2, n_embd=n_embd, vocab_size=256)
+    model = RWKV4(config)
     optimizer = build_optimizer(model, tiny_config().optimizer)
-    return Run(model, optimizer, Progress(0, 0, 0.0))
+    return model, optimizer, Checkpoints(folder, WholeTensors(config, None), **settings)
+
+
+def load(path: Path, n_embd: int = 16):
+    model, optimizer, checkpoints = empty(path.parent, n_embd)
+    return checkpoints.load(path, model, optimizer)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
 
 
 def test_what_is_saved_is_loaded_bit_for_bit(run, saved):
-    other = empty()
+    model, optimizer, checkpoints = empty(saved.parent)
 
-    progress = load_training(saved, other.model, other.optimizer)
+    loaded = checkpoints.load(saved, model, optimizer)
 
-    assert progress[:2] == (3, 3 * 64)
-    for (name, a), (_, b) in zip(
-        run.model.named_parameters(), other.model.named_parameters(), strict=True
-    ):
+    assert loaded.progress[:3] == (3, 3 * 64, 3 * 4)
+    pairs = zip(run.model.named_parameters(), model.named_parameters(), strict=True)
+    for (name, a), (_, b) in pairs:
         assert torch.equal(a, b), name
         for key in ("exp_avg", "exp_avg_sq", "step"):
-            assert torch.equal(run.optimizer.state[a][key], other.optimizer.state[b][key]), name
+            assert torch.equal(run.optimizer.state[a][key], optimizer.state[b][key]), name
+
+
+def test_all_else_that_a_run_goes_on_from_is_there_too(run, tmp_path):
+    checkpoints = empty(tmp_path / "more")[2]
+    carried = {"wkv.num": torch.randn(2, 4, 16), "shift": torch.randn(2, 4, 16).bfloat16()}
+    extras = {"spikes": {"average": 0.1 + 0.2, "skipped": [3, 4]}, "best": None}
+    generators = (random.random, np.random.rand, lambda: torch.rand(1).item())
+    progress = Progress(7, 448, 30, 1.25)
+    checkpoints.prepare(1)
+    checkpoints.save(
+        run.model, run.optimizer, progress,
+        carried=carried, extras=extras, next_batch_sha256="ab" * 32, valid_bits_per_byte=2.5,
+    )  # fmt: skip
+    drawn = [draw() for draw in generators]
+
+    loaded = load(tmp_path / "more" / "step-00000007")
+
+    assert [draw() for draw in generators] == drawn
+    assert loaded.progress == progress
+    assert loaded.extras == extras
+    assert loaded.next_batch_sha256 == "ab" * 32
+    assert loaded.carried is not None
+    assert loaded.carried.keys() == carried.keys()
+    assert all(torch.equal(loaded.carried[name], each) for name, each in carried.items())
+    manifest = read_manifest(tmp_path / "more" / "step-00000007")
+    assert (manifest.step, manifest.tokens, manifest.valid_bits_per_byte) == (7, 448, 2.5)
+
+
+def test_a_count_of_steps_that_were_taken_is_not_that_of_steps_that_were_done(run, tmp_path):
+    checkpoints = empty(tmp_path / "more")[2]
+    checkpoints.prepare(1)
+    checkpoints.save(run.model, run.optimizer, at(9))  # six steps were skipped
+
+    model, optimizer, again = empty(tmp_path / "more")
+    again.load(tmp_path / "more" / "step-00000009", model, optimizer)
+
+    assert {state["step"].item() for state in optimizer.state.values()} == {3.0}
 
 
 def test_it_holds_a_model_folder_that_every_verb_opens(run, tmp_path):
-    path = save_training(
-        tmp_path / "more", run.model, run.optimizer, Progress(7, 8, 9.0),
-        load_tokenizer("bytes"), keep=1,
-    )  # fmt: skip
+    tokenizer = load_tokenizer("bytes")
+    storage = WholeTensors(run.model.config, tokenizer)
+    checkpoints = Checkpoints(tmp_path / "more", storage)
+    checkpoints.prepare(1)
+    checkpoints.save(run.model, run.optimizer, at(7))
 
-    assert path.name == "step-00000007"
-    assert load_checkpoint(path / "model").model.config == run.model.config
+    loaded = load_checkpoint(tmp_path / "more" / "step-00000007" / "model")
+
+    assert loaded.model.config == run.model.config
+    assert loaded.tokenizer is not None
+    assert loaded.tokenizer.name == "bytes"
+
+
+def test_every_file_is_in_the_manifest(saved):
+    files = {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()}
+
+    assert read_manifest(saved).files.keys() == files - {"MANIFEST.json"}
+    assert {"training.json", "optimizer.safetensors", "rank-00000/random.json"} < files
+    assert (saved.parent / "latest").read_text() == saved.name + "\n"
+
+
+def test_a_checkpoint_names_the_one_it_comes_from(run, tmp_path):
+    checkpoints = empty(tmp_path / "more")[2]
+    checkpoints.prepare(1)
+    checkpoints.save(run.model, run.optimizer, at(2))
+    model, optimizer, again = empty(tmp_path / "more")
+    again.load(tmp_path / "more" / "step-00000002", model, optimizer)
+    again.save(model, optimizer, at(4))
+
+    parents = [read_manifest(path).parent for path in list_checkpoints(tmp_path / "more")]
+
+    assert parents == ["", "step-00000002"]
 
 
 def test_loading_leaves_the_file_alone_while_training_goes_on(saved):
     before = {file: file.read_bytes() for file in saved.rglob("*") if file.is_file()}
-    other = empty()
-    load_training(saved, other.model, other.optimizer)
+    model, optimizer, checkpoints = empty(saved.parent)
+    checkpoints.load(saved, model, optimizer)
 
-    other.model(torch.zeros(1, 4, dtype=torch.int64))[0].square().mean().backward()
-    other.optimizer.step()
+    model(torch.zeros(1, 4, dtype=torch.int64))[0].square().mean().backward()
+    optimizer.step()
 
     assert {file: file.read_bytes() for file in before} == before
 
 
-def test_a_failure_midway_leaves_the_older_ones_and_nothing_else(run, saved):
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_weight_that_no_checkpoint_may_have_is_refused_at_once(run, saved, asynchronous):
+    checkpoints = empty(saved.parent, asynchronous=asynchronous)[2]
     with torch.no_grad():
-        run.model.ln_out.bias[0] = torch.nan  # a weight that no checkpoint may have
+        run.model.ln_out.bias[0] = torch.nan
     before = sorted(saved.parent.rglob("*"))
 
-    with pytest.raises(CheckpointError):
-        save_training(saved.parent, run.model, run.optimizer, Progress(9, 9, 9.0), None, keep=1)
+    with pytest.raises(CheckpointError, match=r"'ln_out.bias' in .* must be finite"):
+        checkpoints.save(run.model, run.optimizer, at(9))
 
+    checkpoints.finish()
     assert sorted(saved.parent.rglob("*")) == before
 
 
-def test_a_failure_midway_leaves_the_one_that_was_to_be_replaced(run, saved):
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_error_that_is_not_the_disk_s_comes_through(run, saved, asynchronous):
+    checkpoints = empty(saved.parent, asynchronous=asynchronous)[2]
     run.optimizer.state[run.model.ln_out.bias]["exp_avg"] = torch.zeros(
         1, dtype=torch.complex64
     )  # no file has it
 
     with pytest.raises(KeyError):
-        save_training(saved.parent, run.model, run.optimizer, Progress(3, 9, 9.0), None, keep=1)
+        checkpoints.save(run.model, run.optimizer, at(3))
+        checkpoints.finish()
 
-    other = empty()
-    assert load_training(saved, other.model, other.optimizer).tokens == 3 * 64
-    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+    assert load(saved).progress.tokens == 3 * 64
+    assert names(saved.parent) == ["latest", saved.name]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_save_that_fails_is_told_leaves_nothing_and_is_made_good_by_the_next(
+    run, saved, asynchronous, caplog
+):
+    checkpoints = empty(saved.parent, asynchronous=asynchronous)[2]
+    blocked = saved.parent / "step-00000009"
+    blocked.write_text("a file where a folder must be")  # a rename over it fails
+
+    checkpoints.save(run.model, run.optimizer, at(9))
+    checkpoints.save(run.model, run.optimizer, at(12))
+    checkpoints.finish()
+
+    failed, good = checkpoints.take_reports()
+    assert (failed.step, failed.path, good.step) == (9, blocked, 12)
+    assert failed.failure is not None
+    assert "step-00000009' cannot be written: Not a directory" in failed.failure
+    assert good.failure is None
+    assert checkpoints.take_reports() == []
+    assert "NO CHECKPOINT after step 9" in caplog.text
+    assert "those before it are kept" in caplog.text
+    assert names(saved.parent) == ["latest", "step-00000003", "step-00000009", "step-00000012"]
+
+
+def test_what_is_saved_is_what_was_when_the_save_began(run, saved):
+    checkpoints = empty(saved.parent, asynchronous=True)[2]
+    expected = {name: each.clone() for name, each in run.model.state_dict().items()}
+    carried = {"shift": torch.ones(1, 2, 3)}
+
+    checkpoints.save(run.model, run.optimizer, at(9), carried=carried)
+    with torch.no_grad():
+        for each in run.model.parameters():
+            each.fill_(7.0)
+            run.optimizer.state[each]["exp_avg"].fill_(7.0)
+    carried["shift"].fill_(7.0)
+    checkpoints.finish()
+
+    path = saved.parent / "step-00000009"
+    weights = load_file(path / "model" / "model.safetensors")
+    assert all(torch.equal(weights[name], each) for name, each in expected.items())
+    assert (load_file(path / "optimizer.safetensors")["ln_out.bias.exp_avg"] < 7).all()
+    loaded = load(path).carried
+    assert loaded is not None
+    assert torch.equal(loaded["shift"], torch.ones(1, 2, 3))
 
 
 def test_a_run_that_went_back_forgets_its_later_checkpoints(run, tmp_path):
     folder = tmp_path / "again"
+    checkpoints = empty(folder, retention=Retention(last=9))[2]
+    checkpoints.prepare(1)
     for step in (5, 10, 15):
-        save_training(folder, run.model, run.optimizer, Progress(step, 0, 0.0), None, keep=9)
+        checkpoints.save(run.model, run.optimizer, at(step))
 
-    save_training(folder, run.model, run.optimizer, Progress(6, 0, 0.0), None, keep=2)
+    checkpoints.save(run.model, run.optimizer, at(6))
 
     assert [path.name for path in list_checkpoints(folder)] == ["step-00000005", "step-00000006"]
 
 
-def test_checkpoints_are_listed_oldest_first_and_what_is_staged_is_not_one(tmp_path):
-    for name in ("step-00000010", "step-00000009", ".step-00000011.tmp-0123456789ab"):
-        (tmp_path / name).mkdir()
+def test_a_checkpoint_of_the_same_step_is_replaced(run, tmp_path):
+    checkpoints = empty(tmp_path / "again")[2]
+    checkpoints.prepare(1)
+    for tokens in (1, 2):
+        checkpoints.save(run.model, run.optimizer, at(5, tokens))
 
-    names = [path.name for path in list_checkpoints(tmp_path)]
-
-    assert names == ["step-00000009", "step-00000010"]
-    assert list_checkpoints(tmp_path / "none") == []
+    assert names(tmp_path / "again") == ["latest", "step-00000005"]
+    assert load(tmp_path / "again" / "step-00000005").progress.tokens == 2
 
 
-FILES = ["training.json", "optimizer.safetensors", "model/model.safetensors", "model/config.json"]
+def test_the_best_and_those_of_every_so_many_steps_stay(run, tmp_path):
+    folder = tmp_path / "kept"
+    checkpoints = empty(folder, retention=Retention(last=2, every=4, best=1))[2]
+    checkpoints.prepare(1)
+    for step in range(1, 11):
+        bits = abs(step - 3) + 1.0
+        checkpoints.save(run.model, run.optimizer, at(step), valid_bits_per_byte=bits)
+
+    assert [int(path.name[-2:]) for path in list_checkpoints(folder)] == [3, 4, 8, 9, 10]
+
+
+FILES = [
+    "training.json",
+    "optimizer.safetensors",
+    "model/model.safetensors",
+    "model/config.json",
+    "rank-00000/random.json",
+    "MANIFEST.json",
+]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -132,56 +288,30 @@ def test_a_file_that_is_missing_or_damaged_is_named(saved, name, damage):
     if damage != "missing":
         damaged = {"empty": b"", "truncated": content[: len(content) // 2], "garbage": b"\xff" * 99}
         file.write_bytes(damaged[damage])
-    other = empty()
 
     with pytest.raises(CheckpointError) as caught:
-        load_training(saved, other.model, other.optimizer)
+        load(saved)
 
-    # A missing file may be told by the folder that lacks it.
-    assert str(file.parent) in str(caught.value)
-    assert file.name in str(caught.value)
+    assert str(file) in str(caught.value)
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
-    other = empty()
-
     with pytest.raises(CheckpointError, match=r"no training checkpoint at '.*nowhere'.*; name one"):
-        load_training(tmp_path / "nowhere", other.model, other.optimizer)
+        load(tmp_path / "nowhere")
 
 
 def test_a_folder_of_checkpoints_is_none_but_names_its_newest(saved):
     run = saved.parents[1]
     for folder in (run, saved.parent):
-        other = empty()
         with pytest.raises(CheckpointError) as caught:
-            load_training(folder, other.model, other.optimizer)
+            load(folder)
         assert f"no training checkpoint at {str(folder)!r}" in str(caught.value)
         assert f"did you mean {str(saved)!r}?" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("[1]", "must be JSON with step, tokens and seconds"),
-        ('{"format": "x", "format_version": 1}', "of the format receptance-training 1, but it is"),
-        ('{"format": "receptance-training", "format_version": 2}', "is receptance-training 2"),
-        ('{"format": "receptance-training", "format_version": 1}', "must be JSON with step"),
-    ],
-)
-def test_another_description_is_refused(saved, content, words):
-    (saved / "training.json").write_text(content)
-    other = empty()
-
-    with pytest.raises(CheckpointError) as caught:
-        load_training(saved, other.model, other.optimizer)
-    assert words in str(caught.value)
-
-
 def test_a_model_of_another_shape_is_refused(saved):
-    other = empty(n_embd=24)
-
     with pytest.raises(CheckpointError) as caught:
-        load_training(saved, other.model, other.optimizer)
+        load(saved, n_embd=24)
     assert "must hold a model of this run" in str(caught.value)
     assert "n_embd=24" in str(caught.value)
     assert "n_embd=16" in str(caught.value)
@@ -202,22 +332,150 @@ def test_a_model_of_another_shape_is_refused(saved):
     ],
 )
 def test_moments_of_another_model_are_refused(saved, change, words):
-    moments = {name: each.clone() for name, each in load_file(saved / FILES[1]).items()}
+    path = saved / "optimizer.safetensors"
+    moments = {name: each.clone() for name, each in load_file(path).items()}
     change(moments)
-    (saved / FILES[1]).unlink()
-    save_file(moments, saved / FILES[1])
-    other = empty()
+    path.unlink()
+    save_file(moments, path)
+    reseal(saved)
 
     with pytest.raises(CheckpointError) as caught:
-        load_training(saved, other.model, other.optimizer)
+        load(saved)
     assert words in str(caught.value)
-    assert str(saved / FILES[1]) in str(caught.value)
+    assert str(path) in str(caught.value)
 
 
 def test_a_checkpoint_may_be_moved_and_copied(saved, tmp_path):
     copy = tmp_path / "elsewhere" / "mine"
     shutil.copytree(saved, copy)
-    other = empty()
 
-    assert load_training(copy, other.model, other.optimizer).step == 3
-    assert json.loads((copy / "training.json").read_text())["step"] == 3
+    assert load(copy).progress.step == 3
+    assert json.loads((copy / "training.json").read_text())["progress"]["step"] == 3
+
+
+def test_the_next_batch_is_told_only_to_a_run_of_the_same_settings(run, tmp_path):
+    checkpoints = empty(tmp_path / "more", config_sha256="one")[2]
+    checkpoints.prepare(1)
+    checkpoints.save(run.model, run.optimizer, at(1), next_batch_sha256="ab")
+    path = tmp_path / "more" / "step-00000001"
+
+    for settings, expected in (("one", "ab"), ("other", "")):
+        model, optimizer, other = empty(tmp_path / "more", config_sha256=settings)
+        assert other.load(path, model, optimizer).next_batch_sha256 == expected
+
+
+def test_another_number_of_threads_is_told(saved, caplog):
+    training = json.loads((saved / "training.json").read_text())
+    training["environment"]["threads"] = 64
+    (saved / "training.json").write_text(json.dumps(training))
+    reseal(saved)
+
+    load(saved)
+
+    assert "step-00000003 goes on, but not with the same bits" in caplog.text
+    assert "threads: 64, now 1" in caplog.text
+
+
+def test_a_disk_without_room_to_begin_is_told(tmp_path):
+    checkpoints = empty(tmp_path / "new")[2]
+
+    with pytest.raises(OSError, match=r"must have 2200000000.000 GB free to begin") as caught:
+        checkpoints.prepare(10**18)
+
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path, saved):
+    (saved.parent / ".step-00000009.tmp-0123456789ab").mkdir()
+
+    empty(tmp_path / "checkpoints")[2].prepare(1)
+
+    assert names(saved.parent) == ["latest", saved.name]
+
+
+def saved_by_ranks(folder: Path, world_size: int, **settings: Any) -> None:
+    """Save the first two of four sequences on rank 0 and so on, each rank with its own numbers."""
+    config = RWKV4Config(n_layer=2, n_embd=16, vocab_size=256)
+    torch.manual_seed(0)
+    model = RWKV4(config)
+    model.init_weights()
+    optimizer = build_optimizer(model, tiny_config().optimizer)
+    rows = torch.arange(4.0).view(1, 4, 1).expand(2, 4, 3)
+
+    def save(ranks: Ranks) -> None:
+        storage = WholeTensors(config, None, writes=ranks.is_first)
+        checkpoints = Checkpoints(folder, storage, ranks=ranks, **settings)
+        checkpoints.prepare(1)
+        carried = {"shift": rows.chunk(world_size, dim=1)[ranks.rank]}
+        checkpoints.save(model, optimizer, at(5), carried=carried)
+        checkpoints.finish()
+        (report,) = checkpoints.take_reports()
+        assert report.failure is None
+
+    on_ranks(world_size, save)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 2), (4, 2), (1, 4)])
+def test_ranks_write_one_checkpoint_and_any_number_of_them_goes_on(
+    tmp_path, before, after, asynchronous
+):
+    saved_by_ranks(tmp_path / "new", before, asynchronous=asynchronous)
+    (path,) = list_checkpoints(tmp_path / "new")
+    assert verify(path).world_size == before
+    assert len(list(path.glob("rank-*/random.json"))) == before
+
+    def load(ranks: Ranks) -> list[float]:
+        model, optimizer, checkpoints = empty(tmp_path / "new", ranks=ranks)
+        assert checkpoints.newest_good() == path
+        carried = checkpoints.load(path, model, optimizer).carried
+        assert carried is not None
+        return carried["shift"][0, :, 0].tolist()
+
+    rows = on_ranks(after, load)
+
+    assert [row for each in rows for row in each] == [0, 1, 2, 3]
+    assert {len(each) for each in rows} == {4 // after}
+
+
+def test_when_one_rank_fails_no_rank_has_a_checkpoint(tmp_path):
+    config = RWKV4Config(n_layer=2, n_embd=16, vocab_size=256)
+    model = RWKV4(config)
+    model.init_weights()
+    optimizer = build_optimizer(model, tiny_config().optimizer)
+
+    class Full(WholeTensors):
+        write: Callable[..., None]
+
+        def __init__(self, rank: int) -> None:
+            super().__init__(config, None, writes=rank == 0)
+            self.rank = rank
+
+        def write(self, tensors, stage) -> None:
+            super().write(tensors, stage)
+            if self.rank == 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    def save(ranks: Ranks) -> str | None:
+        checkpoints = Checkpoints(tmp_path / "new", Full(ranks.rank), ranks=ranks)
+        checkpoints.prepare(1)
+        checkpoints.save(model, optimizer, at(5))
+        (report,) = checkpoints.take_reports()
+        return report.failure
+
+    first, second = on_ranks(2, save)
+
+    assert first == "rank 1 failed: No space left on device"
+    assert second is not None
+    assert "No space left on device" in second
+    assert names(tmp_path / "new") == []
+
+
+def test_another_format_is_refused_and_left_alone(saved):
+    reseal(saved, format_version=FORMAT_VERSION + 1)
+    checkpoints = empty(saved.parent)[2]
+
+    with pytest.raises(CheckpointError, match="written by another version of receptance"):
+        checkpoints.newest_good()
+
+    assert saved.exists()

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from receptance.errors import CheckpointError, ConfigError
-from receptance.training import RunConfig, list_checkpoints, open_run, read_config
+from receptance.training import (
+    RunConfig,
+    checkpoint_to_resume,
+    list_checkpoints,
+    open_run,
+    read_config,
+)
+from receptance.training.run_folder import config_sha256
 from tests.training.tiny_run import hooks, stop_after, tiny_config, tiny_train
 
 
@@ -30,7 +37,7 @@ def test_a_new_run_begins_with_its_seed_and_keeps_its_settings(tmp_path, resume)
     torch.rand(3)
     again = opened(config, tmp_path / "again", resume)
 
-    assert run.progress == (0, 0, 0.0)
+    assert run.begin.progress == (0, 0, 0, 0.0)
     assert torch.equal(run.model.head.weight, again.model.head.weight)
     other = opened(tiny_config(seed=8), tmp_path / "other").model
     assert not torch.equal(run.model.head.weight, other.head.weight)
@@ -38,7 +45,7 @@ def test_a_new_run_begins_with_its_seed_and_keeps_its_settings(tmp_path, resume)
 
 
 def test_auto_goes_on_from_the_newest_checkpoint(folder):
-    assert opened(tiny_config(), folder).progress.step == 5
+    assert opened(tiny_config(), folder).begin.progress.step == 5
 
 
 def test_never_refuses_a_folder_with_checkpoints_and_leaves_it_alone(folder):
@@ -56,7 +63,7 @@ def test_never_refuses_a_folder_with_checkpoints_and_leaves_it_alone(folder):
 def test_never_takes_a_folder_whose_run_never_saved(folder):
     shutil.rmtree(folder / "checkpoints")
 
-    assert opened(tiny_config(seed=2), folder, "never").progress.step == 0
+    assert opened(tiny_config(seed=2), folder, "never").begin.progress.step == 0
     assert read_config(folder / "config.toml").seed == 2
 
 
@@ -78,9 +85,9 @@ def test_the_settings_of_another_program_are_not_replaced(tmp_path, text):
 def test_a_path_chooses_the_checkpoint(folder, tmp_path):
     older = list_checkpoints(folder / "checkpoints")[0]
 
-    assert opened(tiny_config(), folder, str(older)).progress.step == 4
+    assert opened(tiny_config(), folder, str(older)).begin.progress.step == 4
     another = tiny_config(name="another", optimizer_lr=1e-4)
-    assert opened(another, tmp_path / "another", str(older)).progress.step == 4
+    assert opened(another, tmp_path / "another", str(older)).begin.progress.step == 4
     assert read_config(tmp_path / "another" / "config.toml") == another
 
 
@@ -118,14 +125,14 @@ def test_changed_settings_are_refused_and_told(folder):
 def test_what_is_done_every_so_often_may_change(folder):
     config = tiny_config(every_sample_steps=3, every_keep_checkpoints=9)
 
-    assert opened(config, folder).progress.step == 5
+    assert opened(config, folder).begin.progress.step == 5
     assert read_config(folder / "config.toml") == config
 
 
 def test_a_run_may_be_renamed_with_its_folder(folder):
     folder.rename(folder.with_name("renamed"))
 
-    assert opened(tiny_config(name="renamed"), folder.with_name("renamed")).progress.step == 5
+    assert opened(tiny_config(name="renamed"), folder.with_name("renamed")).begin.progress.step == 5
 
 
 def test_a_model_of_another_vocabulary_is_refused(folder):
@@ -135,12 +142,53 @@ def test_a_model_of_another_vocabulary_is_refused(folder):
         open_run(config, folder, config.model.build(300))
 
 
-def test_a_damaged_newest_checkpoint_is_an_error_that_names_it(folder):
-    older, newest = list_checkpoints(folder / "checkpoints")
+def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_it_is_taken(folder, caplog):
+    _, newest = list_checkpoints(folder / "checkpoints")
     (newest / "optimizer.safetensors").write_bytes(b"damaged")
 
-    with pytest.raises(CheckpointError) as caught:
-        opened(tiny_config(), folder)
+    assert opened(tiny_config(), folder).begin.progress.step == 4
 
-    assert str(newest / "optimizer.safetensors") in str(caught.value)
-    assert opened(tiny_config(), folder, str(older)).progress.step == 4
+    assert "step-00000005 IS DAMAGED and is not used" in caplog.text
+    aside = folder / "checkpoints" / "step-00000005.corrupt"
+    assert "optimizer.safetensors' must have " in (aside / "CORRUPT.txt").read_text()
+
+
+def test_a_damaged_checkpoint_that_is_asked_for_is_an_error_that_names_it(folder):
+    newest = list_checkpoints(folder / "checkpoints")[-1]
+    (newest / "optimizer.safetensors").write_bytes(b"damaged")
+
+    with pytest.raises(CheckpointError, match=r"step-00000005/optimizer.safetensors' must have"):
+        opened(tiny_config(), folder, str(newest))
+
+    assert newest.exists()
+
+
+def test_a_run_all_of_whose_checkpoints_are_damaged_does_not_begin_anew(folder):
+    for path in list_checkpoints(folder / "checkpoints"):
+        (path / "training.json").write_bytes(b"damaged")
+
+    for _ in range(2):
+        with pytest.raises(CheckpointError) as caught:
+            opened(tiny_config(), folder)
+        assert "is whole: " in str(caught.value)
+        assert "to begin anew, choose another `name` or remove the folder" in str(caught.value)
+
+
+def test_what_a_run_would_go_on_from_is_told_without_a_change(folder):
+    before = sorted(folder.rglob("*"))
+    older, newest = list_checkpoints(folder / "checkpoints")
+
+    assert checkpoint_to_resume(tiny_config(), folder, "auto") == newest
+    (newest / "training.json").unlink()
+    assert checkpoint_to_resume(tiny_config(), folder, "auto") == older
+
+    before.remove(newest / "training.json")
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_only_settings_that_decide_the_numbers_are_in_their_hash():
+    same = tiny_config(name="x", data_store="moved", every_checkpoint_steps=9)
+
+    assert config_sha256(same) == config_sha256(tiny_config())
+    assert config_sha256(tiny_config(seed=3)) != config_sha256(tiny_config())
+    assert config_sha256(tiny_config(data_store_sha256="ab")) != config_sha256(tiny_config())

@@ -5,14 +5,18 @@ from receptance.checkpoint.native import (
     CONFIG_FILE,
     INITIAL_STATE_FILE,
     WEIGHTS_FILE,
+    model_files,
     save_model,
 )
+from receptance.checkpoint.schema import check_weights
 
 __all__ = [
     "CONFIG_FILE",
     "INITIAL_STATE_FILE",
     "WEIGHTS_FILE",
     "Checkpoint",
+    "check_weights",
     "load_checkpoint",
+    "model_files",
     "save_model",
 ]

@@ -7,6 +7,7 @@ initial_state.safetensors   optional: the state from which the model starts by d
 """
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from receptance.atomic import atomic_folder
 from receptance.checkpoint.schema import check_weights
 from receptance.errors import CheckpointError, ConfigError
 from receptance.models import RWKV4, RWKV4Config, config_from_dict, config_to_dict
-from receptance.tensor_file import write_tensors
+from receptance.tensor_file import tensor_file_parts
 from receptance.tokenizer import Tokenizer
 
 CONFIG_FILE = "config.json"
@@ -52,13 +53,30 @@ def save_model(
     check_weights(folder / WEIGHTS_FILE, model, weights)
     if tokenizer is not None:
         check_vocabulary(folder, tokenizer, model.config)
-    header = {"format": FORMAT, "format_version": FORMAT_VERSION}
-    entries = {**header, **config_to_dict(model.config), "quantization": None}
     with atomic_folder(folder, replace=replace) as staged:
-        (staged / CONFIG_FILE).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
-        write_tensors(staged / WEIGHTS_FILE, weights)
+        for name, parts in model_files(model.config, weights).items():
+            with (staged / name).open("wb") as file:
+                file.writelines(parts)
         if tokenizer is not None:
             tokenizer.save(staged)
+
+
+def model_files(
+    config: RWKV4Config, weights: Mapping[str, Tensor]
+) -> dict[str, Iterable[bytes | memoryview]]:
+    """Return the files of a model folder by name, each as the parts of its bytes.
+
+    The tokenizer's is not among them.
+
+    Args:
+        config: The sizes of the model.
+        weights: Its parameters by name, which `check_weights` has passed. They must not change
+            until their file was written.
+    """
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    entries = {**header, **config_to_dict(config), "quantization": None}
+    text = json.dumps(entries, indent=2) + "\n"
+    return {CONFIG_FILE: [text.encode()], WEIGHTS_FILE: tensor_file_parts(weights)}
 
 
 def read_folder(folder: Path) -> tuple[RWKV4Config, dict[str, Tensor]]:
