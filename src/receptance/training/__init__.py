@@ -36,6 +36,7 @@ from receptance.training.run_lock import run_lock
 from receptance.training.schedule import learning_rate
 from receptance.training.spikes import APPLY, SpikeConfig, Verdict
 from receptance.training.step import StepResult, training_step
+from receptance.training.tensorboard import TensorBoardMirror
 from receptance.training.trainer import Hooks
 from receptance.training.watch import Yardsticks
 from receptance.training.whole_tensors import TensorStorage, WholeTensors
@@ -59,6 +60,7 @@ __all__ = [
     "SpikeConfig",
     "StepPlan",
     "StepResult",
+    "TensorBoardMirror",
     "TensorStorage",
     "Verdict",
     "WholeTensors",
