@@ -169,21 +169,22 @@ struct Problem {
   }
 
   void run(Form form, InstructionSet instruction_set) {
-    const receptance::Wkv4Inputs<Real, Element> inputs{
-        log_w.data(),     u.data(), k.data(), v.data(), resets.data(), num.data(), den.data(),
-        log_scale.data(), B,        T,        C};
+    const receptance::Wkv4Inputs<Real, Element> inputs{log_w.data(),  u.data(), k.data(), v.data(),
+                                                       resets.data(), B,        T,        C};
+    Guarded<Real> borders(3 * B * receptance::wkv4_n_chunks(T) * C);
     Guarded<Real> scratch(receptance::wkv4_forward_scratch(form, B, T, C));
     const receptance::Wkv4Forward<Real, Element> there{
-        inputs, y.data(), num_out.data(), den_out.data(), log_scale_out.data(), scratch.data()};
+        inputs,         num.data(),     den.data(),           log_scale.data(), y.data(),
+        num_out.data(), den_out.data(), log_scale_out.data(), borders.data(),   scratch.data()};
     receptance::wkv4_forward(there, form, instruction_set, one_by_one);
     Guarded<Real> more(receptance::wkv4_backward_scratch(form, B, T, C));
     const receptance::Wkv4Backward<Real, Element> back{
-        inputs,        grad_y.data(), num.data(),    den.data(),      grad_log_w.data(),
-        grad_u.data(), grad_k.data(), grad_v.data(), grad_num.data(), grad_den.data(),
-        more.data()};
+        inputs,        borders.data(),    grad_y.data(),   num.data(),
+        den.data(),    grad_log_w.data(), grad_u.data(),   grad_k.data(),
+        grad_v.data(), grad_num.data(),   grad_den.data(), more.data()};
     receptance::wkv4_backward(back, form, instruction_set, one_by_one);
-    expect(scratch.is_intact() && more.is_intact(), "scratch is as large as promised",
-           instruction_set, static_cast<double>(T));
+    expect(scratch.is_intact() && more.is_intact() && borders.is_intact(),
+           "scratch and borders are as large as promised", instruction_set, static_cast<double>(T));
   }
 
   bool is_intact() const {
