@@ -32,6 +32,7 @@ def test_several_ranks_must_know_how_to_share_the_work():
 
 
 @pytest.mark.unhooked
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch, by its own compiler
 @pytest.mark.parametrize("checkpoint_layers", [False, True])
 def test_a_compiled_objective_is_one_graph_with_the_same_gradient(checkpoint_layers):
     gradients = []
