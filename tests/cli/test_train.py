@@ -229,3 +229,12 @@ def test_a_dry_run_says_where_it_begins_and_refuses_what_the_run_would(receptanc
         assert result.code == 3, each
         assert result.stderr.startswith("error: ")
     assert sorted(path.name for path in (place / "runs").iterdir()) == ["tiny"]
+
+
+def test_the_figures_are_mirrored_for_tensorboard_only_where_that_is_wanted(receptance, place):
+    assert receptance("train", "run.toml", "name=plain").code == 0
+    assert receptance("train", "run.toml", "--tensorboard").code == 0
+
+    assert not (place / "runs" / "plain" / "tensorboard").exists()
+    (mirror,) = (place / "runs" / "tiny" / "tensorboard").iterdir()
+    assert b"bits_per_byte/held_out" in mirror.read_bytes()

@@ -19,9 +19,16 @@ from receptance.cli.invocation import command_line
     help="Go on from the run's newest checkpoint if it has one; begin anew; or go on from PATH.",
 )
 @click.option(
+    "--tensorboard",
+    is_flag=True,
+    help="Mirror the figures for TensorBoard, in the run's folder `tensorboard`.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Check the file and its store, and say what would be trained."
 )
-def command(recipe: Path, settings: tuple[str, ...], resume: str, *, dry_run: bool) -> None:
+def command(
+    recipe: Path, settings: tuple[str, ...], resume: str, *, tensorboard: bool, dry_run: bool
+) -> None:
     """Train as RUN.toml says, in the folder `runs/NAME`, or go on with that run.
 
     KEY=VALUE changes a setting of the file, such as `optimizer.lr=4e-4`.
@@ -40,11 +47,14 @@ def command(recipe: Path, settings: tuple[str, ...], resume: str, *, dry_run: bo
 
     from receptance.cli.training_run import EXIT_RESUMABLE, run_training
 
-    outcome = run_training(config, Path("runs", config.name), resume=resume)
+    folder = Path("runs", config.name)
+    outcome = run_training(config, folder, resume=resume, tensorboard=tensorboard)
     if outcome.is_finished:
         write = command_line("generate", str(outcome.model_folder), "Once")
         click.echo(f"trained: {outcome.model_folder}\nlet it write: {write}", err=True)
         return
-    again = command_line("train", str(recipe), *settings)
+    again = command_line(
+        "train", str(recipe), *settings, *(["--tensorboard"] if tensorboard else [])
+    )
     click.echo(f"stopped after step {outcome.step:,}; go on with: {again}", err=True)
     sys.exit(EXIT_RESUMABLE)
