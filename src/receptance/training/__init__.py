@@ -1,6 +1,7 @@
 """Training: a run is a TOML file, a folder, and a loop to be read downward."""
 
-from receptance.training.checkpoints import Checkpoints, Loaded, Progress
+from receptance.training.batch_hash import batch_sha256, check_next_batch
+from receptance.training.checkpoints import Checkpoints, Loaded, Progress, SaveReport
 from receptance.training.config import (
     RunConfig,
     config_to_toml,
@@ -29,13 +30,16 @@ from receptance.training.plan import (
 )
 from receptance.training.precision import autocast
 from receptance.training.ranks import ALONE, Ranks, connected
+from receptance.training.retention import Retention
 from receptance.training.run_folder import Run, checkpoint_to_resume, open_run
 from receptance.training.run_lock import run_lock
 from receptance.training.schedule import learning_rate
 from receptance.training.spikes import APPLY, SpikeConfig, Verdict
 from receptance.training.step import StepResult, training_step
+from receptance.training.tensorboard import TensorBoardMirror
 from receptance.training.trainer import Hooks
 from receptance.training.watch import Yardsticks
+from receptance.training.whole_tensors import TensorStorage, WholeTensors
 
 __all__ = [
     "ALONE",
@@ -49,15 +53,22 @@ __all__ = [
     "Objective",
     "Progress",
     "Ranks",
+    "Retention",
     "Run",
     "RunConfig",
+    "SaveReport",
     "SpikeConfig",
     "StepPlan",
     "StepResult",
+    "TensorBoardMirror",
+    "TensorStorage",
     "Verdict",
+    "WholeTensors",
     "Yardsticks",
     "autocast",
+    "batch_sha256",
     "build_optimizer",
+    "check_next_batch",
     "checkpoint_to_resume",
     "config_to_toml",
     "connected",
