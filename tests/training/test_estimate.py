@@ -137,6 +137,17 @@ def test_layers_that_are_computed_again_keep_their_inputs_and_the_inside_of_one(
     assert 4 * 2 * 13 * 32 * 32 <= copies[0] - copies[1] <= 4 * (2 * 13 * 32 * 32 + 16 * 32)
 
 
+def test_what_comes_and_goes_is_a_layer_s_or_the_loss_s():
+    wide = RWKV4Config(n_layer=2, n_embd=32, vocab_size=5000)
+    config = config_of(data_batch_size=8)
+
+    # 4 · 384 logits for each of 5000 ids, and twice the head.
+    assert rank_memory(config, wide)["logits of a chunk"] == 4 * 5000 * (8 * 48 + 2 * 32)
+    narrow = rank_memory(config, RWKV4Config(n_layer=2, n_embd=32, vocab_size=20))
+    assert narrow["inside a layer"] > 4 * 8 * 48 * 2 * 32
+    assert "logits of a chunk" not in narrow
+
+
 def test_sharded_ranks_have_a_part_of_every_parameter_and_put_layers_together():
     sharded = config_of(training_parallel="fsdp2", data_batch_size=8)
 

@@ -110,7 +110,7 @@ def groups_sha256(groups: list[ParameterGroup]) -> str:
 def rank_memory(config: RunConfig, shape: RWKV4Config, world_size: int = 1) -> dict[str, int]:
     """Return the bytes that the largest of `world_size` ranks needs, by part.
 
-    The parts are not all at their largest at the same moment, so that tensors take up to a tenth
+    The parts are not all at their largest at the same moment, so that tensors take up to a fifth
     less. The program itself, and what an allocator wastes between them, come on top.
 
     Raises:
@@ -134,7 +134,7 @@ def rank_memory(config: RunConfig, shape: RWKV4Config, world_size: int = 1) -> d
         "copies of weights": root.of_weights + n_whole * layer.of_weights,
         "activations": n_rows
         * (root.of_sequences + n_whole * layer.of_sequences + n_inputs * input_bytes),
-        "at work": _passing_bytes(config, shape, n_rows),
+        **_passing_part(config, shape, n_rows),
         "copy that is saved": 3 * FLOAT32_BYTES * n_own if config.every.save_asynchronously else 0,
     }
     return {part: n_bytes for part, n_bytes in memory.items() if n_bytes}
@@ -188,17 +188,20 @@ def _kept_parts(config: RunConfig, shape: RWKV4Config) -> tuple[Kept, Kept]:
     return root, layer
 
 
-def _passing_bytes(config: RunConfig, shape: RWKV4Config, n_rows: int) -> int:
-    """Return what is there at the peak besides what is kept: a layer's own tensors, or the loss's.
+def _passing_part(config: RunConfig, shape: RWKV4Config, n_rows: int) -> dict[str, int]:
+    """Return what comes and goes beside what is kept: in a layer, or in the loss if that is more.
 
-    They are the same for any number of layers.
+    It is the same for any number of layers. The two are not there at once.
     """
     trace = trace_step(config, replace(shape, n_layer=2), n_rows)
     product = torch.bfloat16 if config.training.precision == "bfloat16" else torch.float32
     n_tokens = min(chunk_tokens(shape.vocab_size, product), n_rows * config.data.ctx_len)
+    in_layer = trace.peak_bytes - trace.kept_bytes
     # A chunk's logits, the head, and a chunk's part of its gradient, which no trace sees.
     in_loss = product.itemsize * shape.vocab_size * (n_tokens + 2 * shape.n_embd)
-    return max(trace.peak_bytes - trace.kept_bytes, in_loss)
+    if in_loss > in_layer:
+        return {"logits of a chunk": in_loss}
+    return {"inside a layer": in_layer}
 
 
 def _own_parameters(shape: RWKV4Config, world_size: int) -> int:
