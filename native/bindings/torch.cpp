@@ -1,90 +1,19 @@
 // The kernels as PyTorch ops, through PyTorch's stable ABI: one library for every version from 2.10
-// on and for every Python. This is the only file that knows PyTorch.
+// on and for every Python. Only this folder knows PyTorch.
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <cstdint>
-#include <initializer_list>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <tuple>
 
-#include "receptance/kernels.h"
+#include "tensors.h"
 
 namespace {
 
+using namespace receptance::bindings;
 using receptance::Form;
 using receptance::InstructionSet;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
-constexpr InstructionSet instruction_sets[] = {InstructionSet::portable, InstructionSet::avx2,
-                                               InstructionSet::avx512};
-
-void on_torch_threads(int64_t begin, int64_t end, int64_t grain, receptance::Task task,
-                      void* context) {
-  torch::stable::parallel_for(begin, end, grain, [&](int64_t piece_begin, int64_t piece_end) {
-    task(piece_begin, piece_end, context);
-  });
-}
-
-receptance::Threads torch_threads() {
-  return {on_torch_threads, static_cast<int64_t>(torch::stable::get_num_threads())};
-}
-
-// What can run here, narrowest first: "portable=1 avx2=2".
-std::string available_instruction_sets() {
-  std::ostringstream text;
-  for (const InstructionSet each : instruction_sets) {
-    if (!receptance::has_instruction_set(each)) continue;
-    text << (each == InstructionSet::portable ? "" : " ") << receptance::instruction_set_name(each)
-         << '=' << static_cast<int64_t>(each);
-  }
-  return text.str();
-}
-
-InstructionSet checked_instruction_set(int64_t number) {
-  if (number == 0) return receptance::best_instruction_set();
-  for (const InstructionSet each : instruction_sets) {
-    if (static_cast<int64_t>(each) == number && receptance::has_instruction_set(each)) return each;
-  }
-  STD_TORCH_CHECK(false, "`instruction_set` must be 0 (the widest) or one of ",
-                  available_instruction_sets(), ", got ", number);
-}
-
-std::string shown(torch::headeronly::IntHeaderOnlyArrayRef shape) {
-  std::ostringstream text;
-  text << '[';
-  for (size_t i = 0; i < shape.size(); ++i) text << (i == 0 ? "" : ", ") << shape[i];
-  text << ']';
-  return text.str();
-}
-
-// The tensor, contiguous, if it is what the kernels may read through a pointer.
-Tensor checked(const char* name, const Tensor& tensor, ScalarType dtype,
-               std::initializer_list<int64_t> shape) {
-  STD_TORCH_CHECK(tensor.is_cpu(), "`", name, "` must be on the cpu");
-  STD_TORCH_CHECK(tensor.scalar_type() == dtype, "`", name, "` must have the dtype ", dtype,
-                  ", got ", tensor.scalar_type());
-  const torch::headeronly::IntHeaderOnlyArrayRef wanted(shape);
-  STD_TORCH_CHECK(tensor.sizes() == wanted, "`", name, "` must have the shape ", shown(wanted),
-                  ", got ", shown(tensor.sizes()));
-  return torch::stable::contiguous(tensor);
-}
-
-template <typename Number>
-const Number* input(const Tensor& tensor) {
-  return static_cast<const Number*>(tensor.const_data_ptr());
-}
-
-template <typename Number>
-Number* output(const Tensor& tensor) {
-  return static_cast<Number*>(tensor.mutable_data_ptr());
-}
 
 // The inputs of wkv4, checked, and what follows from them.
 struct Wkv4Tensors {
@@ -103,10 +32,7 @@ struct Wkv4Tensors {
                     shown(given_k.sizes()));
     B = given_k.size(0), T = given_k.size(1), C = given_k.size(2);
     element = given_k.scalar_type();
-    STD_TORCH_CHECK(element == ScalarType::Float || element == ScalarType::BFloat16 ||
-                        element == ScalarType::Double,
-                    "`k` must have the dtype Float, BFloat16 or Double, got ", element);
-    real = element == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+    real = checked_real("k", element);
     log_w = checked("log_w", given_log_w, real, {C});
     u = checked("u", given_u, real, {C});
     k = checked("k", given_k, element, {B, T, C});
@@ -138,19 +64,6 @@ struct Wkv4Tensors {
   }
 
   Tensor scratch(int64_t size) const { return torch::stable::new_empty(num, {size}); }
-
-  // Calls run(Real{}, Element{}) with the types that the dtypes name.
-  template <typename Run>
-  void with_types(const Run& run) const {
-    switch (element) {
-      case ScalarType::Double:
-        return run(double{}, double{});
-      case ScalarType::BFloat16:
-        return run(float{}, receptance::bfloat16{});
-      default:
-        return run(float{}, float{});
-    }
-  }
 };
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> wkv4(const Tensor& log_w, const Tensor& u,
@@ -166,7 +79,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> wkv4(const Tensor& log_w, const Tenso
   const receptance::Threads threads = torch_threads();
   const Form form = receptance::wkv4_forward_form(in.form, in.B, in.T, in.C, threads.count);
   const Tensor scratch = in.scratch(receptance::wkv4_forward_scratch(form, in.B, in.T, in.C));
-  in.with_types([&]<typename Real, typename Element>(Real, Element) {
+  with_types(in.element, [&]<typename Real, typename Element>(Real, Element) {
     const receptance::Wkv4Forward<Real, Element> arrays{
         in.arrays<Real, Element>(), output<Element>(y),          output<Real>(num_out),
         output<Real>(den_out),      output<Real>(log_scale_out), output<Real>(scratch)};
@@ -193,7 +106,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> wkv4_backward(
   const receptance::Threads threads = torch_threads();
   const Form form = receptance::wkv4_backward_form(in.form, in.B, in.T, in.C, threads.count);
   const Tensor scratch = in.scratch(receptance::wkv4_backward_scratch(form, in.B, in.T, in.C));
-  in.with_types([&]<typename Real, typename Element>(Real, Element) {
+  with_types(in.element, [&]<typename Real, typename Element>(Real, Element) {
     const receptance::Wkv4Backward<Real, Element> arrays{
         in.arrays<Real, Element>(), input<Element>(grad_y),   input<Real>(grad_num_out),
         input<Real>(grad_den_out),  output<Real>(grad_log_w), output<Real>(grad_u),

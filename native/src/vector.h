@@ -161,6 +161,41 @@ RECEPTANCE_INLINE Shares<Real> shares(Vector<Real> x, Vector<Real> y) {
   return {x_is_smaller ? smaller : one, x_is_smaller ? one : smaller, max<Real>(x, y)};
 }
 
+// 1 / (1 + e^{-x}) and what is left of 1, both to the last digits.
+template <typename Real>
+struct Logistic {
+  Vector<Real> share, rest;
+};
+
+template <typename Real>
+RECEPTANCE_INLINE Logistic<Real> logistic(Vector<Real> x) {
+  const Vector<Real> e = exp<Real>(negative_abs<Real>(x));
+  const Vector<Real> larger = Real(1) / (e + Real(1));
+  const Vector<Real> smaller = e * larger;
+  const auto is_negative = x < 0;
+  return {is_negative ? smaller : larger, is_negative ? larger : smaller};
+}
+
+// The sum of all lanes, by halves.
+template <typename Real>
+RECEPTANCE_INLINE Real sum_of_lanes(Vector<Real> x) {
+  Real lane[lanes<Real>];
+  __builtin_memcpy(lane, &x, sizeof(x));
+#pragma GCC unroll 4
+  for (int64_t n = lanes<Real> / 2; n > 0; n /= 2) {
+    for (int64_t i = 0; i < n; ++i) lane[i] += lane[i + n];
+  }
+  return lane[0];
+}
+
+// x with 0 in all lanes from `count` on.
+template <typename Real>
+RECEPTANCE_INLINE Vector<Real> first_lanes(Vector<Real> x, int64_t count) {
+  Vector<Real> kept{};
+  __builtin_memcpy(&kept, &x, count * sizeof(Real));
+  return kept;
+}
+
 // Asks for the memory `bytes` further on to be brought near, which may lie outside of any array.
 RECEPTANCE_INLINE void prefetch(const void* from, int64_t bytes) {
   __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(from) + bytes));
@@ -210,6 +245,14 @@ RECEPTANCE_INLINE void store(bfloat16* to, Vector<float> x, bool whole, int64_t 
   const Words quiet_nan = Words{} + 0x7fc0u;
   const Words half = x == x ? rounded : quiet_nan;
   store_packed(to, __builtin_convertvector(half, Halves), whole, count);
+}
+
+// Calls body(channel, whole, count) for each column: the channels that fill one vector.
+template <typename Real, typename Body>
+RECEPTANCE_INLINE void for_each_column(int64_t C, const Body& body) {
+  int64_t channel = 0;
+  for (; channel + lanes<Real> <= C; channel += lanes<Real>) body(channel, true, lanes<Real>);
+  if (channel < C) body(channel, false, C - channel);
 }
 
 }  // namespace receptance::RECEPTANCE_ISA

@@ -41,14 +41,6 @@ RECEPTANCE_INLINE void store_state(const Wkv4State<Real>& to, const State<Real>&
   store<Real>(to.log_scale + channel, state.p, whole, count);
 }
 
-// Calls body(channel, whole, count) for each column.
-template <typename Real, typename Body>
-RECEPTANCE_INLINE void for_each_column(int64_t C, const Body& body) {
-  int64_t channel = 0;
-  for (; channel + lanes<Real> <= C; channel += lanes<Real>) body(channel, true, lanes<Real>);
-  if (channel < C) body(channel, false, C - channel);
-}
-
 // Moves the state over one token; returns the shares of the old sums and of the token in the new.
 template <typename Real>
 RECEPTANCE_INLINE Shares<Real> advance_token(State<Real>& state, Vector<Real> log_w, Vector<Real> k,

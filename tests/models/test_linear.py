@@ -47,3 +47,22 @@ def test_there_is_no_bias_and_no_value_before_one_is_given():
     before = torch.get_rng_state()
     Linear(4, 3)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_its_dtype_is_that_of_the_product_with_and_without_autocast(dtype):
+    layer, x = linear(dtype), torch.randn(5, 4).to(dtype)
+    assert layer.dtype == layer(x).dtype == dtype
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer.dtype == layer(x).dtype
+    assert layer.to("meta").dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_of_squared_relu_is_the_product_with_the_square(dtype):
+    layer, k = linear(dtype), torch.randn(2, 5, 4)
+    y = layer.of_squared_relu(k)
+    assert y.dtype == dtype
+    assert torch.equal(y, layer(torch.relu(k.to(dtype)).square()))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer.of_squared_relu(k).dtype == layer.dtype

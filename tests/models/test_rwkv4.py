@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from receptance.errors import ConfigError
 from receptance.models import PRESETS, RWKV4, RWKV4Config, RWKV4State
 from receptance.models.linear import Linear
+from receptance.ops.wkv4 import WKV4State
 from tests.random_models import random_rwkv4, random_tokens
 from tests.tolerances import ALGEBRA, BFLOAT16_LOGITS, EXACT, GRADIENT
 
@@ -271,3 +272,54 @@ def test_tokens_without_a_batch_are_a_value_error(model):
 
 def test_state_classes_name_their_architecture():
     assert RWKV4State.architecture == RWKV4Config.architecture == "rwkv4"
+
+
+def test_without_training_dropout_does_nothing():
+    plain, tokens = random_rwkv4(), random_tokens(2, 7)
+    model = RWKV4(plain.config, dropout=0.5)
+    model.load_state_dict(plain.state_dict())
+    model.eval()
+    assert torch.equal(model(tokens)[0], plain(tokens)[0])
+
+
+def test_in_training_dropout_is_random_and_right_on_average():
+    plain, tokens = random_rwkv4(1, 16, 11, dtype=torch.float64), random_tokens(1, 3, 11)
+    model = RWKV4(plain.config, dropout=0.25).double()
+    model.load_state_dict(plain.state_dict())
+    torch.manual_seed(1)
+    first, second = model(tokens)[0], model(tokens)[0]
+    assert not torch.equal(first, second)
+    torch.manual_seed(1)
+    assert torch.equal(model(tokens)[0], first)
+    # What is dropped is 0 and the rest is scaled: with all matrices and norms out of the way, the
+    # stream is the embedding with a quarter of it gone.
+    for block in model.blocks:
+        for weight in block.parameters():
+            if weight.ndim == 2:
+                torch.nn.init.zeros_(weight)
+    x = model.get_submodule("blocks.0.ln0")(model.emb(tokens))
+    states = (torch.zeros(1, 16).double(), torch.zeros(1, 16).double())
+    wkv = WKV4State.zeros(1, 16, dtype=torch.float64)
+    stream, _ = model.blocks[0](model.emb(tokens), *states, wkv, None)
+    kept = stream != 0
+    assert_close(stream, torch.where(kept, x / 0.75, 0.0), **ALGEBRA)
+    assert 0.5 < kept.double().mean() < 0.95
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, 2.0])
+def test_a_dropout_that_is_no_share_is_a_value_error(dropout):
+    with pytest.raises(ValueError, match="dropout") as caught:
+        RWKV4(RWKV4Config(n_layer=1, n_embd=4, vocab_size=5), dropout=dropout)
+    assert str(caught.value) == f"`dropout` must lie in [0, 1), got {dropout}"
+
+
+def test_autocast_computes_products_in_bfloat16_and_keeps_the_stream_in_float32():
+    model, tokens = random_rwkv4(2, 32, 61), random_tokens(2, 20, 61)
+    exact, _ = model(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, state = model(tokens)
+        narrow = model.head(torch.ones(1, 32))
+    assert narrow.dtype == torch.bfloat16
+    assert {tensor.dtype for tensor in state.tensors.values()} == {torch.float32}
+    error = (logits - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+    assert 0 < error < BFLOAT16_LOGITS

@@ -101,3 +101,29 @@ def test_no_code_of_one_instruction_set_can_be_linked_as_anothers():
             names = [line.split()[-1] for line in symbols.splitlines()]
             assert names
             assert [each for each in names if name not in each] == []
+
+
+@needs_library
+def test_obstacles_of_number_types_name_them():
+    tensor = torch.zeros(2)
+    for real, element in (
+        (torch.float32, torch.float32),
+        (torch.float32, torch.bfloat16),
+        (torch.float64, torch.float64),
+    ):
+        assert native.number_obstacle(real, element, tensor) is None
+    assert native.number_obstacle(torch.float64, torch.bfloat16, tensor) == (
+        "it serves float32, float32 with bfloat16, and float64, and these tensors are "
+        "torch.float64 with torch.bfloat16"
+    )
+    assert native.number_obstacle(torch.float32, torch.float32, tensor, tensor.to("meta")) == (
+        "it runs on the cpu, and a tensor is on meta"
+    )
+
+
+def test_a_refused_derivative_says_what_to_do():
+    with pytest.raises(NotImplementedError) as caught:
+        native.refuse("gate")(None, torch.zeros(1))
+    assert str(caught.value) == (
+        "the native gate has no second derivative; pass implementation='reference'"
+    )

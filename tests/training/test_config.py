@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from receptance.errors import ConfigError
 from receptance.models import RWKV4Config
-from receptance.training import config_to_toml, differences, parse_config, read_config
+from receptance.training import (
+    config_to_toml,
+    differences,
+    parse_config,
+    read_config,
+    rounding_differences,
+)
 from tests.training.tiny_run import tiny_config
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -109,10 +115,23 @@ def test_the_vocabulary_is_the_store_s_or_a_larger_one(file):
         ("data.micro_batch_size=3", "must divide `data.batch_size`, 16, got 3"),
         ("data.micro_batch_size=-4", "must divide `data.batch_size`, 16, got -4"),
         ("data.micro_batch_size=32", "must divide `data.batch_size`, 16, got 32"),
+        ("data.segments=0", "`data.segments` must be at least 1, got 0"),
+        ("data.later_batch_size=-2", "`data.later_batch_size` must not be negative, got -2"),
+        ("data.later_batch_size=32", "must both be given or neither, got 32 and 0"),
+        ("data.later_batch_step=3", "must both be given or neither, got 0 and 3"),
+        ("training.dropout=1.0", "`training.dropout` must lie in [0, 1), got 1.0"),
+        ("training.dropout=-0.1", "`training.dropout` must lie in [0, 1), got -0.1"),
+        ("training.parallel=tensor", "`training.parallel` is 'tensor': Input should be 'none'"),
+        ("training.compile=1", "`training.compile` is 1: Input should be a valid boolean"),
+        ("training.init_sha256=ab", "must be empty where `training.init_from` is, got 'ab'"),
         ("model.preset=169m", "must have either `preset` or both `n_layer` and `n_embd`"),
         ("model.preset=170m", "`model.preset` is '170m'"),
         ("model.n_embd=0", "must have either `preset` or both `n_layer` and `n_embd`"),
         ("every.checkpoint_steps=-1", "`every.checkpoint_steps` must be at least 0, got -1"),
+        ("every.checkpoint_minutes=-1", "`every.checkpoint_minutes` must be at least 0, got -1.0"),
+        ("every.keep_every=-1", "`every.keep_every` must be at least 0, got -1"),
+        ("every.keep_best=-1", "`every.keep_best` must be at least 0, got -1"),
+        ("every.save_asynchronously=7", "`every.save_asynchronously` is 7: Input should be a va"),
         ("every.keep_checkpoints=0", "`every.keep_checkpoints` must be at least 1, got 0"),
         ("every.validation_tokens=0", "`every.validation_tokens` must be at least 1, got 0"),
         ("every.sample_tokens=0", "`every.sample_tokens` must be at least 1, got 0"),
@@ -217,6 +236,48 @@ def test_differences_are_what_changes_the_numbers_of_a_run():
         "`seed` was 1, now 2",
         "`optimizer.betas` was (0.9, 0.99), now (0.5, 0.6)",
     ]
+
+
+def test_a_later_batch_begins_within_the_run_and_at_a_sample():
+    later = {"data_later_batch_size": 8, "data_later_batch_step": 6}
+
+    assert tiny_config(**later).data.later_batch_size == 8
+    with pytest.raises(ConfigError, match=r"must be below `training.steps`, 6, got 6"):
+        tiny_config(**later, training_steps=6)
+    with pytest.raises(ConfigError, match=r"multiple of `data.segments`, 4, .* got 6"):
+        tiny_config(**later, data_segments=4)
+    with pytest.raises(ConfigError, match=r"divide `data.later_batch_size`, 6, got 4"):
+        tiny_config(data_later_batch_size=6, data_later_batch_step=6, data_micro_batch_size=4)
+
+
+def test_what_only_rounds_otherwise_does_not_make_another_run():
+    old = tiny_config()
+    new = tiny_config(
+        data_micro_batch_size=2,
+        training_compile=True,
+        training_checkpoint_layers=True,
+        training_parallel="fsdp2",
+    )
+
+    assert differences(old, new) == []
+    assert rounding_differences(old, new) == [
+        "`data.micro_batch_size` was 0, now 2",
+        "`training.checkpoint_layers` was False, now True",
+        "`training.compile` was False, now True",
+        "`training.parallel` was 'none', now 'fsdp2'",
+    ]
+    assert rounding_differences(old, tiny_config(seed=2)) == []
+
+
+def test_the_weights_to_begin_with_are_a_part_of_the_run():
+    old = tiny_config(training_init_from="a/model", training_init_sha256="1" * 64)
+
+    assert differences(old, tiny_config(training_init_from="a/model")) == []
+    assert differences(old, tiny_config(training_init_from="b/model")) == [
+        "`training.init_from` was 'a/model', now 'b/model'"
+    ]
+    other = tiny_config(training_init_from="a/model", training_init_sha256="2" * 64)
+    assert differences(old, other) == [f"`training.init_sha256` was '{'1' * 64}', now '{'2' * 64}'"]
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("**/*.toml")), ids=lambda path: path.name)

@@ -1,12 +1,18 @@
 """The file of figures tells every step once, whenever a run was killed."""
 
+import errno
+import io
 import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from receptance.errors import DataError
-from receptance.training import Metrics
-from receptance.training.metrics import MetricsFile
+from receptance.training import Metrics, read_metrics
+from receptance.training.metrics import MetricsFile, bits_per_byte
 
 
 def metrics(step: int, valid: float | None = None) -> Metrics:
@@ -93,3 +99,68 @@ def test_a_damaged_line_before_the_last_is_named_and_nothing_is_changed(file, li
         file.truncate(5)
 
     assert file.path.read_bytes() == before
+
+
+def test_what_is_not_finite_is_null_in_the_file_and_nan_when_read(tmp_path):
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    file.append(replace(metrics(1), loss=math.nan, grad_norm=math.inf, skipped="the loss is nan"))
+
+    (line,) = file.path.read_text().splitlines()
+    (read,) = read_metrics(file.path)
+
+    assert '"loss": null, ' in line
+    assert '"grad_norm": null' in line
+    assert math.isnan(read["loss"])
+    assert math.isnan(read["grad_norm"])
+    assert read["skipped"] == "the loss is nan"
+
+
+def test_the_file_is_read_while_the_run_writes_it(file):
+    with file.path.open("ab") as stream:
+        stream.write(b'{"step": 6, "tok')
+
+    assert [line["step"] for line in read_metrics(file.path)] == [1, 2, 3, 4, 5]
+
+
+def test_a_run_without_the_file_is_told(tmp_path):
+    with pytest.raises(DataError, match=r"must have a file '.*metrics\.jsonl', but there is none"):
+        read_metrics(tmp_path / "metrics.jsonl")
+
+
+def test_where_the_disk_is_full_the_lines_wait(tmp_path, monkeypatch, caplog):
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    file.append(metrics(1))
+    whole = file.path.read_bytes()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", full_after(30))
+        file.append(metrics(2))
+        file.append(metrics(3))
+    assert file.path.read_bytes()[: len(whole)] == whole
+    assert len(file.path.read_bytes()) == len(whole) + 30
+    file.append(metrics(4))
+    file.sync()
+
+    assert steps(file) == [1, 2, 3, 4]
+    assert "1 lines wait to be written: [Errno 28] No space left on device" in caplog.text
+    assert "2 lines wait" in caplog.text
+
+
+def full_after(n_bytes: int):
+    """Return an `open` whose files take so many bytes and then no more."""
+    opened = Path.open
+
+    class Full(io.FileIO):
+        def write(self, data, /):
+            super().write(bytes(data)[:n_bytes])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def full_open(path: Path, mode: str = "r", *args, **options):
+        return Full(path, "a") if mode == "ab" else opened(path, mode, *args, **options)
+
+    return full_open
+
+
+def test_a_byte_is_worth_its_share_of_the_tokens():
+    assert bits_per_byte(math.log(2), 1.0) == pytest.approx(1.0)
+    assert bits_per_byte(math.log(256), 0.25) == pytest.approx(2.0)

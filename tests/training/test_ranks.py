@@ -1,9 +1,47 @@
-"""A process without others is the ranks of a run, too."""
+"""What the ranks know of each other."""
 
-from receptance.training.ranks import ALONE
+import pytest
+import torch
+
+from receptance.errors import ConfigError
+from receptance.training.ranks import ALONE, Ranks, connected
 
 
-def test_a_process_alone_hears_itself():
-    assert (ALONE.rank, ALONE.world_size, ALONE.is_first) == (0, 1, True)
-    assert ALONE.gather_objects([1, "a"]) == [[1, "a"]]
-    assert ALONE.for_saving().gather_objects(None) == [None]
+def test_three_ranks_learn_the_same_of_each_other(three_ranks):
+    mean = repr((0.1 + 0.1 * 3 + 0.1 * 9) / 3)
+    values = [{"rank": rank, "text": "é" * (1 + 5 * rank)} for rank in range(3)]
+    for rank, seen in enumerate(three_ranks.run("told")):
+        rows = [2 * rank, 2 * rank + 1]
+        assert seen == [rank, rows, mean, "nan", True, False, values, [0, 1, 2]]
+
+
+def test_a_process_alone_is_told_what_it_says():
+    assert ALONE.is_first
+    assert ALONE.is_alone
+    assert ALONE.mean(1.5, 2.5) == [1.5, 2.5]
+    assert [ALONE.any(flag) for flag in (True, False)] == [True, False]
+    assert ALONE.gather_objects({"a": 1}) == [{"a": 1}]
+    assert ALONE.rows(5) == range(5)
+    ALONE.barrier()
+
+
+def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with connected() as ranks:
+        assert ranks == ALONE
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_batch_divides_equally():
+    ranks = [Ranks(rank=rank, world_size=4) for rank in range(4)]
+    assert [list(each.rows(8)) for each in ranks] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    with pytest.raises(ConfigError, match=r"6 sequences do not among 4; change `data.batch_size`"):
+        ranks[0].rows(6)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 0, reason="looks for a GPU that is not there")
+def test_a_process_without_a_gpu_of_its_own_says_so(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(ConfigError, match="process 1 of this machine finds 0"), connected("cuda"):
+        pass

@@ -39,7 +39,40 @@ def test_half_way_a_cosine_is_the_mean_of_its_ends():
     )
 
 
-@pytest.mark.parametrize("kind", ["exponential", "cosine"])
+def test_a_linear_decay_falls_by_as_much_in_every_step():
+    config = ScheduleConfig(kind="linear", final_lr=1e-4, constant_steps=10)
+
+    rates = [learning_rate(config, 1e-3, step, 20) for step in range(20)]
+
+    assert rates[:11] == [1e-3] * 11
+    assert rates[10:] == pytest.approx([1e-3 - 1e-4 * step for step in range(10)], rel=1e-12)
+
+
+def test_a_constant_schedule_stays_at_its_peak():
+    config = ScheduleConfig(kind="constant", warmup_steps=2)
+
+    rates = [learning_rate(config, 1e-3, step, 9) for step in range(9)]
+
+    assert rates == [5e-4, *[1e-3] * 8]
+
+
+@pytest.mark.parametrize("kind", ["exponential", "cosine", "linear"])
+def test_the_part_done_is_counted_in_tokens(kind):
+    config = ScheduleConfig(kind=kind, final_lr=1e-4, constant_steps=10)
+
+    def tokens_before(step: int) -> int:
+        return 8 * min(step, 50) + 16 * max(step - 50, 0)
+
+    def rate(step: int) -> float:
+        return learning_rate(config, 1e-3, step, 101, tokens_before=tokens_before)
+
+    # The steps after the 50th count double, so the run is as long as one of 151 steps.
+    alike = [learning_rate(config, 1e-3, step, 151) for step in range(151)]
+    assert [rate(step) for step in range(51)] == alike[:51]
+    assert [rate(step) for step in range(50, 101)] == alike[50::2]
+
+
+@pytest.mark.parametrize("kind", ["exponential", "cosine", "linear"])
 def test_the_warm_up_rises_linearly_to_the_peak_and_the_last_step_has_the_final_rate(kind):
     config = ScheduleConfig(kind=kind, final_lr=1e-4, warmup_steps=4, constant_steps=3)
 
@@ -51,12 +84,12 @@ def test_the_warm_up_rises_linearly_to_the_peak_and_the_last_step_has_the_final_
     assert rates[-1] == pytest.approx(1e-4, rel=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["exponential", "cosine"])
+@pytest.mark.parametrize("kind", ["exponential", "cosine", "linear"])
 def test_a_run_of_one_step_takes_it_at_the_peak(kind):
     assert learning_rate(ScheduleConfig(kind=kind), 1e-3, 0, 1) == 1e-3
 
 
-@pytest.mark.parametrize("kind", ["exponential", "cosine"])
+@pytest.mark.parametrize("kind", ["exponential", "cosine", "linear"])
 def test_a_run_that_ends_before_its_decay_stays_within_its_peak(kind):
     config = ScheduleConfig(kind=kind, warmup_steps=5, constant_steps=50)
 

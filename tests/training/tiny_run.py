@@ -40,12 +40,15 @@ def tiny_config(**changed: Any) -> RunConfig:
     return parse_config(entries, "tiny")
 
 
-def tiny_batch(step: int) -> Batch:
-    """Return four rows of the text, begun where a generator of the step's own says."""
-    generator = torch.Generator().manual_seed(1000 + step)
+def tiny_batch(first_sample: int, n_rows: int, segment: int = 0) -> Batch:
+    """Return rows of the text, each begun where a generator of its sample's own says."""
     stream = torch.tensor(list(TEXT * 3))
-    begins = torch.randint(len(TEXT), (4,), generator=generator).tolist()
-    window = torch.stack([stream[begin : begin + 17] for begin in begins])
+    rows = []
+    for sample in range(first_sample, first_sample + n_rows):
+        generator = torch.Generator().manual_seed(1000 + sample)
+        begin = int(torch.randint(len(TEXT), (), generator=generator)) + 16 * segment
+        rows.append(stream.roll(-begin)[:17])
+    window = torch.stack(rows)
     tokens = window[:, :-1].contiguous()
     return Batch(tokens, window[:, 1:].contiguous(), resets=tokens == ord("."))
 
@@ -71,7 +74,7 @@ def tiny_train(
 ) -> tuple[Run, Progress]:
     """Open the run in `folder` and train it; return it, and how far it came."""
     run = open_run(config, folder, config.model.build(256), resume=resume)
-    progress = train_run(config, folder, run, tiny_batch, given or hooks())
+    progress = train_run(run.config, folder, run, tiny_batch, given or hooks())
     return run, progress
 
 

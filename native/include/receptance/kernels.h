@@ -36,11 +36,17 @@ struct Threads {
   int64_t count;  // how many threads parallel_for runs on
 };
 
-// ---- wkv4: the recurrence of RWKV-4 -----------------------------------------------------------
+// ---- Numbers ----------------------------------------------------------------------------------
 
 struct bfloat16 {
   uint16_t bits;
 };
+
+// Kernels take numbers of two types: `Real`, float or double, is that of sums and of all that is
+// computed; `Element` that of what enters and leaves matrices. Served are <float, float>,
+// <float, bfloat16> and <double, double>.
+
+// ---- wkv4: the recurrence of RWKV-4 -----------------------------------------------------------
 
 // How the tokens of a sequence are walked.
 //
@@ -128,13 +134,193 @@ int64_t wkv4_forward_scratch(Form form, int64_t B, int64_t T, int64_t C);
 int64_t wkv4_backward_scratch(Form form, int64_t B, int64_t T, int64_t C);
 
 // `form` is serial or parallel; `instruction_set` is one that has_instruction_set.
-// Served: <float, float>, <float, bfloat16>, <double, double>.
 template <typename Real, typename Element>
 void wkv4_forward(const Wkv4Forward<Real, Element>& arrays, Form form,
                   InstructionSet instruction_set, const Threads& threads);
 template <typename Real, typename Element>
 void wkv4_backward(const Wkv4Backward<Real, Element>& arrays, Form form,
                    InstructionSet instruction_set, const Threads& threads);
+
+// ---- cross_entropy: logits to their gradient, in place -----------------------------------------
+
+// For every row l of V > 0 logits with the target t, m = max_j l_j, first at j = i:
+//
+//     largest = m
+//     cost    = log sum_j e^{l_j - m} - (l_t - m)
+//
+// and, where the gradient is wanted, in place of the logits
+//
+//     scale (e^{l_j - m} / sum_i e^{l_i - m} - [j = t] + auxiliary m [j = i])
+//
+// which is the gradient of scale (cost + auxiliary / 2 m^2). Else they are left as they are.
+//
+// logits: [N, V]. targets: [N], each in [0, V). cost, largest: [N]. Everything inside is Real.
+// A row's results do not depend on other rows nor on the number of threads.
+template <typename Real, typename Element>
+struct CrossEntropy {
+  Element* logits;
+  const int64_t* targets;
+  Real* cost;
+  Real* largest;
+  Real scale;
+  Real auxiliary;
+  bool wants_gradient;
+  int64_t N, V;
+};
+
+// Served: <float, float>, <float, bfloat16>, <double, double>.
+template <typename Real, typename Element>
+void cross_entropy(const CrossEntropy<Real, Element>& arrays, InstructionSet instruction_set,
+                   const Threads& threads);
+
+// ---- norm_shift_mix: LayerNorm, token shift and their mixes -------------------------------------
+
+// At most so many mixes of one input.
+inline constexpr int64_t most_mixes = 3;
+
+// For every token t of a sequence, with the mean and variance over its C channels:
+//
+//     rstd_t = 1 / sqrt(variance(x_t) + eps)
+//     n_t    = (x_t - mean(x_t)) rstd_t weight + bias
+//     p_t    = n_{t-1}                      (x_last where t is 0; 0 where resets[t] is not 0)
+//     m_t    = p_t + mix (n_t - p_t)        for each of the mixes
+//
+// x: [B, T, C]. weight, bias, each of mixes: [C]. x_last, last: [B, C]. resets: [B, T], or null for
+// none. mean, rstd: [B, T]. Each of mixed: [B, T, C]. last is n_{T-1}, or x_last if T is 0.
+// n_mixes is 2 or 3. A row of the results depends on its own and the row before it, on nothing
+// else.
+template <typename Real>
+struct NormShiftMixInputs {
+  const Real* x;
+  const Real* weight;
+  const Real* bias;
+  const Real* mixes[most_mixes];
+  const Real* x_last;
+  const uint8_t* resets;
+  int64_t n_mixes, B, T, C;
+};
+
+template <typename Real, typename Element>
+struct NormShiftMixForward : NormShiftMixInputs<Real> {
+  Real eps;
+  Element* mixed[most_mixes];
+  Real* last;
+  Real* mean;
+  Real* rstd;
+};
+
+// The gradients of the above, from those of the mixed and of last (null: 0), and what forward found
+// for mean and rstd. With h_t = (x_t - mean_t) rstd_t and g the gradients of the mixed:
+//
+//     grad_mix    = sum_t g_t (n_t - p_t)
+//     grad_n_t    = sum_mixes mix g_t + (1 - mix) g_{t+1}       (the second not across a reset; for
+//                                                                the last token, grad_last instead)
+//     grad_weight = sum_t grad_n_t h_t,  grad_bias = sum_t grad_n_t
+//     grad_x_t    = rstd_t (grad_h_t - mean(grad_h_t) - h_t mean(grad_h_t h_t)),
+//                   grad_h_t = grad_n_t weight
+//     grad_x_last = sum_mixes (1 - mix) g_0                     (0 if there is a reset)
+//
+// Sums over tokens are taken in an order that depends on the shape alone.
+// scratch: norm_shift_mix_backward_scratch(...) Reals, any content.
+template <typename Real, typename Element>
+struct NormShiftMixBackward : NormShiftMixInputs<Real> {
+  const Real* mean;
+  const Real* rstd;
+  const Element* grad_mixed[most_mixes];
+  const Real* grad_last;
+  Real* grad_x;
+  Real* grad_weight;
+  Real* grad_bias;
+  Real* grad_mixes[most_mixes];
+  Real* grad_x_last;
+  Real* scratch;
+};
+
+int64_t norm_shift_mix_backward_scratch(int64_t n_mixes, int64_t B, int64_t T, int64_t C);
+
+template <typename Real, typename Element>
+void norm_shift_mix_forward(const NormShiftMixForward<Real, Element>& arrays,
+                            InstructionSet instruction_set, const Threads& threads);
+template <typename Real, typename Element>
+void norm_shift_mix_backward(const NormShiftMixBackward<Real, Element>& arrays,
+                             InstructionSet instruction_set, const Threads& threads);
+
+// ---- Gates and the squared ReLU: number by number, n of each ------------------------------------
+
+// out_i = s_i y_i with s_i = 1 / (1 + e^{-r_i}).
+template <typename Real, typename Element>
+struct GateForward {
+  const Element* r;
+  const Element* y;
+  Element* out;
+  int64_t n;
+};
+
+// grad_r_i = g_i y_i s_i (1 - s_i),  grad_y_i = g_i s_i,  g: grad_out.
+template <typename Real, typename Element>
+struct GateBackward {
+  const Element* r;
+  const Element* y;
+  const Element* grad_out;
+  Element* grad_r;
+  Element* grad_y;
+  int64_t n;
+};
+
+// out_i = x_i + s_i y_i; where r is null, x_i + y_i. Backward: as above, with grad_out in Real.
+template <typename Real, typename Element>
+struct GatedAddForward {
+  const Real* x;
+  const Element* r;
+  const Element* y;
+  Real* out;
+  int64_t n;
+};
+
+template <typename Real, typename Element>
+struct GatedAddBackward {
+  const Element* r;
+  const Element* y;
+  const Real* grad_out;
+  Element* grad_r;
+  Element* grad_y;
+  int64_t n;
+};
+
+// out_i = max(k_i, 0)^2.
+template <typename Real, typename Element>
+struct SquaredReluForward {
+  const Element* k;
+  Element* out;
+  int64_t n;
+};
+
+// grad_i becomes 2 max(k_i, 0) grad_i, in place.
+template <typename Real, typename Element>
+struct SquaredReluBackward {
+  const Element* k;
+  Element* grad;
+  int64_t n;
+};
+
+template <typename Real, typename Element>
+void gate_forward(const GateForward<Real, Element>& arrays, InstructionSet instruction_set,
+                  const Threads& threads);
+template <typename Real, typename Element>
+void gate_backward(const GateBackward<Real, Element>& arrays, InstructionSet instruction_set,
+                   const Threads& threads);
+template <typename Real, typename Element>
+void gated_add_forward(const GatedAddForward<Real, Element>& arrays, InstructionSet instruction_set,
+                       const Threads& threads);
+template <typename Real, typename Element>
+void gated_add_backward(const GatedAddBackward<Real, Element>& arrays,
+                        InstructionSet instruction_set, const Threads& threads);
+template <typename Real, typename Element>
+void squared_relu_forward(const SquaredReluForward<Real, Element>& arrays,
+                          InstructionSet instruction_set, const Threads& threads);
+template <typename Real, typename Element>
+void squared_relu_backward(const SquaredReluBackward<Real, Element>& arrays,
+                           InstructionSet instruction_set, const Threads& threads);
 
 // ---- exp --------------------------------------------------------------------------------------
 

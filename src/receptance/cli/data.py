@@ -125,12 +125,11 @@ def inspect_command(
     batches = Batches(
         store.train,
         ctx_len=ctx_len,
-        batch_size=batch_size,
         seed=seed,
         end_of_text=store.end_of_text,
         vocab_size=store.vocab_size,
     )
-    shown = _samples(store, batches, step, samples)
+    shown = _samples(store, batches, step * batch_size, min(samples, batch_size))
     if as_json:
         content = _summary(store) | {"verified": verify, "step": step, "samples": shown}
         click.echo(json.dumps(content, indent=2))
@@ -143,12 +142,16 @@ def inspect_command(
         click.echo(f"\nstep {step}, {place}, {ctx_len} tokens:\n{printable(sample['text'])}")
 
 
-def _samples(store: "TokenStore", batches: "Batches", step: int, n: int) -> list[dict[str, Any]]:
-    """Return the first samples of a step's batch, decoded."""
-    tokens = batches.batch(step).tokens[:n].tolist()
+def _samples(
+    store: "TokenStore", batches: "Batches", first_sample: int, n: int
+) -> list[dict[str, Any]]:
+    """Return `n` samples from a place on, decoded."""
+    if n == 0:
+        return []
+    tokens = batches.batch(first_sample, n).tokens.tolist()
     return [
         {**sample._asdict(), "text": store.tokenizer.decode(row)}
-        for sample, row in zip(batches.samples(step), tokens, strict=False)
+        for sample, row in zip(batches.samples(first_sample, n), tokens, strict=True)
     ]
 
 

@@ -22,8 +22,10 @@ PLAIN_INTERVAL_S = 10.0
 class TrainingPanel(AbstractContextManager["TrainingPanel"]):
     """Shows the figures of a run on stderr."""
 
-    def __init__(self, name: str, n_steps: int, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+    def __init__(
+        self, name: str, n_steps: int, console: Console | None = None, *, is_shown: bool = True
+    ) -> None:
+        self.console = console or Console(stderr=True, quiet=not is_shown)
         self._n_steps = n_steps
         self._metrics: Metrics | None = None
         self._loss: float | None = None

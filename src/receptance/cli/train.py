@@ -56,7 +56,7 @@ def describe(config: "RunConfig", resume: str) -> str:
     """Return what a run would do: its beginning, its model, its data and its schedule."""
     from receptance.cli.training_run import store_batches, with_store
     from receptance.data import TokenStore
-    from receptance.training import checkpoint_to_resume, learning_rate
+    from receptance.training import checkpoint_to_resume, plan_step, tokens_before
 
     store = TokenStore.open(config.data.store)
     config = with_store(config, store)
@@ -65,18 +65,15 @@ def describe(config: "RunConfig", resume: str) -> str:
     model = config.model.build(store.vocab_size)
     data, steps = config.data, config.training.steps
     batches = store_batches(store, config)
-    n_tokens = steps * data.batch_size * data.ctx_len
-    rates = [
-        learning_rate(config.schedule, config.optimizer.lr, step, steps)
-        for step in (0, steps // 2, steps - 1)
-    ]
+    n_tokens = tokens_before(data, steps)
+    rates = [plan_step(config, step).lr for step in (0, steps // 2, steps - 1)]
     rows = {
         "run": f"{folder}, " + (f"from {begins_at.name} on" if begins_at else "a new one"),
         "model": f"RWKV-4, L{model.n_layer} D{model.n_embd} V{model.vocab_size}, "
         f"{model.n_parameters:,} parameters",
         "weights and moments": f"{12 * model.n_parameters / 1e9:.2f} GB",
         "steps": f"{steps:,} of {data.batch_size} × {data.ctx_len} tokens",
-        "tokens": f"{n_tokens:,}, {steps / batches.steps_per_epoch:.2f} epochs of the store",
+        "tokens": f"{n_tokens:,}, {n_tokens / batches.epoch_tokens:.2f} epochs of the store",
         "compute": f"{3 * model.flops_per_token * n_tokens:.3e} FLOP",
         "learning rate": "first {:.2e}, middle {:.2e}, last {:.2e}".format(*rates),
         "held out": f"{store.valid.n_documents:,} documents, {store.valid.n_bytes:,} bytes",

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -14,7 +14,19 @@ from receptance.data import Batches, TokenStore
 from receptance.errors import DataError
 from receptance.evaluation import score_documents
 from receptance.inference import LanguageModel
-from receptance.training import Hooks, RunConfig, autocast, open_run, run_lock, train
+from receptance.training import (
+    Hooks,
+    Ranks,
+    RunConfig,
+    Yardsticks,
+    autocast,
+    connected,
+    open_run,
+    peak_flops_per_s,
+    run_lock,
+    train,
+    whole_model,
+)
 
 if TYPE_CHECKING:
     from receptance.models import RWKV4
@@ -33,19 +45,22 @@ class Outcome(NamedTuple):
 def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
     """Train as `config` says, in `folder`, from the newest checkpoint if there is one.
 
-    Ctrl-C and SIGTERM end the run after the step at hand, with a checkpoint; a second one ends it
-    at once.
+    Under `torchrun` each process is a rank of the run. Ctrl-C and SIGTERM end the run after the
+    step at hand, with a checkpoint; a second one ends it at once.
     """
     store = TokenStore.open(config.data.store)
     config = with_store(config, store)
     model_config = config.model.build(store.vocab_size)
     batches = store_batches(store, config)
     with (
-        run_lock(folder),
-        TrainingPanel(config.name, config.training.steps) as panel,
+        connected() as ranks,
+        run_lock(folder) if ranks.is_first else nullcontext(),
+        TrainingPanel(config.name, config.training.steps, is_shown=ranks.is_first) as panel,
         _stop_signals(panel.stopping) as stopped,
     ):
-        run = open_run(config, folder, model_config, tokenizer=store.tokenizer, resume=resume)
+        run = open_run(
+            config, folder, model_config, tokenizer=store.tokenizer, resume=resume, ranks=ranks
+        )
         if run.begin.progress.step:
             panel.message(f"going on after step {run.begin.progress.step:,}")
         hooks = Hooks(
@@ -55,12 +70,31 @@ def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
             else None,
             sample=lambda model, step: panel.message(_sample(model, store, config, step)),
             should_stop=stopped,
+            origins=lambda first, n: [each._asdict() for each in batches.samples(first, n)],
         )
-        progress = train(config, folder, run, batches.batch, hooks)
+        progress = train(
+            run.config,
+            folder,
+            run,
+            batches.batch,
+            hooks,
+            ranks=ranks,
+            yardsticks=_yardsticks(config, store, ranks),
+        )
         is_finished = progress.step >= config.training.steps
-        if is_finished:
-            save_model(run.model, store.tokenizer, folder / "model", replace=True)
+        model = whole_model(run.model, ranks) if is_finished else None
+        if model is not None:
+            save_model(model, store.tokenizer, folder / "model", replace=True)
     return Outcome(is_finished, folder / "model", progress.step)
+
+
+def _yardsticks(config: RunConfig, store: TokenStore, ranks: Ranks) -> Yardsticks:
+    """Return what the figures are measured by; takes a second, on all ranks at the same time."""
+    (peak,) = ranks.mean(peak_flops_per_s(config.training.precision, ranks.device.type))
+    return Yardsticks(
+        tokens_per_byte=store.train.n_tokens / store.train.n_bytes,
+        peak_flops_per_s=peak * ranks.world_size,
+    )
 
 
 def store_batches(store: TokenStore, config: RunConfig) -> Batches:
@@ -68,10 +102,10 @@ def store_batches(store: TokenStore, config: RunConfig) -> Batches:
     return Batches(
         store.train,
         ctx_len=config.data.ctx_len,
-        batch_size=config.data.batch_size,
         seed=config.seed,
         end_of_text=store.end_of_text,
         vocab_size=store.vocab_size,
+        segments=config.data.segments,
     )
 
 

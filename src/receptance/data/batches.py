@@ -1,4 +1,4 @@
-"""Batches of a split: which tokens step N sees, found without seeing the steps before."""
+"""Batches of a split: which tokens the sample at place p has, found without the ones before."""
 
 import hashlib
 from functools import lru_cache
@@ -15,7 +15,7 @@ from receptance.errors import DataError
 
 
 class Batch(NamedTuple):
-    """What a model is trained on in one step."""
+    """What a model is trained on in one step, or in a part of one."""
 
     tokens: Int64[Tensor, "B T"]
     """What the model reads."""
@@ -35,18 +35,18 @@ class Sample(NamedTuple):
 
 
 class Batches:
-    """The endless sequence of batches of a split.
+    """The endless sequence of samples of a split, and batches of any part of it.
 
-    The stream of tokens is read as a ring, its end going on at its beginning, and each epoch
-    starts to cut it at a place o of its own, so that the borders between samples move. With
-    n = ⌊(n_tokens - 1) / ctx_len⌋ samples an epoch, sample i of epoch e reads the ctx_len tokens
-    from (o_e + i·ctx_len) mod n_tokens on, and predicts the ctx_len tokens from one further on.
-    No token is read twice in an epoch; fewer than ctx_len + 1 tokens, others each time, are not
-    read.
+    A sample has N = segments · ctx_len tokens, read in as many steps of ctx_len tokens as it has
+    segments. The stream of tokens is read as a ring, its end going on at its beginning, and each
+    epoch starts to cut it at a place o of its own, so that the borders between samples move. With
+    n = ⌊(n_tokens - 1) / N⌋ samples an epoch, sample i of epoch e reads the N tokens from
+    (o_e + i·N) mod n_tokens on, and predicts the N tokens from one further on. No token is read
+    twice in an epoch; fewer than N + 1 tokens, others each time, are not read.
 
-    Row b of step s is at place p = s·batch_size + b of an order without end: epoch ⌊p / n⌋, and
-    in it the sample that `permute` gives for p mod n. Nothing else decides, so a run resumes
-    anywhere. A batch may take rows from two epochs or more.
+    Place p of an order without end holds in epoch ⌊p / n⌋ the sample that `permute` gives for
+    p mod n. Nothing else decides, neither how many samples a step sees nor how many ranks share
+    it, so a run resumes anywhere. A batch may take rows from two epochs or more.
     """
 
     def __init__(
@@ -54,98 +54,112 @@ class Batches:
         split: Split,
         *,
         ctx_len: int,
-        batch_size: int,
         seed: int,
         end_of_text: int,
         vocab_size: int,
+        segments: int = 1,
     ) -> None:
         """Check that the split has at least one sample.
 
         Args:
             split: Where the tokens are.
-            ctx_len: How many tokens a sample has, T.
-            batch_size: How many samples a step sees, B.
+            ctx_len: How many tokens of a sample a batch has, T.
             seed: What the order depends on.
             end_of_text: The token that opens a document.
             vocab_size: Tokens are below it; others are a damaged file.
+            segments: How many times `ctx_len` tokens a sample has.
 
         Raises:
             DataError: If the split is too short.
-            ValueError: If `ctx_len` or `batch_size` is not positive.
+            ValueError: If `ctx_len` or `segments` is not positive.
         """
-        if ctx_len < 1 or batch_size < 1:
+        if ctx_len < 1 or segments < 1:
             raise ValueError(
-                f"`ctx_len` and `batch_size` must be at least 1, got {ctx_len} and {batch_size}"
+                f"`ctx_len` and `segments` must be at least 1, got {ctx_len} and {segments}"
             )
-        if split.n_tokens < ctx_len + 1:
+        if split.n_tokens < segments * ctx_len + 1:
+            size = f"ctx_len={ctx_len}" + (f" and segments={segments}" if segments > 1 else "")
+            remedy = "a smaller ctx_len" + (" or fewer segments" if segments > 1 else "")
             raise DataError(
-                f"{str(split.path)!r} must have at least {ctx_len + 1} tokens for one sample of "
-                f"ctx_len={ctx_len}, but has {split.n_tokens}; use a smaller ctx_len or prepare "
-                "more text"
+                f"{str(split.path)!r} must have at least {segments * ctx_len + 1} tokens for one "
+                f"sample of {size}, but has {split.n_tokens}; use {remedy} or prepare more text"
             )
         self.split = split
         self.ctx_len = ctx_len
-        self.batch_size = batch_size
+        self.segments = segments
         self.seed = seed
         self.end_of_text = end_of_text
         self.vocab_size = vocab_size
 
     @property
-    def n_samples(self) -> int:
-        """How many samples an epoch has."""
-        return (self.split.n_tokens - 1) // self.ctx_len
+    def sample_len(self) -> int:
+        """How many tokens a sample has, over all its segments."""
+        return self.segments * self.ctx_len
 
     @property
-    def steps_per_epoch(self) -> int:
-        """After how many steps every sample was seen at least once."""
-        return -(-self.n_samples // self.batch_size)
+    def n_samples(self) -> int:
+        """How many samples an epoch has."""
+        return (self.split.n_tokens - 1) // self.sample_len
 
-    def samples(self, step: int) -> list[Sample]:
-        """Return where the rows of a step's batch come from.
+    @property
+    def epoch_tokens(self) -> int:
+        """How many tokens an epoch reads."""
+        return self.n_samples * self.sample_len
+
+    def samples(self, first_sample: int, n_rows: int) -> list[Sample]:
+        """Return where consecutive samples come from.
 
         Args:
-            step: The number of the step, the first being 0.
+            first_sample: The place of the first one in the endless order, counted from 0.
+            n_rows: How many.
 
         Raises:
-            ValueError: If `step` is negative.
+            ValueError: If `first_sample` is negative or `n_rows` is not positive.
         """
-        if step < 0:
-            raise ValueError(f"`step` must be at least 0, got {step}")
-        first = step * self.batch_size
-        end = first + self.batch_size
+        if first_sample < 0:
+            raise ValueError(f"`first_sample` must be at least 0, got {first_sample}")
+        if n_rows < 1:
+            raise ValueError(f"`n_rows` must be at least 1, got {n_rows}")
+        end = first_sample + n_rows
         rows: list[Sample] = []
-        while first < end:
-            epoch, place = divmod(first, self.n_samples)
-            n_rows = min(end - first, self.n_samples - place)
-            rows += self._epoch_samples(epoch, place, n_rows)
-            first += n_rows
+        while first_sample < end:
+            epoch, place = divmod(first_sample, self.n_samples)
+            n_of_epoch = min(end - first_sample, self.n_samples - place)
+            rows += self._epoch_samples(epoch, place, n_of_epoch)
+            first_sample += n_of_epoch
         return rows
 
-    def batch(self, step: int) -> Batch:
-        """Return the batch of a step.
+    def batch(self, first_sample: int, n_rows: int, segment: int = 0) -> Batch:
+        """Return one segment of consecutive samples.
 
         Args:
-            step: The number of the step, the first being 0.
+            first_sample: The place of the first row's sample in the endless order.
+            n_rows: How many rows, B.
+            segment: Which `ctx_len` tokens of each sample, the first being 0.
 
         Returns:
             New tensors on the CPU, the caller's to change.
 
         Raises:
             DataError: If a token is not in the vocabulary.
-            ValueError: If `step` is negative.
+            ValueError: If an argument is out of its range.
         """
-        samples = self.samples(step)
-        window = np.empty((len(samples), self.ctx_len + 1), np.int64)
+        if not 0 <= segment < self.segments:
+            raise ValueError(f"`segment` must lie in 0 to {self.segments - 1}, got {segment}")
+        samples = self.samples(first_sample, n_rows)
+        window = np.empty((n_rows, self.ctx_len + 1), np.int64)
         for row, sample in zip(window, samples, strict=True):
+            begin = (sample.first_token + segment * self.ctx_len) % self.split.n_tokens
             # The part before the end of the stream, then the part after its beginning.
-            before = self.split.tokens[sample.first_token : sample.first_token + len(row)]
+            before = self.split.tokens[begin : begin + len(row)]
             row[: len(before)] = before
             row[len(before) :] = self.split.tokens[: len(row) - len(before)]
         if int(window.max()) >= self.vocab_size:
             raise DataError(
-                f"{str(self.split.path)!r} must hold tokens below {self.vocab_size}, but step "
-                f"{step} reads {int(window.max())}; the file is damaged, which `receptance data "
-                "inspect STORE --verify` confirms: prepare the store again"
+                f"{str(self.split.path)!r} must hold tokens below {self.vocab_size}, but samples "
+                f"{first_sample} to {first_sample + n_rows - 1} have {int(window.max())}; the file "
+                "is damaged, which `receptance data inspect STORE --verify` confirms: prepare the "
+                "store again"
             )
         window = torch.from_numpy(window)
         tokens, targets = window[:, :-1].contiguous(), window[:, 1:].contiguous()
@@ -156,7 +170,7 @@ class Batches:
         places = np.arange(place, place + n_rows, dtype=np.int64)
         indices = permute(places, self.n_samples, _cached_key(self.seed, epoch))
         begin = _ring_begin(self.seed, epoch, self.split.n_tokens)
-        first_tokens = (begin + indices * self.ctx_len) % self.split.n_tokens
+        first_tokens = (begin + indices * self.sample_len) % self.split.n_tokens
         return [Sample(epoch, first) for first in first_tokens.tolist()]
 
 

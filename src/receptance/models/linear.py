@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from receptance.ops.squared_relu import squared_relu_linear
+
 
 class Linear(nn.Module):
     """y = x Wᵀ, computed in the dtype of W whatever that of x. There is no bias.
@@ -16,6 +18,19 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_out, n_in))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the product: the dtype of W, or autocast's where it is on."""
+        device = self.weight.device.type
+        is_cast = self.weight.dtype != torch.float64 and torch.amp.is_autocast_available(device)
+        if is_cast and torch.is_autocast_enabled(device):
+            return torch.get_autocast_dtype(device)
+        return self.weight.dtype
+
     def forward(self, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
         """Return the product in the dtype of W (under autocast, in autocast's)."""
         return F.linear(x.to(self.weight.dtype), self.weight)
+
+    def of_squared_relu(self, k: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
+        """Return the product with max(k, 0)², in the same dtype; only k is kept for backward."""
+        return squared_relu_linear(k.to(self.dtype), self.weight.to(self.dtype))

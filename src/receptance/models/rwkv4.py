@@ -18,11 +18,14 @@ from typing import ClassVar
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from receptance.errors import ConfigError
 from receptance.models.fingerprint import fingerprint
 from receptance.models.linear import Linear
 from receptance.models.state import State
+from receptance.ops.gate import gate, gated_add
+from receptance.ops.norm_shift_mix import norm_shift_mix
 from receptance.ops.wkv4 import WKV4State, wkv4
 
 
@@ -101,16 +104,6 @@ class RWKV4State(State):
     log_scale: Float[Tensor, "L B C"]
 
 
-def token_shift(
-    x: Float[Tensor, "B T C"],
-    x_last: Float[Tensor, "B C"],
-    resets: Bool[Tensor, "B T"] | None,
-) -> Float[Tensor, "B T C"]:
-    """Return for each token the input before it: `x_last` for the first, 0 at a reset."""
-    x_prev = torch.cat([x_last.to(x.dtype)[:, None], x[:, :-1]], dim=1)
-    return x_prev if resets is None else x_prev.masked_fill(resets[..., None], 0.0)
-
-
 class TimeMix(nn.Module):
     """Mixes along time: every channel averages what it has seen (eqs 11-13, 16, 17)."""
 
@@ -130,20 +123,25 @@ class TimeMix(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T C"],
+        ln: nn.LayerNorm,
         x_last: Float[Tensor, "B C"],
         wkv_state: WKV4State,
         resets: Bool[Tensor, "B T"] | None,
     ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B C"], WKV4State]:
-        """Return the mixed x, its last input and the WKV state after the last token."""
-        x_prev = token_shift(x, x_last, resets)
-        k = self.key(torch.lerp(x_prev, x, self.time_mix_k))
-        v = self.value(torch.lerp(x_prev, x, self.time_mix_v))
-        r = self.receptance(torch.lerp(x_prev, x, self.time_mix_r))
+        """Return what is added to the stream x, the last ln(x) and the WKV state after it."""
+        # μ n_t + (1 - μ) n_{t-1} for each μ, with n = ln(x)
+        mixes = self.time_mix_k, self.time_mix_v, self.time_mix_r
+        (x_k, x_v, x_r), x_last = norm_shift_mix(
+            x, ln.weight, ln.bias, mixes, x_last, eps=ln.eps, resets=resets, dtype=self.key.dtype
+        )
+        k = self.key(x_k)
+        v = self.value(x_v)
+        r = self.receptance(x_r)
 
         log_w = -torch.exp(self.time_decay)  # the paper's w is exp(time_decay)
         wkv, wkv_state = wkv4(log_w, self.time_first, k, v, wkv_state, resets=resets)
 
-        return self.output(torch.sigmoid(r) * wkv), x[:, -1], wkv_state
+        return self.output(gate(r, wkv)), x_last, wkv_state  # W_o (σ(r) ⊙ wkv)
 
 
 class ChannelMix(nn.Module):
@@ -161,21 +159,25 @@ class ChannelMix(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T C"],
+        ln: nn.LayerNorm,
         x_last: Float[Tensor, "B C"],
         resets: Bool[Tensor, "B T"] | None,
-    ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B C"]]:
-        """Return the mixed x and its last input."""
-        x_prev = token_shift(x, x_last, resets)
-        k = self.key(torch.lerp(x_prev, x, self.time_mix_k))
-        r = self.receptance(torch.lerp(x_prev, x, self.time_mix_r))
+    ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B T C"], Float[Tensor, "B C"]]:
+        """Return r and v, of which σ(r) ⊙ v is added to the stream x, and the last ln(x)."""
+        mixes = self.time_mix_k, self.time_mix_r
+        (x_k, x_r), x_last = norm_shift_mix(
+            x, ln.weight, ln.bias, mixes, x_last, eps=ln.eps, resets=resets, dtype=self.key.dtype
+        )
+        k = self.key(x_k)
+        r = self.receptance(x_r)
 
-        return torch.sigmoid(r) * self.value(torch.relu(k).square()), x[:, -1]
+        return r, self.value.of_squared_relu(k), x_last  # W_v max(k, 0)²
 
 
 class Block(nn.Module):
     """A layer: time mix, then channel mix, each on a normalised copy and added to the stream."""
 
-    def __init__(self, config: RWKV4Config, layer: int) -> None:
+    def __init__(self, config: RWKV4Config, layer: int, dropout: float) -> None:
         super().__init__()
         # Only the first layer normalises the embedding.
         self.ln0 = nn.LayerNorm(config.n_embd) if layer == 0 else None
@@ -183,6 +185,7 @@ class Block(nn.Module):
         self.ln2 = nn.LayerNorm(config.n_embd)
         self.att = TimeMix(config)
         self.ffn = ChannelMix(config)
+        self.dropout = dropout
 
     def forward(
         self,
@@ -193,26 +196,40 @@ class Block(nn.Module):
         resets: Bool[Tensor, "B T"] | None,
     ) -> tuple[Float[Tensor, "B T C"], tuple[Tensor, ...]]:
         """Return the stream after this layer, and the layer's five state vectors."""
+        dropout = self.dropout if self.training else 0.0
         if self.ln0 is not None:
-            x = self.ln0(x)
-        y, time_mix_x, wkv_state = self.att(self.ln1(x), time_mix_x, wkv_state, resets)
-        x = x + y
-        y, channel_mix_x = self.ffn(self.ln2(x), channel_mix_x, resets)
-        return x + y, (time_mix_x, channel_mix_x, *wkv_state)
+            x = F.dropout(self.ln0(x), dropout)
+        y, time_mix_x, wkv_state = self.att(x, self.ln1, time_mix_x, wkv_state, resets)
+        x = gated_add(x, F.dropout(y, dropout))
+        r, v, channel_mix_x = self.ffn(x, self.ln2, channel_mix_x, resets)
+        x = gated_add(x, F.dropout(v, dropout), r)  # σ(r) ⊙ dropout(v) = dropout(σ(r) ⊙ v)
+        return x, (time_mix_x, channel_mix_x, *wkv_state)
 
 
 class RWKV4(nn.Module):
     """The paper's language model. One forward serves one token and a million.
 
     A new one holds no values: give it some by `init_weights()` or `load_state_dict`.
+
+    Args:
+        config: The shape.
+        dropout: Share of numbers that training sets to 0 in what is added to the stream: the
+            embedding, and what each sublayer adds. The rest is scaled up to make good for it.
+
+    Raises:
+        ValueError: If `dropout` does not lie in [0, 1).
     """
 
-    def __init__(self, config: RWKV4Config) -> None:
+    def __init__(self, config: RWKV4Config, dropout: float = 0.0) -> None:
         super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must lie in [0, 1), got {dropout}")
         self.config = config
         V, C = config.vocab_size, config.n_embd
         self.emb = nn.Embedding(V, C, _weight=torch.empty(V, C))
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.blocks = nn.ModuleList(
+            Block(config, layer, dropout) for layer in range(config.n_layer)
+        )
         self.ln_out = nn.LayerNorm(C)
         self.head = Linear(C, V)
 

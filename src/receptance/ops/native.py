@@ -5,11 +5,14 @@ is loaded once, when this module is imported; without it the package works, thro
 implementations. A library that is there but cannot be loaded is an error, not an absence.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["instruction_sets", "library_obstacle"]
+__all__ = ["instruction_sets", "library_obstacle", "number_obstacle", "refuse", "save_nothing"]
 
 LIBRARY = Path(__file__).with_name("libreceptance_native.so")
 
@@ -38,3 +41,44 @@ def instruction_sets() -> dict[str, int]:
         return {}
     pairs = (each.split("=") for each in torch.ops.receptance.instruction_sets().split())
     return {name: int(number) for name, number in pairs}
+
+
+def number_obstacle(real: torch.dtype, element: torch.dtype, *tensors: Tensor) -> str | None:
+    """Return why the extension cannot run tensors on numbers of these types, or None if it can.
+
+    Args:
+        real: What is computed in.
+        element: What enters and leaves matrices.
+        tensors: All that the op reads.
+
+    Returns:
+        A clause. Served are (float32, float32), (float32, bfloat16) and (float64, float64).
+    """
+    for tensor in tensors:
+        if tensor.device.type != "cpu":
+            return f"it runs on the cpu, and a tensor is on {tensor.device}"
+    served = [
+        (torch.float32, torch.float32),
+        (torch.float32, torch.bfloat16),
+        (torch.float64, torch.float64),
+    ]
+    if (real, element) not in served:
+        return (
+            "it serves float32, float32 with bfloat16, and float64, and these tensors are "
+            f"{real} with {element}"
+        )
+    return _OBSTACLE
+
+
+def save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Keep nothing for backward: what `refuse` makes needs nothing."""
+
+
+def refuse(op: str) -> Callable[..., Any]:
+    """Return the derivative of a derivative: a NotImplementedError that says what to do."""
+
+    def differentiate(*_: Any) -> Any:
+        message = f"the native {op} has no second derivative; pass implementation='reference'"
+        raise NotImplementedError(message)
+
+    return differentiate

@@ -213,17 +213,21 @@ class Checkpoints:
         reports, self._reports = self._reports, []
         return reports
 
-    def newest_good(self) -> Path | None:
+    def newest_good(self, *, before_step: int | None = None) -> Path | None:
         """Return the newest checkpoint that is whole, every bit of it verified; None for a new run.
 
         One that is damaged is renamed to `.corrupt`, with the reason in it, and told as a warning.
+
+        Args:
+            before_step: Only those of fewer steps are looked at; None for all.
 
         Raises:
             CheckpointError: If there were checkpoints and none of them is whole, or one is of
                 another version of this package.
         """
         found = together(
-            self.ranks, lambda: str(self._newest_good() or "") if self.ranks.is_first else ""
+            self.ranks,
+            lambda: str(self._newest_good(before_step) or "") if self.ranks.is_first else "",
         )[0]
         return Path(found) if found else None
 
@@ -339,8 +343,8 @@ class Checkpoints:
         if path not in self._verified:
             _check_is_checkpoint(path)
 
-    def _newest_good(self) -> Path | None:
-        path = newest_good(self.folder)
+    def _newest_good(self, before_step: int | None) -> Path | None:
+        path = newest_good(self.folder, before_step=before_step)
         if path is not None:
             self._verified.add(path)
         return path

@@ -4,7 +4,7 @@ import difflib
 import json
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,15 @@ from receptance.errors import ConfigError
 from receptance.models import RWKV4Config
 from receptance.training.optimizer import OptimizerConfig
 from receptance.training.schedule import ScheduleConfig
+from receptance.training.spikes import SpikeConfig
+
+# How the same sums are computed: in which parts and on how many machines.
+ROUNDING_ONLY = (
+    "data.micro_batch_size",
+    "training.checkpoint_layers",
+    "training.compile",
+    "training.parallel",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,35 +68,68 @@ class DataConfig:
     store_sha256: str = ""
     """The store's `sha256`; empty for that of the store which is there when the run begins."""
     ctx_len: int = 1024
-    """Tokens in a sequence."""
+    """Tokens that a step reads of each sequence."""
+    segments: int = 1
+    """Steps over which a sample is read, `ctx_len` tokens each, the state but no gradient going on
+    from step to step: a sample has `segments` · `ctx_len` tokens."""
     batch_size: int = 16
     """Sequences in a step."""
+    later_batch_size: int = 0
+    """Sequences in a step from `later_batch_step` on; 0 for as many as before."""
+    later_batch_step: int = 0
+    """The first step, counted from 0, of `later_batch_size` sequences."""
     micro_batch_size: int = 0
-    """Sequences computed at once, their gradients accumulated over the step; 0 for all."""
+    """Sequences that a rank computes at once, their gradients accumulated; 0 for all it has."""
     reset_at_documents: bool = False
     """Whether a document begins with the zero state, or reads on from the one before it."""
 
     def __post_init__(self) -> None:
-        for name in ("ctx_len", "batch_size"):
+        for name in ("ctx_len", "segments", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"`data.{name}` must be at least 1, got {getattr(self, name)}")
-        micro = self.micro_batch_size
-        if micro < 0 or (micro and self.batch_size % micro):
+        for name in ("later_batch_size", "later_batch_step"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"`data.{name}` must not be negative, got {getattr(self, name)}")
+        if bool(self.later_batch_size) != bool(self.later_batch_step):
             raise ConfigError(
-                f"`data.micro_batch_size` must divide `data.batch_size`, {self.batch_size}, "
-                f"got {micro}"
+                "`data.later_batch_size` and `data.later_batch_step` must both be given or neither,"
+                f" got {self.later_batch_size} and {self.later_batch_step}"
             )
+        if self.later_batch_step % self.segments:
+            raise ConfigError(
+                "`data.later_batch_step` must be a multiple of `data.segments`, "
+                f"{self.segments}, so that no sample is cut short, got {self.later_batch_step}"
+            )
+        micro = self.micro_batch_size
+        for name in ("batch_size", "later_batch_size"):
+            if micro < 0 or (micro and getattr(self, name) % micro):
+                raise ConfigError(
+                    f"`data.micro_batch_size` must divide `data.{name}`, {getattr(self, name)}, "
+                    f"got {micro}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How long, and in which arithmetic."""
+    """How long, from which weights on, in which arithmetic and where."""
 
     steps: int
+    init_from: str = ""
+    """A model folder or another checkpoint, whose weights the run begins with; empty for none."""
+    init_sha256: str = ""
+    """Their hash, `weights_sha256`; empty for those which are there when the run begins."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """Of the matrix products; weights, their moments and the WKV are float32 in both."""
     auxiliary_loss: float = 1e-4
     """The weight of the penalty on the largest logit; 0 leaves it out."""
+    dropout: float = 0.0
+    """The share of numbers set to zero, in the embedding and in what each sublayer adds."""
+    checkpoint_layers: bool = False
+    """Whether backward computes each layer again instead of keeping what is inside it."""
+    compile: bool = False
+    """Whether the model goes through `torch.compile`, whole."""
+    parallel: Literal["none", "ddp", "fsdp2"] = "none"
+    """How the ranks of `torchrun` share the work: each with all weights, or each with a part."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -95,6 +137,13 @@ class TrainingConfig:
         if self.auxiliary_loss < 0:
             raise ConfigError(
                 f"`training.auxiliary_loss` must not be negative, got {self.auxiliary_loss}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"`training.dropout` must lie in [0, 1), got {self.dropout}")
+        if self.init_sha256 and not self.init_from:
+            raise ConfigError(
+                "`training.init_sha256` must be empty where `training.init_from` is, got "
+                f"{self.init_sha256!r}"
             )
 
 
@@ -106,8 +155,16 @@ class IntervalConfig:
     """
 
     checkpoint_steps: int = 500
+    checkpoint_minutes: float = 0.0
+    """A checkpoint is also written when so many have passed since the last one."""
     keep_checkpoints: int = 2
     """How many of the newest are kept."""
+    keep_every: int = 0
+    """Those whose step is a multiple of it are kept as well; 0 for none."""
+    keep_best: int = 0
+    """So many of the fewest held-out bits per byte are kept as well."""
+    save_asynchronously: bool = False
+    """Whether training goes on while a copy of its state, made first, is written."""
     validation_steps: int = 500
     validation_tokens: int = 100_000
     """Held-out documents are read until there are as many."""
@@ -116,11 +173,20 @@ class IntervalConfig:
     sample_tokens: int = 80
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            least = 0 if each.name.endswith("_steps") else 1
-            if isinstance(value, int) and value < least:
-                raise ConfigError(f"`every.{each.name}` must be at least {least}, got {value}")
+        for name in ("keep_checkpoints", "validation_tokens", "sample_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"`every.{name}` must be at least 1, got {getattr(self, name)}")
+        switched_off_by_0 = (
+            "checkpoint_steps",
+            "checkpoint_minutes",
+            "keep_every",
+            "keep_best",
+            "validation_steps",
+            "sample_steps",
+        )
+        for name in switched_off_by_0:
+            if getattr(self, name) < 0:
+                raise ConfigError(f"`every.{name}` must be at least 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +203,7 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     every: IntervalConfig = field(default_factory=IntervalConfig)
+    spikes: SpikeConfig = field(default_factory=SpikeConfig)
 
     def __post_init__(self) -> None:
         is_printable = self.name.isprintable()
@@ -149,6 +216,11 @@ class RunConfig:
             raise ConfigError(
                 "`schedule.warmup_steps` and `schedule.constant_steps` together must be at most "
                 f"`training.steps`, {self.training.steps}, got {rising}"
+            )
+        if self.data.later_batch_step >= self.training.steps:
+            raise ConfigError(
+                f"`data.later_batch_step` must be below `training.steps`, {self.training.steps}, "
+                f"got {self.data.later_batch_step}"
             )
 
 
@@ -206,17 +278,38 @@ def config_to_toml(config: RunConfig) -> str:
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """Return the settings that change a run's numbers and are not the same, each as a line.
+    """Return the settings that make another run of it and are not the same, each as a line.
 
-    Where the run and its store lie are not among them: the store is known by its hash.
+    Where the run and its store lie are not among them, the store being known by its hash; nor is
+    `training.init_sha256` where `new` leaves it open; nor what `rounding_differences` returns.
     """
-    before, after = _flat(asdict(old)), _flat(asdict(new))
-    elsewhere = ("name", "data.store")
+    apart = {"name", "data.store", *ROUNDING_ONLY}
+    if not new.training.init_sha256:
+        apart.add("training.init_sha256")
     return [
-        f"`{key}` was {before[key]!r}, now {after[key]!r}"
-        for key in before
-        if before[key] != after[key] and key not in elsewhere and not key.startswith("every.")
+        f"`{key}` was {before!r}, now {after!r}"
+        for key, before, after in _changed(old, new)
+        if key not in apart and not key.startswith("every.")
     ]
+
+
+def rounding_differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """Return the settings in `ROUNDING_ONLY` that are not the same, each as a line.
+
+    A run may go on with others, on other machines for example. What it computes is then the same
+    but for the rounding of sums, so no longer bit for bit what it would have been.
+    """
+    return [
+        f"`{key}` was {before!r}, now {after!r}"
+        for key, before, after in _changed(old, new)
+        if key in ROUNDING_ONLY
+    ]
+
+
+def _changed(old: RunConfig, new: RunConfig) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the dotted key of each setting that differs, with both values."""
+    before, after = _flat(asdict(old)), _flat(asdict(new))
+    return ((key, before[key], after[key]) for key in before if before[key] != after[key])
 
 
 def _override(entries: dict[str, Any], override: str) -> None:

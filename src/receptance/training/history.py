@@ -32,13 +32,16 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=_step)
 
 
-def newest_good(folder: Path, *, hashes: bool = True, rename: bool = True) -> Path | None:
+def newest_good(
+    folder: Path, *, hashes: bool = True, rename: bool = True, before_step: int | None = None
+) -> Path | None:
     """Return the newest checkpoint of a run that is whole; None where there has never been one.
 
     Args:
         folder: The run's `checkpoints`.
         hashes: Whether every file is read to compare its sha256, or only its size is compared.
         rename: Whether a damaged one is renamed to `.corrupt`, with the reason in it.
+        before_step: Only those of fewer steps are looked at; None for all.
 
     Raises:
         CheckpointError: If there were checkpoints and none of them is whole, or one is of another
@@ -47,6 +50,8 @@ def newest_good(folder: Path, *, hashes: bool = True, rename: bool = True) -> Pa
     """
     bad = [str(each) for each in sorted(folder.glob("step-*")) if _CORRUPT.fullmatch(each.name)]
     for path in _newest_first(folder):
+        if before_step is not None and _step(path) >= before_step:
+            continue
         try:
             verify(path, hashes=hashes)
         except DamagedError as error:

@@ -1,7 +1,9 @@
 """AdamW over RWKV's groups of parameters."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from torch.optim import AdamW
 
@@ -67,6 +69,13 @@ def set_learning_rate(optimizer: AdamW, lr: float) -> None:
     """Set the rate of each group to `lr` times its multiplier."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_multiplier"]
+
+
+def clip_gradient(parameters: Iterable[nn.Parameter], norm: float, longest: float) -> None:
+    """Scale the whole gradient down to the norm `longest`, where its `norm` is above it."""
+    if norm > longest:
+        gradients = [each.grad for each in parameters if each.grad is not None]
+        torch._foreach_mul_(gradients, longest / norm)
 
 
 def _lr_multiplier(name: str, config: OptimizerConfig) -> float:

@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
+from torch import nn
 from torch.optim import AdamW
 
 from receptance.atomic import atomic_file, remove_staged
 from receptance.errors import ConfigError
-from receptance.models import RWKV4, RWKV4Config, build
+from receptance.models import RWKV4, RWKV4Config
 from receptance.tokenizer import Tokenizer
+from receptance.training.assemble import assemble, objective_of
 from receptance.training.checkpoints import Checkpoints, Loaded, Progress
 from receptance.training.config import (
     IntervalConfig,
@@ -20,9 +21,15 @@ from receptance.training.config import (
     config_to_toml,
     differences,
     read_config,
+    rounding_differences,
 )
 from receptance.training.history import list_checkpoints, newest_good
-from receptance.training.optimizer import build_optimizer
+from receptance.training.initial_weights import (
+    load_initial_weights_,
+    with_known_initial_weights,
+)
+from receptance.training.parallel import init_weights
+from receptance.training.ranks import ALONE, Ranks
 from receptance.training.retention import Retention
 from receptance.training.whole_tensors import WholeTensors
 
@@ -34,7 +41,11 @@ CONFIG_FILE = "config.toml"
 class Run(NamedTuple):
     """What training goes on from."""
 
+    config: RunConfig
+    """With all that was found when the run began, such as the hash of its initial weights."""
     model: RWKV4
+    objective: nn.Module
+    """The model with its loss, as this rank computes it."""
     optimizer: AdamW
     checkpoints: Checkpoints
     begin: Loaded
@@ -48,11 +59,12 @@ def open_run(
     *,
     tokenizer: Tokenizer | None = None,
     resume: str = "auto",
+    ranks: Ranks = ALONE,
 ) -> Run:
     """Return a new run in `folder`, or the one that is there as its checkpoint left it.
 
     Checkpoints that are damaged are renamed, and the newest whole one is taken. No other process
-    may use the folder meanwhile: `run_lock` sees to it.
+    may use the folder meanwhile: `run_lock` sees to it. Every rank calls this alike.
 
     Args:
         config: The run; its folder keeps it as `config.toml`.
@@ -61,41 +73,55 @@ def open_run(
         tokenizer: What the tokens are of, to be saved with the model.
         resume: "auto" goes on from the newest checkpoint if there is one; "never" begins anew and
             refuses a folder with checkpoints; otherwise a checkpoint's path.
+        ranks: The processes of the run.
 
     Raises:
         ConfigError: If the run that is there had other settings, the `config.toml` that is there
             is not of a run, or `resume` does not fit.
         CheckpointError: If the checkpoint at `resume` is missing or damaged, or there were
-            checkpoints and all are.
+            checkpoints and all are; or the initial weights are not those of the run.
         OSError: If the disk cannot be written or is too full.
     """
-    _check_folder(config, folder, resume)
-    storage = WholeTensors(model_config, tokenizer)
+    saved = _check_folder(config, folder, resume)
+    if saved is not None:
+        config = with_known_initial_weights(config, saved)
+        for changed in rounding_differences(saved, config):
+            logger.warning("goes on, but no longer bit for bit as before: %s", changed)
+    model, optimizer = assemble(config, model_config, ranks)
     checkpoints = Checkpoints(
         folder / "checkpoints",
-        storage,
-        retention=Retention(last=config.every.keep_checkpoints),
+        WholeTensors(model_config, tokenizer, writes=ranks.is_first),
+        retention=Retention(
+            last=config.every.keep_checkpoints,
+            every=config.every.keep_every,
+            best=config.every.keep_best,
+        ),
+        asynchronous=config.every.save_asynchronously,
         config_sha256=config_sha256(config),
+        ranks=ranks,
     )
     chosen = checkpoints.newest_good() if resume == "auto" else None
     if resume not in ("auto", "never"):
         chosen = Path(resume)
-    model = build(model_config)
-    optimizer = build_optimizer(model, config.optimizer)
-    if chosen is None:
-        torch.manual_seed(config.seed)
-        model.init_weights()
-        begin = Loaded(Progress(step=0, tokens=0, samples=0, seconds=0.0), None, {}, "")
-    else:
+    if chosen is not None:
         begin = checkpoints.load(chosen, model, optimizer)
         logger.info("going on from %s", chosen)
+    else:
+        begin = Loaded(Progress(step=0, tokens=0, samples=0, seconds=0.0), None, {}, "")
+        if config.training.init_from:
+            config = load_initial_weights_(model, config, ranks)
+        else:
+            init_weights(model, config.seed, ranks)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_staged(folder)
+    if ranks.is_first:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_staged(folder)
     checkpoints.prepare(12 * model_config.n_parameters)
-    with atomic_file(folder / CONFIG_FILE) as staged:
-        staged.write_text(config_to_toml(config), encoding="utf-8")
-    return Run(model, optimizer, checkpoints, begin)
+    if ranks.is_first:
+        with atomic_file(folder / CONFIG_FILE) as staged:
+            staged.write_text(config_to_toml(config), encoding="utf-8")
+    objective = objective_of(model, config, ranks)
+    return Run(config, model, objective, optimizer, checkpoints, begin)
 
 
 def checkpoint_to_resume(config: RunConfig, folder: Path, resume: str) -> Path | None:
@@ -130,8 +156,12 @@ def config_sha256(config: RunConfig) -> str:
     ).hexdigest()
 
 
-def _check_folder(config: RunConfig, folder: Path, resume: str) -> None:
-    """Raise if the run cannot begin in its folder as `resume` wants it."""
+def _check_folder(config: RunConfig, folder: Path, resume: str) -> RunConfig | None:
+    """Return the settings of the run that goes on, None for a new one.
+
+    Raises:
+        ConfigError: If the run cannot begin in its folder as `resume` wants it.
+    """
     checkpoints = list_checkpoints(folder / "checkpoints")
     if resume == "never" and checkpoints:
         raise ConfigError(
@@ -139,9 +169,9 @@ def _check_folder(config: RunConfig, folder: Path, resume: str) -> None:
             f"{checkpoints[-1].name}; choose another `name`, or remove the folder"
         )
     if checkpoints or resume not in ("auto", "never"):
-        _check_unchanged(config, folder / CONFIG_FILE)
-    else:
-        _check_replaceable(folder / CONFIG_FILE)
+        return _check_unchanged(config, folder / CONFIG_FILE)
+    _check_replaceable(folder / CONFIG_FILE)
+    return None
 
 
 def _check_replaceable(path: Path) -> None:
@@ -157,13 +187,15 @@ def _check_replaceable(path: Path) -> None:
         ) from error
 
 
-def _check_unchanged(config: RunConfig, path: Path) -> None:
-    """Raise if the settings at `path` would have led to other numbers."""
+def _check_unchanged(config: RunConfig, path: Path) -> RunConfig | None:
+    """Return the settings at `path`, if there are any; raise if other numbers come of them."""
     if not path.exists():
-        return
-    changed = differences(read_config(path), config)
+        return None
+    saved = read_config(path)
+    changed = differences(saved, config)
     if changed:
         raise ConfigError(
             f"to go on, a run must have the settings it began with, in {str(path)!r}, but "
             f"{'; '.join(changed)}. Change them back, or choose another `name` for a new run"
         )
+    return saved

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from receptance.ops.native import library_obstacle
+from receptance.ops.native import library_obstacle, refuse, save_nothing
 from receptance.ops.wkv4.reference import WKV4State
 
 # The dtype of log_w, u and the state that goes with a dtype of k and v.
@@ -100,15 +100,6 @@ def _differentiate(
     return log_w, u, k, v, num, den, None, None, None, None
 
 
-def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    """Keep nothing: `_refuse` needs nothing."""
-
-
-def _refuse(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    message = "the native wkv4 has no second derivative; pass implementation='reference'"
-    raise NotImplementedError(message)
-
-
 if library_obstacle() is None:
     torch.library.register_fake("receptance::wkv4", _fake_forward)
     torch.library.register_fake("receptance::wkv4_backward", _fake_backward)
@@ -116,5 +107,5 @@ if library_obstacle() is None:
         "receptance::wkv4", _differentiate, setup_context=_setup_context
     )
     torch.library.register_autograd(
-        "receptance::wkv4_backward", _refuse, setup_context=_save_nothing
+        "receptance::wkv4_backward", refuse("wkv4"), setup_context=save_nothing
     )

@@ -1,0 +1,31 @@
+"""The definition of `linear_cross_entropy`, in plain PyTorch, with all logits at once.
+
+Dimensions
+    N  tokens      C  channels      V  vocabulary
+"""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def linear_cross_entropy_reference(
+    x: Float[Tensor, "N C"],
+    weight: Float[Tensor, "V C"],
+    targets: Int64[Tensor, " N"],
+    auxiliary: float,
+    product: torch.dtype,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Return the cross-entropy and the total; see `linear_cross_entropy`."""
+    logits = F.linear(x.to(product), weight.to(product)).to(sums_dtype(product))
+    cross_entropy = F.cross_entropy(logits, targets)
+    total = cross_entropy
+    if auxiliary != 0:
+        total = cross_entropy + auxiliary / 2 * logits.max(dim=-1).values.square().mean()
+    return cross_entropy.detach(), total
+
+
+def sums_dtype(product: torch.dtype) -> torch.dtype:
+    """Return the dtype in which logits of `product` are exponentiated and summed."""
+    return torch.float64 if product == torch.float64 else torch.float32

@@ -1,0 +1,70 @@
+"""The weights of another model that a run begins with."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from receptance.checkpoint import load_checkpoint
+from receptance.errors import CheckpointError
+from receptance.models import RWKV4
+from receptance.training.config import RunConfig
+from receptance.training.parallel import set_weights
+from receptance.training.ranks import ALONE, Ranks
+
+
+def load_initial_weights_(model: RWKV4, config: RunConfig, ranks: Ranks = ALONE) -> RunConfig:
+    """Set `model` to the weights at `training.init_from`, and return the run with their hash.
+
+    Only weights are taken over: the optimizer begins anew, and the learning rate at its schedule's
+    first step.
+
+    Args:
+        model: Of the run's shape, in float32.
+        config: The run, with a `training.init_from`.
+        ranks: The processes that share the model.
+
+    Raises:
+        CheckpointError: If nothing is there that can be loaded, it is a model of another shape, or
+            its weights are not those of `training.init_sha256`.
+    """
+    path, expected = config.training.init_from, config.training.init_sha256
+    loaded = load_checkpoint(path, dtype="float32").model
+    if loaded.config != model.config:
+        raise CheckpointError(
+            f"`training.init_from`, {path!r}, must be a model of this run's shape, {model.config}, "
+            f"but it is {loaded.config}; set `model` to that"
+        )
+    weights = loaded.state_dict()
+    found = weights_sha256(weights)
+    if expected and expected != found:
+        raise CheckpointError(
+            f"the weights at `training.init_from`, {path!r}, must have the sha256 {expected}, as "
+            f"`training.init_sha256` says, but they have {found}"
+        )
+    set_weights(model, weights, ranks)
+    return replace(config, training=replace(config.training, init_sha256=found))
+
+
+def with_known_initial_weights(config: RunConfig, saved: RunConfig) -> RunConfig:
+    """Return a run that goes on with the hash that it saved when it began.
+
+    The initial weights are then in its checkpoint, and what they came from may be gone.
+    """
+    known = config.training.init_sha256 or saved.training.init_sha256
+    return replace(config, training=replace(config.training, init_sha256=known))
+
+
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """Return the sha256, in hexadecimal, of names, shapes and float32 values, in order of names.
+
+    Unlike a model's fingerprint it sees every bit, and weights are as large as the run's are.
+    """
+    total = hashlib.sha256()
+    for name in sorted(weights):
+        weight = weights[name].detach().to("cpu", torch.float32).contiguous()
+        total.update(f"{name} {list(weight.shape)}\n".encode())
+        total.update(weight.view(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()

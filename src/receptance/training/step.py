@@ -1,0 +1,121 @@
+"""One step: the gradient of a batch, judged, and the change of the weights."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from receptance.data import Batch
+from receptance.models import RWKV4State
+from receptance.training.config import RunConfig
+from receptance.training.optimizer import clip_gradient
+from receptance.training.parallel import gradient_norm, gradient_sync
+from receptance.training.ranks import Ranks
+from receptance.training.spikes import Verdict
+
+
+class StepSeconds(NamedTuple):
+    """Where the time of a step went."""
+
+    forward: float
+    backward: float
+    """With data parallelism this includes the exchange of gradients, which it overlaps."""
+    optimizer: float
+    """Clipping included."""
+    communication: float
+    """Agreeing on the loss, for which the ranks wait for each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What came of a step; the same on all ranks but for `carried`."""
+
+    loss: float
+    """Cross-entropy in nats a token, over the batches of all ranks."""
+    grad_norm: float
+    """Of the whole gradient, before it was clipped."""
+    verdict: Verdict
+    """Whether the weights were changed, and why not."""
+    carried: RWKV4State | None
+    """The states of this rank's rows after the step, where they are wanted."""
+    seconds: StepSeconds
+
+
+def training_step(
+    config: RunConfig,
+    objective: nn.Module,
+    optimizer: AdamW,
+    batch: Batch,
+    judge: Callable[[float, float], Verdict],
+    *,
+    step: int,
+    ranks: Ranks,
+    carried: RWKV4State | None = None,
+) -> StepResult:
+    """Compute the gradient of a batch and, unless it is judged bad, change the weights.
+
+    The gradient is the mean over all tokens of all ranks, whatever the size of a micro-batch: each
+    has its share of the tokens as its weight.
+
+    Args:
+        config: The run.
+        objective: An `Objective`, or what data parallelism made of one.
+        optimizer: Over its parameters, with the learning rate of this step.
+        batch: This rank's rows.
+        judge: Takes the loss and the gradient's norm and says what to do; the same on all ranks.
+        step: Steps done before this one: what is drawn at random (dropout) depends on it.
+        ranks: Who takes part.
+        carried: The state before each row; None for the zero state.
+    """
+    n_rows = len(batch.tokens)
+    micro = config.data.micro_batch_size or n_rows
+    loss_sum, states, seconds = 0.0, [], [0.0, 0.0]
+    for row in range(0, n_rows, micro):
+        rows = slice(row, row + micro)
+        tokens, targets = batch.tokens[rows], batch.targets[rows]
+        resets = batch.resets[rows] if config.data.reset_at_documents else None
+        before = None if carried is None else carried.select(range(row, row + len(tokens)))
+        share = len(tokens) / n_rows
+        torch.manual_seed(_seed(config.seed, step, ranks.rank, row))
+        started = time.perf_counter()
+        with gradient_sync(objective, enabled=row + micro >= n_rows):
+            loss, state = objective(tokens, targets, before, resets)
+            forwarded = time.perf_counter()
+            (loss.total * share).backward()
+        loss_sum += loss.cross_entropy.item() * share
+        states.append(state.detach())
+        seconds[0] += forwarded - started
+        seconds[1] += time.perf_counter() - forwarded
+
+    started = time.perf_counter()
+    grad_norm = gradient_norm(objective.parameters(), ranks)
+    normed = time.perf_counter()
+    (mean_loss,) = ranks.mean(loss_sum)
+    agreed = time.perf_counter()
+    verdict = judge(mean_loss, grad_norm)
+    if verdict.is_applied:
+        clip_gradient(objective.parameters(), grad_norm, config.optimizer.grad_clip)
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return StepResult(
+        loss=mean_loss,
+        grad_norm=grad_norm,
+        verdict=verdict,
+        carried=RWKV4State.concatenate(states) if config.data.segments > 1 else None,
+        seconds=StepSeconds(
+            *seconds,
+            optimizer=time.perf_counter() - agreed + normed - started,
+            communication=agreed - normed,
+        ),
+    )
+
+
+def _seed(*numbers: int) -> int:
+    """Return a seed that depends on all of the numbers."""
+    digest = hashlib.blake2b(repr(numbers).encode(), person=b"receptance step", digest_size=8)
+    return int.from_bytes(digest.digest(), "little") >> 1

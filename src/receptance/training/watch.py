@@ -1,0 +1,155 @@
+"""What is told of a run while it goes on: the figures of each step."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from receptance.models import RWKV4Config
+from receptance.training.checkpoints import Progress
+from receptance.training.config import RunConfig
+from receptance.training.metrics import METRICS_FILE, Metrics, MetricsFile, bits_per_byte
+from receptance.training.plan import StepPlan
+from receptance.training.ranks import Ranks
+from receptance.training.step import StepResult
+from receptance.training.time_left import TimeLeft, n_due
+
+
+class Yardsticks(NamedTuple):
+    """What the figures of a run are measured by; None where it is not known."""
+
+    tokens_per_byte: float | None = None
+    """Of the training text."""
+    peak_flops_per_s: float | None = None
+    """Of large matrix products, on all ranks together."""
+
+
+UNKNOWN = Yardsticks()
+
+
+class Watch:
+    """Turns what happened in a step into its `Metrics`, and keeps the run's `metrics.jsonl`.
+
+    The file is the first rank's; the figures are the same on all.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        model: RWKV4Config,
+        ranks: Ranks,
+        yardsticks: Yardsticks,
+    ) -> None:
+        """Begin with nothing measured.
+
+        Args:
+            config: The run.
+            folder: Its folder.
+            model: The shape of its model.
+            ranks: Who takes part.
+            yardsticks: What the figures are measured by.
+        """
+        self._config = config
+        self._flops_per_token = 3 * model.flops_per_token
+        self._yardsticks = yardsticks
+        self._ranks = ranks
+        self._file = MetricsFile(folder / METRICS_FILE) if ranks.is_first else None
+        self._time_left = TimeLeft()
+        self._told: dict[str, str | int] = {}
+
+    def begin(self, step: int) -> None:
+        """Forget the lines of steps after `step`, which come again."""
+        if self._file is not None:
+            self._file.truncate(step)
+
+    def tell(self, **told: str | int) -> None:
+        """Have the next line say something: any of the fields of `Metrics` that are such."""
+        self._told |= told
+
+    @contextmanager
+    def time(self, kind: str) -> Iterator[None]:
+        """Measure what is done between steps, for the time that is left."""
+        started = time.perf_counter()
+        yield
+        self._time_left.took(kind, time.perf_counter() - started)
+
+    def step(
+        self,
+        progress: Progress,
+        plan: StepPlan,
+        result: StepResult,
+        *,
+        seconds: float,
+        data_seconds: float,
+        loss_average: float,
+        valid_bits_per_byte: float | None,
+    ) -> Metrics:
+        """Return the figures of a step, and write them.
+
+        Args:
+            progress: After the step.
+            plan: What the step had to do.
+            result: What came of it.
+            seconds: How long it took, waiting for its batch included.
+            data_seconds: How long it waited for its batch.
+            loss_average: In nats a token.
+            valid_bits_per_byte: Of held-out text, where it was measured after this step.
+        """
+        self._time_left.took("step", seconds)
+        tokens_per_byte, peak_flops_per_s = self._yardsticks
+        flops_per_s = self._flops_per_token * plan.n_tokens / seconds
+        metrics = Metrics(
+            step=progress.step,
+            tokens=progress.tokens,
+            loss=result.loss,
+            loss_average=loss_average,
+            bits_per_byte=bits_per_byte(result.loss, tokens_per_byte) if tokens_per_byte else None,
+            valid_bits_per_byte=valid_bits_per_byte,
+            lr=plan.lr,
+            grad_norm=result.grad_norm,
+            tokens_per_s=plan.n_tokens / seconds,
+            flops_per_s=flops_per_s,
+            flops_share=flops_per_s / peak_flops_per_s if peak_flops_per_s else None,
+            data_s=data_seconds,
+            forward_s=result.seconds.forward,
+            backward_s=result.seconds.backward,
+            optimizer_s=result.seconds.optimizer,
+            communication_s=result.seconds.communication,
+            memory_bytes=_peak_memory_bytes(self._ranks.device),
+            seconds=progress.seconds,
+            seconds_left=self._seconds_left(progress.step),
+            skipped=result.verdict.reason or None,
+            **self._told,
+        )
+        self._told = {}
+        if self._file is not None:
+            self._file.append(metrics)
+        return metrics
+
+    def sync(self) -> None:
+        """Wait until the lines so far are on the disk."""
+        if self._file is not None:
+            self._file.sync()
+
+    def _seconds_left(self, step: int) -> float:
+        n_steps, every = self._config.training.steps, self._config.every
+        return self._time_left.seconds(
+            step=n_steps - step,
+            validation=n_due(step, n_steps, every.validation_steps),
+            sample=n_due(step, n_steps, every.sample_steps),
+            checkpoint=n_due(step, n_steps, every.checkpoint_steps),
+        )
+
+
+def _peak_memory_bytes(device: torch.device) -> int:
+    """Return the most that this process has held: on its GPU, or of the machine's memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB

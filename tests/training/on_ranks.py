@@ -1,0 +1,85 @@
+"""Runs functions on several ranks, each a process of its own on this machine."""
+
+import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+class RankProcesses:
+    """Some ranks that are there for several tests, since each takes seconds to start."""
+
+    def __init__(self, world_size: int) -> None:
+        """Start them; they find each other as those that `torchrun` starts do."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        common = {"WORLD_SIZE": str(world_size), "MASTER_PORT": str(port)} | {
+            "MASTER_ADDR": "127.0.0.1",
+            "OMP_NUM_THREADS": "1",
+        }
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.training.on_ranks"],
+                cwd=ROOT,
+                env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(world_size)
+        ]
+
+    def run(self, function: str, **arguments: Any) -> list[Any]:
+        """Return what `function` of `scenarios.py` returns on each rank.
+
+        Args:
+            function: Its name; it takes the `Ranks` first.
+            arguments: What else it takes, by name. All that goes in and out is JSON.
+        """
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps([function, arguments]) + "\n")
+            process.stdin.flush()
+        answers: list[dict[str, Any]] = []
+        for process in self.processes:
+            assert process.stdout is not None
+            answers.append(json.loads(process.stdout.readline() or '{"error": "it died"}'))
+        for rank, answer in enumerate(answers):
+            assert "error" not in answer, f"rank {rank}: {answer['error']}"
+        return [answer["result"] for answer in answers]
+
+    def end(self) -> None:
+        """End the processes."""
+        for process in self.processes:
+            process.communicate("")
+
+
+def main() -> None:
+    """Be one rank: read calls until there are no more."""
+    from jaxtyping import install_import_hook
+
+    with install_import_hook("receptance", "beartype.beartype"):
+        from receptance.training.ranks import connected
+
+        scenarios = importlib.import_module("tests.training.scenarios")
+    with connected(step_timeout_s=60.0) as ranks:
+        for line in sys.stdin:
+            function, arguments = json.loads(line)
+            try:
+                answer = {"result": getattr(scenarios, function)(ranks, **arguments)}
+            except Exception:  # noqa: BLE001 (the test has to see it, whatever it is)
+                answer = {"error": traceback.format_exc()}
+            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""A run may begin with the weights of another, and knows them again."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from receptance.checkpoint import save_model
+from receptance.errors import CheckpointError
+from receptance.models import RWKV4, RWKV4Config, build
+from receptance.training import load_initial_weights_, with_known_initial_weights
+from receptance.training.initial_weights import weights_sha256
+from tests.training.tiny_run import tiny_config
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    model = build(tiny_config().model.build(256))
+    torch.manual_seed(7)
+    model.init_weights()
+    save_model(model, None, tmp_path / "before")
+    return tmp_path / "before"
+
+
+def empty_model() -> RWKV4:
+    return build(tiny_config().model.build(256))
+
+
+def test_the_weights_are_those_of_the_other_model_and_the_run_keeps_their_hash(folder):
+    model, again = empty_model(), empty_model()
+
+    config = load_initial_weights_(model, tiny_config(training_init_from=str(folder)))
+    load_initial_weights_(again, config)
+
+    torch.manual_seed(7)
+    expected = empty_model()
+    expected.init_weights()
+    assert config.training.init_sha256 == weights_sha256(expected.state_dict())
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight), name
+        assert torch.equal(again.state_dict()[name], weight), name
+
+
+def test_other_weights_than_those_of_the_hash_are_refused(folder):
+    config = tiny_config(training_init_from=str(folder), training_init_sha256="0" * 64)
+
+    with pytest.raises(
+        CheckpointError, match=r"must have the sha256 0{64}, as .* they have \w{64}"
+    ):
+        load_initial_weights_(empty_model(), config)
+
+
+def test_a_model_of_another_shape_is_refused_with_both_shapes(folder):
+    model = build(RWKV4Config(n_layer=3, n_embd=16, vocab_size=256))
+
+    with pytest.raises(CheckpointError, match=r"n_layer=3, .* but it is .*n_layer=2, .*; set `mod"):
+        load_initial_weights_(model, tiny_config(training_init_from=str(folder)))
+
+
+def test_a_path_without_a_model_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="none"):
+        load_initial_weights_(empty_model(), tiny_config(training_init_from=str(tmp_path / "none")))
+
+
+def test_every_bit_and_every_name_is_in_the_hash():
+    weights = {"a": torch.ones(2, 3), "b": torch.zeros(1)}
+    nearly = torch.ones(2, 3)
+    nearly[1, 2] = 1 + 2**-23
+
+    hashes = {
+        weights_sha256(each)
+        for each in (
+            weights,
+            weights | {"a": nearly},
+            weights | {"a": torch.ones(3, 2)},
+            {"c": weights["a"], "b": weights["b"]},
+        )
+    }
+    assert len(hashes) == 4
+    assert weights_sha256({"b": weights["b"], "a": weights["a"]}) == weights_sha256(weights)
+
+
+def test_a_run_that_goes_on_keeps_the_hash_that_it_began_with():
+    config = tiny_config(training_init_from="gone/model")
+    saved = replace(config, training=replace(config.training, init_sha256="3" * 64))
+
+    assert with_known_initial_weights(config, saved) == saved
+    assert with_known_initial_weights(tiny_config(), tiny_config()) == tiny_config()
