@@ -168,7 +168,7 @@ def test_a_disk_that_stays_full_is_code_1_at_the_end_and_leaves_the_checkpoint_b
     assert steps(place) == list(range(1, 13))
     assert result.code == 1
     assert result.stderr.endswith(
-        "error: 'runs/tiny/checkpoints/step-00000012' cannot be written: File too large\n"
+        "'runs/tiny/checkpoints/step-00000012' cannot be written: File too large\n"
     )
     assert sorted(path.name for path in checkpoints.iterdir()) == ["latest", "step-00000008"]
     assert receptance("train", "run.toml").code == 0

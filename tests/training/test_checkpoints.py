@@ -16,12 +16,12 @@ from receptance.tokenizer import load_tokenizer
 from receptance.training import (
     Checkpoints,
     Progress,
-    Retention,
     Run,
-    WholeTensors,
     list_checkpoints,
 )
 from receptance.training.manifest import FORMAT_VERSION, read_manifest
+from receptance.training.retention import Retention
+from receptance.training.whole_tensors import WholeTensors
 from tests.training.resealed import reseal
 from tests.training.tiny_checkpoints import at, empty, names
 from tests.training.tiny_run import hooks, stop_after, tiny_config, tiny_train

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from receptance.models import RWKV4, RWKV4Config
-from receptance.training import Checkpoints, WholeTensors, build_optimizer, list_checkpoints
+from receptance.training import Checkpoints, build_optimizer, list_checkpoints
 from receptance.training.manifest import verify
 from receptance.training.ranks import Ranks
+from receptance.training.whole_tensors import WholeTensors
 from tests.training.thread_ranks import on_ranks
 from tests.training.tiny_checkpoints import at, empty, names
 from tests.training.tiny_run import tiny_config

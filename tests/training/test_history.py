@@ -150,6 +150,12 @@ def test_those_that_a_run_left_when_it_went_back_are_not_taken(tmp_path, three):
     assert newest_good(tmp_path) == three[0]
 
 
+def test_one_of_before_a_step_can_be_asked_for(tmp_path, three):
+    assert newest_good(tmp_path, before_step=6) == three[1]
+    assert newest_good(tmp_path, before_step=3) == three[0]
+    assert newest_good(tmp_path, before_step=2) is None
+
+
 def test_old_ones_are_removed_and_what_is_not_a_checkpoint_stays(tmp_path, three):
     (tmp_path / "notes").touch()
     (tmp_path / "step-00000001.corrupt").mkdir()

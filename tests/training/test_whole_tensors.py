@@ -7,8 +7,9 @@ from safetensors import safe_open
 from receptance.models import RWKV4Config
 from receptance.tensor_file import ALIGNMENT
 from receptance.tokenizer import train_bpe
-from receptance.training import TensorStorage, WholeTensors, build_optimizer
+from receptance.training import build_optimizer
 from receptance.training.commit import StagedFolder
+from receptance.training.whole_tensors import TensorStorage, WholeTensors
 from tests.random_models import random_rwkv4
 from tests.training.tiny_run import tiny_config
 

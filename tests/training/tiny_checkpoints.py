@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from receptance.models import RWKV4, RWKV4Config
-from receptance.training import Checkpoints, Progress, WholeTensors, build_optimizer
+from receptance.training import Checkpoints, Progress, build_optimizer
+from receptance.training.whole_tensors import WholeTensors
 from tests.training.tiny_run import tiny_config
 
 
