@@ -261,6 +261,14 @@ def test_after_three_skips_the_run_goes_back_and_on_with_other_samples(tmp_path)
     assert run.begin.progress[:3] == (12, 12 * 64, 64)
 
 
+def test_the_checkpoint_to_go_back_to_is_kept_until_it_is_no_longer_needed(tmp_path):
+    config = tiny_config(every_checkpoint_steps=1, every_keep_checkpoints=1)
+    poisoned_run(config, tmp_path, {4, 7, 10})
+
+    assert [line["step"] for line in lines(tmp_path)] == list(range(1, 13))
+    assert lines(tmp_path)[4]["rolled_back_from"] == 11
+
+
 def test_a_run_that_went_back_goes_on_bit_for_bit_after_a_stop(tmp_path):
     config = tiny_config(every_checkpoint_steps=4)
     whole = poisoned_run(config, tmp_path / "whole", {5, 6, 7})

@@ -96,3 +96,11 @@ def test_the_newest_two_whole_ones_or_two_older_ones_always_stay(steps, last, ev
 def test_a_negative_number_is_refused(name):
     with pytest.raises(ValueError, match=rf"`{name}` must not be negative, got -1"):
         Retention(**{name: -1})
+
+
+def test_the_one_to_go_back_to_stays_too():
+    found = [Candidate(Path(f"step-{step}"), step, None) for step in (2, 4, 6, 8, 10)]
+
+    going = to_remove(found, Retention(last=2), 10, lambda _: True, needed_before=6)
+
+    assert [path.name for path in going] == ["step-2", "step-6"]

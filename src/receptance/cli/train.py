@@ -24,14 +24,36 @@ from receptance.cli.invocation import command_line
     help="Mirror the figures for TensorBoard, in the run's folder `tensorboard`.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Check the file and its store, and say what would be trained."
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Processor threads; all cores if not given. Another number rounds otherwise.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check the file and its store, and say what would be trained and what it would cost.",
+)
+@click.option(
+    "--ranks",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="With --dry-run: the number of processes that would share the work.",
 )
 def command(
-    recipe: Path, settings: tuple[str, ...], resume: str, *, tensorboard: bool, dry_run: bool
+    recipe: Path,
+    settings: tuple[str, ...],
+    *,
+    resume: str,
+    tensorboard: bool,
+    threads: int | None,
+    dry_run: bool,
+    ranks: int,
 ) -> None:
     """Train as RUN.toml says, in the folder `runs/NAME`, or go on with that run.
 
-    KEY=VALUE changes a setting of the file, such as `optimizer.lr=4e-4`.
+    KEY=VALUE changes a setting of the file, such as `optimizer.lr=4e-4`. Started by `torchrun`,
+    each process is a rank of one run.
 
     Exit codes: 0 done, 3 wrong configuration or data, 4 a damaged checkpoint, 75 interrupted, to
     be resumed by the same command.
@@ -42,19 +64,28 @@ def command(
     if dry_run:
         from receptance.cli.dry_run import describe
 
-        click.echo(describe(config, resume))
+        click.echo(describe(config, resume, world_size=ranks))
         return
+    if ranks > 1:
+        raise click.UsageError(
+            f"--ranks {ranks} goes with --dry-run; to train on several processes, start them by "
+            "torchrun"
+        )
+
+    import torch
 
     from receptance.cli.training_run import EXIT_RESUMABLE, run_training
 
+    if threads is not None:
+        torch.set_num_threads(threads)
     folder = Path("runs", config.name)
     outcome = run_training(config, folder, resume=resume, tensorboard=tensorboard)
     if outcome.is_finished:
         write = command_line("generate", str(outcome.model_folder), "Once")
         click.echo(f"trained: {outcome.model_folder}\nlet it write: {write}", err=True)
         return
-    again = command_line(
-        "train", str(recipe), *settings, *(["--tensorboard"] if tensorboard else [])
-    )
+    options = ["--tensorboard"] if tensorboard else []
+    options += ["--threads", str(threads)] if threads is not None else []
+    again = command_line("train", str(recipe), *settings, *options)
     click.echo(f"stopped after step {outcome.step:,}; go on with: {again}", err=True)
     sys.exit(EXIT_RESUMABLE)

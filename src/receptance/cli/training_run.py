@@ -23,6 +23,7 @@ from receptance.training import (
     Yardsticks,
     autocast,
     connected,
+    keep_freed_memory,
     open_run,
     peak_flops_per_s,
     run_lock,
@@ -54,6 +55,7 @@ def run_training(
     Under `torchrun` each process is a rank of the run. Ctrl-C and SIGTERM end the run after the
     step at hand, with a checkpoint; a second one ends it at once.
     """
+    keep_freed_memory()
     store = TokenStore.open(config.data.store)
     config = with_store(config, store)
     model_config = config.model.build(store.vocab_size)
@@ -77,9 +79,7 @@ def run_training(
             panel.message(f"going on after step {run.begin.progress.step:,}")
         hooks = Hooks(
             log=_both(panel.log, mirror),
-            validate=(lambda model: _held_out(model, store, config))
-            if store.valid.n_documents
-            else None,
+            validate=_validation(store, config),
             sample=lambda model, step: panel.message(_sample(model, store, config, step)),
             should_stop=stopped,
             origins=lambda first, n: [each._asdict() for each in batches.samples(first, n)],
@@ -154,15 +154,20 @@ def with_store(config: RunConfig, store: TokenStore) -> RunConfig:
     return replace(config, data=replace(config.data, store_sha256=store.sha256))
 
 
-def _held_out(model: "RWKV4", store: TokenStore, config: RunConfig) -> float:
-    with autocast(config.training.precision):
-        score = score_documents(
-            model,
-            store.valid,
-            end_of_text=store.end_of_text,
-            max_tokens=config.every.validation_tokens,
-        )
-    return score.bits_per_byte
+def _validation(store: TokenStore, config: RunConfig) -> "Callable[[RWKV4], float] | None":
+    """Return what measures the held-out bits per byte; None where no text is held out."""
+
+    def validate(model: "RWKV4") -> float:
+        with autocast(config.training.precision):
+            score = score_documents(
+                model,
+                store.valid,
+                end_of_text=store.end_of_text,
+                max_tokens=config.every.validation_tokens,
+            )
+        return score.bits_per_byte
+
+    return validate if store.valid.n_documents else None
 
 
 def _sample(model: "RWKV4", store: TokenStore, config: RunConfig, step: int) -> str:

@@ -1,6 +1,6 @@
 """Training: a run is a TOML file, a folder, and a loop to be read downward."""
 
-from receptance.training.batch_hash import batch_sha256, check_next_batch
+from receptance.training.allocator import keep_freed_memory
 from receptance.training.checkpoints import Checkpoints, Loaded, Progress, SaveReport
 from receptance.training.config import (
     RunConfig,
@@ -71,6 +71,7 @@ __all__ = [
     "config_to_toml",
     "connected",
     "differences",
+    "keep_freed_memory",
     "language_model_loss",
     "learning_rate",
     "list_checkpoints",

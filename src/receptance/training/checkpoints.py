@@ -100,6 +100,7 @@ class _Snapshot(NamedTuple):
     carried: dict[str, Tensor]
     texts: dict[str, bytes]
     valid_bits_per_byte: float | None
+    needed_before: int | None
 
 
 class Checkpoints:
@@ -164,6 +165,7 @@ class Checkpoints:
         extras: Mapping[str, Any] | None = None,
         next_batch_sha256: str = "",
         valid_bits_per_byte: float | None = None,
+        needed_before: int | None = None,
     ) -> None:
         """Write a checkpoint, and remove those that need not stay.
 
@@ -178,6 +180,7 @@ class Checkpoints:
             extras: What else the loop keeps, as JSON has it; the same on all ranks.
             next_batch_sha256: Of the batch that comes next.
             valid_bits_per_byte: Of held-out text, where it was measured after this very step.
+            needed_before: The newest checkpoint of fewer steps than this stays; None for none.
 
         Raises:
             CheckpointError: If a weight is not finite.
@@ -198,6 +201,7 @@ class Checkpoints:
             {name: each.detach().to("cpu", copy=True) for name, each in (carried or {}).items()},
             texts,
             valid_bits_per_byte,
+            needed_before,
         )
         if self.asynchronous:
             self._background.start(lambda: self._save(snapshot))
@@ -295,7 +299,7 @@ class Checkpoints:
             self._parent = path.name
             logger.info("saved %s", path)
             if ranks.is_first:
-                self._settle(path, progress.step)
+                self._settle(path, progress.step, snapshot.needed_before)
         seconds = time.perf_counter() - started
         self._reports.append(SaveReport(progress.step, path, seconds, failure))
 
@@ -308,14 +312,14 @@ class Checkpoints:
         for name, text in snapshot.texts.items():
             stage.write(name, [text])
 
-    def _settle(self, path: Path, step: int) -> None:
+    def _settle(self, path: Path, step: int, needed_before: int | None) -> None:
         """Let `latest` name a new checkpoint, and remove those that need not stay.
 
         Neither can undo the save, so what fails here is told and no more.
         """
         try:
             record_latest(self.folder, path)
-            remove_old(self.folder, self.retention, step, self._is_verified)
+            remove_old(self.folder, self.retention, step, self._is_verified, needed_before)
         except OSError as error:
             logger.warning("%s is saved, but older ones are not yet removed: %s", path, error)
 

@@ -78,13 +78,17 @@ def record_latest(folder: Path, path: Path) -> None:
 
 
 def remove_old(
-    folder: Path, retention: Retention, newest: int, is_verified: Callable[[Path], bool]
+    folder: Path,
+    retention: Retention,
+    newest: int,
+    is_verified: Callable[[Path], bool],
+    needed_before: int | None = None,
 ) -> None:
-    """Remove the checkpoints that need not stay; what cannot be removed is told and stays.
+    """Remove the checkpoints that `to_remove` names; what cannot be removed is told and stays.
 
     Each is renamed first, so that one which is half removed is taken for nothing.
     """
-    for path in to_remove(_candidates(folder), retention, newest, is_verified):
+    for path in to_remove(_candidates(folder), retention, newest, is_verified, needed_before):
         try:
             trash = staging_name(path)
             path.rename(trash)

@@ -39,6 +39,7 @@ def to_remove(
     retention: Retention,
     newest: int,
     is_verified: Callable[[Path], bool],
+    needed_before: int | None = None,
 ) -> list[Path]:
     """Return the checkpoints that may go, oldest first.
 
@@ -50,6 +51,7 @@ def to_remove(
         retention: What stays.
         newest: The step of the checkpoint that was written last.
         is_verified: Whether a checkpoint is known to be whole; asked of few, as it may read them.
+        needed_before: The newest of fewer steps than this stays: the run may have to go back to it.
     """
     until_now = [each for each in candidates if each.step <= newest]
     measured = [each for each in until_now if each.valid_bits_per_byte is not None]
@@ -57,6 +59,8 @@ def to_remove(
     kept = {each.path for each in until_now[-retention.last :] if retention.last}
     kept |= {each.path for each in until_now if retention.every and not each.step % retention.every}
     kept |= {each.path for each in best[: retention.best]}
+    if needed_before is not None:
+        kept |= {each.path for each in [c for c in until_now if c.step < needed_before][-1:]}
 
     n_verified = 0
     # The kept ones first, so that none stays in vain.

@@ -189,6 +189,7 @@ class Trainer:
                 extras={"spikes": self.guard.state.to_json()},
                 next_batch_sha256=batch_sha256(self.next_row()),
                 valid_bits_per_byte=self._valid_bits_per_byte,
+                needed_before=self.guard.first_skip(self.progress.step),
             )
         self._saved_step = self.progress.step
         self._saved_at = time.monotonic()
@@ -218,7 +219,9 @@ class Trainer:
         """Go on from what a checkpoint held, or a new run has."""
         self.progress = loaded.progress
         carried = loaded.carried
-        self._carried = None if carried is None else replace(self.run.model.zero_state(1), **carried)
+        self._carried = (
+            None if carried is None else replace(self.run.model.zero_state(1), **carried)
+        )
         self._valid_bits_per_byte = None
         self.watch.begin(self.progress.step)
 
@@ -229,7 +232,7 @@ class Trainer:
         return Place(progress.samples + rows.start, len(rows), plan.segment)
 
     def _record_spike(self, plan: StepPlan, result: StepResult) -> None:
-        logger.warning("step %d: %s", self.progress.step + 1, result.verdict.reason)
+        logger.info("step %d: %s", self.progress.step + 1, result.verdict.reason)
         if self.ranks.is_first:
             write_spike(
                 self.folder,
