@@ -15,6 +15,7 @@ from receptance.errors import DataError
 from receptance.evaluation import score_documents
 from receptance.inference import LanguageModel
 from receptance.training import (
+    Heartbeat,
     Hooks,
     Ranks,
     RunConfig,
@@ -55,6 +56,7 @@ def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
     with (
         connected() as ranks,
         run_lock(folder) if ranks.is_first else nullcontext(),
+        Heartbeat(folder, ranks) as beat,
         TrainingPanel(config.name, config.training.steps, is_shown=ranks.is_first) as panel,
         _stop_signals(panel.stopping) as stopped,
     ):
@@ -70,6 +72,7 @@ def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
             else None,
             sample=lambda model, step: panel.message(_sample(model, store, config, step)),
             should_stop=stopped,
+            beat=beat,
             origins=lambda first, n: [each._asdict() for each in batches.samples(first, n)],
         )
         progress = train(
