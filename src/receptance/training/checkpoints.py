@@ -241,8 +241,9 @@ class Checkpoints:
             CheckpointError: If there is no checkpoint at `path`, or it is damaged or of a model of
                 another shape.
         """
-        if path not in self._verified:
-            together(self.ranks, lambda: _check_is_checkpoint(path) if self.ranks.is_first else 0)
+        # What is verified, the first rank knows; all take part, whatever it knows.
+        is_to_verify = self.ranks.is_first and path not in self._verified
+        together(self.ranks, lambda: _check_is_checkpoint(path) if is_to_verify else None)
         manifest = read_manifest(path)
         self._verified.add(path)
         self._parent = path.name if path.parent == self.folder else ""
