@@ -5,12 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from torch._functorch import config as functorch_config
 
 # Machines are shared and noisy: no test asserts a time.
 settings.register_profile("receptance", deadline=None)
 settings.load_profile("receptance")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+# PyTorch's cache of traced gradients outlives a test run and does not see when an op changes.
+functorch_config.enable_autograd_cache = False
 
 # Threads that wait for each other on busy cores make small models thirty times slower.
 torch.set_num_threads(1)

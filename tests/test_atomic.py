@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from receptance.atomic import atomic_file, atomic_folder, remove_staged
+from receptance import atomic
+from receptance.atomic import atomic_file, atomic_folder, put_folder, remove_staged, staging_name
 
 
 class PowerCutError(Exception):
@@ -213,3 +214,79 @@ def test_what_a_killed_process_staged_is_removed_and_nothing_else(tmp_path):
     (tmp_path / ".hidden").write_text("a")
     remove_staged(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "step-1"]
+
+
+def folders(place: Path) -> tuple[Path, Path]:
+    """Return a folder `a` that is there, and one that is staged to replace it."""
+    path = place / "a"
+    staged = staging_name(path)
+    for folder, text in ((path, "old"), (staged, "new")):
+        folder.mkdir()
+        (folder / "x").write_text(text)
+    return staged, path
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_is_put_in_the_place_of_another(tmp_path, monkeypatch, can_exchange):
+    if not can_exchange:
+        monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+    staged, path = folders(tmp_path)
+
+    put_folder(staged, path)
+
+    assert (path / "x").read_text() == "new"
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_the_old_folder_stays_until_the_disk_has_the_new_name(tmp_path, monkeypatch, can_exchange):
+    if not can_exchange:
+        monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+    staged, path = folders(tmp_path)
+
+    def lost(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(atomic, "fsync", lost)
+    with pytest.raises(OSError, match="Input/output error"):
+        put_folder(staged, path)
+
+    texts = {(each / "x").read_text() for each in tmp_path.iterdir()}
+    assert texts == {"old", "new"}
+
+
+def test_names_are_exchanged_in_one_step_where_the_system_can(tmp_path):
+    staged, path = folders(tmp_path)
+    if not atomic._exchange(staged, path):
+        pytest.skip("this system or file system cannot exchange names")
+
+    assert (path / "x").read_text() == "new"
+    assert (staged / "x").read_text() == "old"
+
+
+def test_an_exchange_that_fails_is_an_error_of_the_system(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No such file or directory"):
+        atomic._exchange(tmp_path / "none", tmp_path / "nor this")
+
+
+def test_a_folder_is_not_put_in_the_place_of_a_file(tmp_path):
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    (tmp_path / "a").write_text("a file")
+
+    with pytest.raises(NotADirectoryError, match="a'"):
+        put_folder(staged, tmp_path / "a")
+
+    assert (tmp_path / "a").read_text() == "a file"
+
+
+def test_what_cannot_be_removed_stays(tmp_path, monkeypatch):
+    (tmp_path / ".a.tmp-0").touch()
+
+    def refuse(path: Path, **_: bool) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    remove_staged(tmp_path)
+
+    assert names(tmp_path) == [".a.tmp-0"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from receptance.tensor_file import ALIGNMENT, write_tensors
+from receptance.tensor_file import ALIGNMENT, tensor_file_parts, write_tensors
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -129,3 +129,26 @@ except OSError as error:
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
 
     assert result.stdout == "OSError 27\n", result.stderr
+
+
+def test_the_parts_are_the_file(tmp_path):
+    tensors = {"a": torch.randn(5, 3), "none": torch.zeros(0), "b": torch.randn(2, 2).bfloat16()}
+
+    write_tensors(tmp_path / "file", tensors, {"x": "y"})
+
+    assert b"".join(tensor_file_parts(tensors, {"x": "y"})) == (tmp_path / "file").read_bytes()
+
+
+def test_a_dense_tensor_is_not_copied():
+    tensor = torch.zeros(4)
+    _, part = tensor_file_parts({"a": tensor})
+
+    tensor.fill_(1)
+
+    assert bytes(part) == b"\x00\x00\x80?" * 4
+
+
+def test_a_dtype_that_no_file_has_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(KeyError):
+        write_tensors(tmp_path / "file", {"a": torch.zeros(1, dtype=torch.complex64)})
+    assert not (tmp_path / "file").exists()

@@ -3,36 +3,17 @@
 #include <cstring>
 
 #include "cross_entropy_kernels.h"
+#include "instruction_set_tables.h"
 #include "receptance/kernels.h"
 
 namespace receptance {
 
-namespace portable {
-extern const CrossEntropyTable cross_entropy_kernels;
-}
-#if defined(__x86_64__)
-namespace avx2 {
-extern const CrossEntropyTable cross_entropy_kernels;
-}
-namespace avx512 {
-extern const CrossEntropyTable cross_entropy_kernels;
-}
-#endif
+RECEPTANCE_DECLARE_TABLES(CrossEntropyTable, cross_entropy_kernels)
 
 namespace {
 
 // Logits below which handing rows to another thread costs more than it saves.
 constexpr int64_t smallest_task = 1 << 14;
-
-const CrossEntropyTable& table(InstructionSet instruction_set) {
-#if defined(__x86_64__)
-  if (instruction_set == InstructionSet::avx512) return avx512::cross_entropy_kernels;
-  if (instruction_set == InstructionSet::avx2) return avx2::cross_entropy_kernels;
-#else
-  (void)instruction_set;
-#endif
-  return portable::cross_entropy_kernels;
-}
 
 const CrossEntropyKernels<float, float>& kernels_of(const CrossEntropyTable& table, float) {
   return table.f32;
@@ -93,7 +74,7 @@ void cross_entropy(const CrossEntropy<Real, Element>& arrays, InstructionSet ins
   struct Context {
     const CrossEntropy<Real, Element>& arrays;
     const CrossEntropyKernels<Real, Element>& kernels;
-  } context{arrays, kernels_of(table(instruction_set), Element{})};
+  } context{arrays, kernels_of(cross_entropy_kernels(instruction_set), Element{})};
   const Task task = [](int64_t begin, int64_t end, void* pointer) {
     const Context& context = *static_cast<Context*>(pointer);
     for (int64_t n = begin; n < end; ++n) row(context.arrays, n, context.kernels);

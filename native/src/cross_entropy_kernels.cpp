@@ -6,14 +6,6 @@
 namespace receptance::RECEPTANCE_ISA {
 namespace {
 
-// Calls body(i, whole, count) for each vector of a row.
-template <typename Real, typename Body>
-RECEPTANCE_INLINE void for_each_vector(int64_t V, const Body& body) {
-  int64_t i = 0;
-  for (; i + lanes<Real> <= V; i += lanes<Real>) body(i, true, lanes<Real>);
-  if (i < V) body(i, false, V - i);
-}
-
 // 0, 1, 2, ... in the lanes.
 template <typename Real>
 RECEPTANCE_INLINE Integers<Real> lane_numbers() {
@@ -36,7 +28,7 @@ LargestLogit<Real> largest(const Element* logits, int64_t V) {
   Vector<Real> best = broadcast<Real>(-__builtin_inf());
   Integers<Real> best_at = lane_numbers<Real>();
   Integers<Real> at = best_at;
-  for_each_vector<Real>(V,
+  for_each_column<Real>(V,
                         [&](int64_t i, bool whole, int64_t count) __attribute__((always_inline)) {
                           const Vector<Real> x = load_logits<Real>(logits + i, whole, count);
                           const auto is_larger = x > best;
@@ -57,18 +49,16 @@ LargestLogit<Real> largest(const Element* logits, int64_t V) {
 template <typename Real, typename Element>
 Real sum_of_exp(const Element* logits, Real largest, int64_t V) {
   Vector<Real> sums{};
-  for_each_vector<Real>(
+  for_each_column<Real>(
       V, [&](int64_t i, bool whole, int64_t count) __attribute__((always_inline)) {
         sums = sums + exp<Real>(load_logits<Real>(logits + i, whole, count) - largest);
       });
-  Real sum = 0;
-  for (int64_t i = 0; i < lanes<Real>; ++i) sum += sums[i];
-  return sum;
+  return sum_of_lanes<Real>(sums);
 }
 
 template <typename Real, typename Element>
 void scaled_exp(Element* logits, Real largest, Real factor, int64_t V) {
-  for_each_vector<Real>(V,
+  for_each_column<Real>(V,
                         [&](int64_t i, bool whole, int64_t count) __attribute__((always_inline)) {
                           const Vector<Real> x = load<Real>(logits + i, whole, count);
                           store<Real>(logits + i, exp<Real>(x - largest) * factor, whole, count);

@@ -36,7 +36,7 @@ struct Cut {
     block = smaller(larger(fair, narrowest_block), widest_block);
     n_blocks = ceil_div(C, block);
     n_segments = larger(ceil_div(T, segment), 1);
-    n_chunks = ceil_div(T, wkv4_chunk);
+    n_chunks = wkv4_n_chunks(T);
   }
 
   int64_t n_states() const { return B * n_segments * C; }  // numbers in one array per segment
@@ -154,36 +154,36 @@ void find_entries(const Arrays& arrays, const Kernels& kernels, const Cut& cut,
   });
 }
 
-// What the backward pass writes and reads again, carved out of the scratch.
+// The state before each chunk, as forward left it.
+template <typename Real>
+Wkv4State<Real> states_of(Real* borders, const Cut& cut) {
+  const int64_t n = cut.B * cut.n_chunks * cut.C;
+  return {borders, borders + n, borders + 2 * n};
+}
+
+// What the backward pass writes and reads again of each segment, carved out of the scratch.
 template <typename Real>
 struct BackwardScratch {
-  // Of each segment: the state before it; alpha and beta, what its own tokens contribute to the
-  // adjoints before it, then the adjoints after it; reach, by which they are multiplied on the way.
-  Wkv4State<Real> entries;
+  // A state that moves; alpha and beta, what the segment's own tokens contribute to the adjoints
+  // before it, then the adjoints after it; reach, by which they are multiplied on the way.
+  Wkv4State<Real> state;
   Real* alpha;
   Real* beta;
   Real* reach;
-  // Of each segment: its part of the gradients that are sums over tokens.
+  // Its part of the gradients that are sums over tokens.
   Real* grad_log_w;
   Real* grad_u;
-  // Of each chunk: the state before it.
-  Wkv4State<Real> borders;
 
-  static constexpr int64_t n_of_segments = 8;
-  static int64_t size(const Cut& cut) {
-    return n_of_segments * cut.n_states() + 3 * cut.B * cut.n_chunks * cut.C;
-  }
+  static int64_t size(const Cut& cut) { return 8 * cut.n_states(); }
 
   BackwardScratch(Real* start, const Cut& cut) {
-    const int64_t n = cut.n_states(), m = cut.B * cut.n_chunks * cut.C;
-    entries = {start, start + n, start + 2 * n};
+    const int64_t n = cut.n_states();
+    state = {start, start + n, start + 2 * n};
     alpha = start + 3 * n;
     beta = start + 4 * n;
     reach = start + 5 * n;
     grad_log_w = start + 6 * n;
     grad_u = start + 7 * n;
-    start += n_of_segments * n;
-    borders = {start, start + m, start + 2 * m};
   }
 };
 
@@ -201,23 +201,21 @@ void for_each_chunk(const Cut& cut, const Place& segment, bool from_the_right, c
   }
 }
 
-// Walks a segment to its end and keeps the state before each chunk; with several segments, sums up
-// on the way what their tokens contribute to the adjoints before them.
+// Sums up, in alpha, beta and reach, what the tokens of a segment do to the adjoints before it.
 template <typename Arrays, typename Kernels, typename Real>
-void find_borders(const Arrays& arrays, const Kernels& kernels, const Cut& cut,
-                  const Place& segment, const BackwardScratch<Real>& scratch) {
+void find_contribution(const Arrays& arrays, const Kernels& kernels, const Cut& cut,
+                       const Place& segment, const Wkv4State<const Real>& borders,
+                       const BackwardScratch<Real>& scratch) {
   const int64_t at = segment.of_segment(cut);
-  const Wkv4State<Real> state = scratch.entries + at;
-  for_each_chunk(cut, segment, false, [&](const Place& chunk, int64_t border) {
-    copy(scratch.borders + border, {state.num, state.den, state.log_scale}, chunk.n_channels);
-    const auto piece = piece_at(arrays, cut, chunk, state);
-    if (cut.n_segments == 1) {
-      kernels.advance(piece);
-    } else {
-      kernels.advance_adjoint(piece, arrays.grad_y + chunk.of_token(cut), scratch.alpha + at,
-                              scratch.beta + at, scratch.reach + at);
-    }
-  });
+  const int64_t border =
+      (segment.b * cut.n_chunks + segment.t / wkv4_chunk) * cut.C + segment.channel;
+  copy(scratch.state + at, borders + border, segment.n_channels);
+  fill(scratch.alpha + at, 0, segment.n_channels);
+  fill(scratch.beta + at, 0, segment.n_channels);
+  fill(scratch.reach + at, 1, segment.n_channels);
+  kernels.advance_adjoint(piece_at(arrays, cut, segment, scratch.state + at),
+                          arrays.grad_y + segment.of_token(cut), scratch.alpha + at,
+                          scratch.beta + at, scratch.reach + at);
 }
 
 // Replaces, in alpha and beta, each segment's contribution by the adjoints after it, and writes the
@@ -247,14 +245,16 @@ void find_exits(const Arrays& arrays, const Cut& cut, const Place& sequence,
 template <typename Arrays, typename Kernels, typename Real>
 void walk_back(const Arrays& arrays, const Kernels& kernels, const Cut& cut, const Place& segment,
                const BackwardScratch<Real>& scratch, Real* alpha, Real* beta) {
+  // A piece's state may be moved, but this kernel leaves it as it is.
+  const Wkv4State<Real> borders = states_of(const_cast<Real*>(arrays.borders), cut);
   const int64_t at = segment.of_segment(cut);
   fill(scratch.grad_log_w + at, 0, segment.n_channels);
   fill(scratch.grad_u + at, 0, segment.n_channels);
   for_each_chunk(cut, segment, true, [&](const Place& chunk, int64_t border) {
     const int64_t token = chunk.of_token(cut);
-    kernels.backward(piece_at(arrays, cut, chunk, scratch.borders + border), arrays.grad_y + token,
-                     alpha, beta, scratch.grad_log_w + at, scratch.grad_u + at,
-                     arrays.grad_k + token, arrays.grad_v + token);
+    kernels.backward(piece_at(arrays, cut, chunk, borders + border), arrays.grad_y + token, alpha,
+                     beta, scratch.grad_log_w + at, scratch.grad_u + at, arrays.grad_k + token,
+                     arrays.grad_v + token);
   });
 }
 
@@ -279,7 +279,7 @@ const Wkv4Kernels<double, double>& kernels_for(const KernelTable& table, double,
 
 // The parallel form where blocks of channels alone leave all but 1 / spare of the threads idle, and
 // sequences are long. It does 1.6 times the work of the serial form forward and 2 times backward
-// (0.67 instead of 0.42 ns, 1.85 instead of 0.98 ns per number, AVX-512, one thread), and so pays
+// (0.81 instead of 0.55 ns, 1.67 instead of 0.84 ns per number, AVX-512, one thread), and so pays
 // with more threads per block than that. A sequence of 8192 tokens takes a thread 0.1 ms in a
 // narrow block; the parallel form was slower or equal below 4096, for waiting at its three to five
 // joints.
@@ -297,6 +297,8 @@ Form wkv4_forward_form(Form form, int64_t B, int64_t T, int64_t C, int64_t n_thr
 Form wkv4_backward_form(Form form, int64_t B, int64_t T, int64_t C, int64_t n_threads) {
   return form == Form::automatic ? faster_form(3, B, T, C, n_threads) : form;
 }
+
+int64_t wkv4_n_chunks(int64_t T) { return ceil_div(T, wkv4_chunk); }
 
 int64_t wkv4_forward_scratch(Form form, int64_t B, int64_t T, int64_t C) {
   return form == Form::serial ? 0 : 3 * Cut(form, B, T, C, 1).n_states();
@@ -319,9 +321,13 @@ void wkv4_forward(const Wkv4Forward<Real, Element>& arrays, Form form,
     entries = {arrays.scratch, arrays.scratch + n, arrays.scratch + 2 * n};
     find_entries(arrays, kernels, cut, threads, state, entries);
   }
+  const Wkv4State<Real> borders = states_of(arrays.borders, cut);
   for_each_place(cut, cut.n_segments, threads, [&](const Place& place) {
-    const auto piece = piece_at(arrays, cut, place, entries + place.of_segment(cut));
-    kernels.forward(piece, arrays.y + place.of_token(cut));
+    const Wkv4State<Real> moving = entries + place.of_segment(cut);
+    for_each_chunk(cut, place, false, [&](const Place& chunk, int64_t border) {
+      copy(borders + border, {moving.num, moving.den, moving.log_scale}, chunk.n_channels);
+      kernels.forward(piece_at(arrays, cut, chunk, moving), arrays.y + chunk.of_token(cut));
+    });
   });
 }
 
@@ -331,27 +337,17 @@ void wkv4_backward(const Wkv4Backward<Real, Element>& arrays, Form form,
   const Cut cut(form, arrays.B, arrays.T, arrays.C, threads.count);
   const auto& kernels = kernels_for(kernel_table(instruction_set), Real{}, Element{});
   const BackwardScratch<Real> scratch(arrays.scratch, cut);
-  const Wkv4State<const Real> given{arrays.num, arrays.den, arrays.log_scale};
   if (cut.n_segments == 1) {
-    copy(scratch.entries, given, cut.B * cut.C);
     copy(arrays.grad_num, arrays.grad_num_out, cut.B * cut.C);
     copy(arrays.grad_den, arrays.grad_den_out, cut.B * cut.C);
     for_each_place(cut, 1, threads, [&](const Place& place) {
       const int64_t at = place.of_state(cut);
-      find_borders(arrays, kernels, cut, place, scratch);
       walk_back(arrays, kernels, cut, place, scratch, arrays.grad_num + at, arrays.grad_den + at);
     });
   } else {
-    // Until find_exits overwrites them, grad_num, grad_den and the first reach hold the state.
-    const Wkv4State<Real> state{arrays.grad_num, arrays.grad_den, scratch.reach};
-    copy(state, given, cut.B * cut.C);
-    find_entries(arrays, kernels, cut, threads, state, scratch.entries);
+    const Wkv4State<const Real> borders = states_of(arrays.borders, cut);
     for_each_place(cut, cut.n_segments, threads, [&](const Place& place) {
-      const int64_t at = place.of_segment(cut);
-      fill(scratch.alpha + at, 0, place.n_channels);
-      fill(scratch.beta + at, 0, place.n_channels);
-      fill(scratch.reach + at, 1, place.n_channels);
-      find_borders(arrays, kernels, cut, place, scratch);
+      find_contribution(arrays, kernels, cut, place, borders, scratch);
     });
     for_each_place(cut, 1, threads,
                    [&](const Place& place) { find_exits(arrays, cut, place, scratch); });

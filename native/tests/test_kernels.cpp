@@ -2,26 +2,17 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <limits>
 #include <vector>
 
+#include "guarded.h"
 #include "receptance/kernels.h"
 
 namespace {
 
+using namespace receptance::tests;
 using receptance::Form;
 using receptance::InstructionSet;
-
-constexpr InstructionSet instruction_sets[] = {InstructionSet::portable, InstructionSet::avx2,
-                                               InstructionSet::avx512};
-int n_failures = 0;
-
-void expect(bool condition, const char* what, InstructionSet instruction_set, double value) {
-  if (condition) return;
-  ++n_failures;
-  std::printf("FAILED: %s (%s, got %.9g)\n", what, instruction_set_name(instruction_set), value);
-}
 
 // The distance of y from e^x in units in the last place of y's type.
 template <typename Real>
@@ -78,60 +69,6 @@ void test_exp_at_the_ends(InstructionSet instruction_set) {
   }
 }
 
-// An array of NaN between two guard bands, which no kernel may touch.
-template <typename Number>
-class Guarded {
- public:
-  explicit Guarded(int64_t n) : bytes_(side, guard) {
-    const unsigned char all_ones = 0xff;  // a NaN in every type
-    for (int64_t i = 0; i < n * static_cast<int64_t>(sizeof(Number)); ++i) {
-      bytes_.push_back(all_ones);
-    }
-    bytes_.insert(bytes_.end(), side, guard);
-  }
-
-  Number* data() { return reinterpret_cast<Number*>(bytes_.data()) + band; }
-
-  bool is_intact() const {
-    for (int64_t i = 0; i < side; ++i) {
-      if (bytes_[i] != guard || bytes_[bytes_.size() - 1 - i] != guard) return false;
-    }
-    return true;
-  }
-
- private:
-  static constexpr int64_t band = 64;
-  static constexpr int64_t side = band * sizeof(Number);
-  static constexpr unsigned char guard = 0xa5;
-  std::vector<unsigned char> bytes_;
-};
-
-double number(float x) { return x; }
-double number(double x) { return x; }
-double number(receptance::bfloat16 x) {
-  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-
-void put(float& to, double x) { to = static_cast<float>(x); }
-void put(double& to, double x) { to = x; }
-void put(receptance::bfloat16& to, double x) {
-  const float value = static_cast<float>(x);
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  to.bits = static_cast<uint16_t>(bits >> 16);
-}
-
-// Runs the pieces one by one, the last first: as threads may.
-void backward_one_by_one(int64_t begin, int64_t end, int64_t, receptance::Task task,
-                         void* context) {
-  for (int64_t i = end; i-- > begin;) task(i, i + 1, context);
-}
-
-constexpr receptance::Threads one_by_one{backward_one_by_one, 4};
-
 // A small problem, with arrays just as large as they must be.
 template <typename Real, typename Element>
 struct Problem {
@@ -142,13 +79,7 @@ struct Problem {
   Guarded<Element> y{B * T * C}, grad_k{B * T * C}, grad_v{B * T * C};
   Guarded<Real> num_out{B * C}, den_out{B * C}, log_scale_out{B * C};
   Guarded<Real> grad_log_w{C}, grad_u{C}, grad_num{B * C}, grad_den{B * C};
-  uint32_t seed = 1;
-
-  // Uniform in [-1, 1).
-  double random() {
-    seed = seed * 1664525u + 1013904223u;
-    return (seed >> 8) / static_cast<double>(1 << 23) - 1;
-  }
+  Random random;
 
   Problem(int64_t B, int64_t T, int64_t C) : B(B), T(T), C(C) {
     for (int64_t i = 0; i < C; ++i) {
@@ -169,21 +100,22 @@ struct Problem {
   }
 
   void run(Form form, InstructionSet instruction_set) {
-    const receptance::Wkv4Inputs<Real, Element> inputs{
-        log_w.data(),     u.data(), k.data(), v.data(), resets.data(), num.data(), den.data(),
-        log_scale.data(), B,        T,        C};
+    const receptance::Wkv4Inputs<Real, Element> inputs{log_w.data(),  u.data(), k.data(), v.data(),
+                                                       resets.data(), B,        T,        C};
+    Guarded<Real> borders(3 * B * receptance::wkv4_n_chunks(T) * C);
     Guarded<Real> scratch(receptance::wkv4_forward_scratch(form, B, T, C));
     const receptance::Wkv4Forward<Real, Element> there{
-        inputs, y.data(), num_out.data(), den_out.data(), log_scale_out.data(), scratch.data()};
+        inputs,         num.data(),     den.data(),           log_scale.data(), y.data(),
+        num_out.data(), den_out.data(), log_scale_out.data(), borders.data(),   scratch.data()};
     receptance::wkv4_forward(there, form, instruction_set, one_by_one);
     Guarded<Real> more(receptance::wkv4_backward_scratch(form, B, T, C));
     const receptance::Wkv4Backward<Real, Element> back{
-        inputs,        grad_y.data(), num.data(),    den.data(),      grad_log_w.data(),
-        grad_u.data(), grad_k.data(), grad_v.data(), grad_num.data(), grad_den.data(),
-        more.data()};
+        inputs,        borders.data(),    grad_y.data(),   num.data(),
+        den.data(),    grad_log_w.data(), grad_u.data(),   grad_k.data(),
+        grad_v.data(), grad_num.data(),   grad_den.data(), more.data()};
     receptance::wkv4_backward(back, form, instruction_set, one_by_one);
-    expect(scratch.is_intact() && more.is_intact(), "scratch is as large as promised",
-           instruction_set, static_cast<double>(T));
+    expect(scratch.is_intact() && more.is_intact() && borders.is_intact(),
+           "scratch and borders are as large as promised", instruction_set, static_cast<double>(T));
   }
 
   bool is_intact() const {
@@ -195,19 +127,6 @@ struct Problem {
            grad_den.is_intact();
   }
 };
-
-// The largest difference of a from b, over the largest of b or 1; NaN if there is one in a.
-template <typename Number>
-double error(Guarded<Number>& a, Guarded<double>& b, int64_t n) {
-  double difference = 0, size = 1;
-  for (int64_t i = 0; i < n; ++i) {
-    const double here = std::fabs(number(a.data()[i]) - b.data()[i]);
-    if (std::isnan(here)) return here;
-    difference = std::fmax(difference, here);
-    size = std::fmax(size, std::fabs(b.data()[i]));
-  }
-  return difference / size;
-}
 
 // Every type, form and instruction set stays within its arrays, fills its outputs, and agrees with
 // the portable serial form in double. (That this one is right, tests/ops/wkv4 shows.)

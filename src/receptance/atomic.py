@@ -94,6 +94,7 @@ def put_folder(staged: Path, path: Path) -> None:
         path: Its name from now on.
 
     Raises:
+        NotADirectoryError: If `path` is a file.
         OSError: If it cannot be renamed; what was at `path` is then there. If the disk then fails
             to confirm it, the new folder is at `path`, and may be gone after a power cut.
     """
@@ -101,6 +102,8 @@ def put_folder(staged: Path, path: Path) -> None:
         staged.rename(path)
         fsync(path.parent)
         return
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     old = staged
     if not _exchange(staged, path):
         old = staging_name(path)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from receptance.checkpoint import load_checkpoint, save_model
+from receptance.checkpoint import load_checkpoint, model_files, save_model
 from receptance.errors import CheckpointError
 from receptance.tokenizer import load_tokenizer
 from tests.random_models import random_rwkv4
@@ -163,3 +163,11 @@ def test_a_folder_without_weights_lists_what_it_holds(folder):
 
     with pytest.raises(CheckpointError, match=r"holds \['config.json', 'wrong.safetensors'\]"):
         load_checkpoint(folder)
+
+
+def test_the_files_of_a_model_are_those_of_its_folder(model, folder):
+    parts = model_files(model.config, model.state_dict())
+
+    assert {name: b"".join(each) for name, each in parts.items()} == {
+        file.name: file.read_bytes() for file in folder.iterdir()
+    }

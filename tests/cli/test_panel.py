@@ -95,17 +95,114 @@ def test_on_a_terminal_the_panel_has_all_figures():
         assert words in shown
 
 
-def test_the_panel_s_loss_is_smoothed_and_its_held_out_figure_stays():
+def test_the_loss_is_the_average_and_the_held_out_figure_stays():
     console = screen(terminal=True)
 
     with TrainingPanel("tiny", 10, console) as panel:
-        panel.log(metrics(1, loss=3.0, valid_bits_per_byte=1.5))
-        panel.log(metrics(2, loss=2.0))
-        panel.log(metrics(3, loss=1.0))
+        panel.log(metrics(1, loss=3.0, loss_average=3.0, valid_bits_per_byte=1.5))
+        panel.log(metrics(2, loss=float("nan"), loss_average=2.75))
 
-    expected = 0.9 * (0.9 * 3.0 + 0.1 * 2.0) + 0.1 * 1.0
-    assert f"{expected:.4f} nats" in last_panel(console)
+    assert "2.7500 nats" in last_panel(console)
     assert "1.5000 bits per byte" in last_panel(console)
+
+
+@pytest.mark.parametrize(("has_held_out", "told"), [(True, "not yet"), (False, "none")])
+def test_a_run_without_held_out_text_says_so(has_held_out, told):
+    console = screen(terminal=True)
+
+    with TrainingPanel("tiny", 10, console, has_held_out=has_held_out) as panel:
+        panel.log(metrics(1, saved="step-00000001"))
+
+    assert f"held out   {told}" in last_panel(console)
+
+
+def test_the_panel_tells_the_share_of_the_peak_and_where_the_time_goes():
+    console = screen(terminal=True)
+    parts = {
+        "data_s": 0.001,
+        "forward_s": 0.06,
+        "backward_s": 0.12,
+        "optimizer_s": 0.02,
+        "communication_s": 0.0,
+    }
+
+    with TrainingPanel("tiny", 10, console) as panel:
+        panel.log(metrics(1, flops_share=0.612, **parts))
+
+    assert "7 GFLOP/s, 61% of peak" in last_panel(console)
+    assert "0.201 s: forward 30%, backward 60%, optimizer 10%" in last_panel(console)
+
+
+def test_the_time_left_is_what_the_run_says():
+    console = screen(terminal=False)
+
+    with TrainingPanel("tiny", 100, console) as panel:
+        panel.log(metrics(1, seconds_left=3725.0))
+
+    assert ", 1:02:05 left" in written(console)
+
+
+def test_the_panel_keeps_the_last_skipped_step_and_the_last_checkpoint():
+    console = screen(terminal=True)
+
+    with TrainingPanel("tiny", 10, console) as panel:
+        panel.log(metrics(4, saved="step-00000004"))
+        panel.log(metrics(5, skipped="the loss is nan"))
+        panel.log(metrics(6, skipped="the loss is inf"))
+        panel.log(metrics(7))
+
+    assert "saved       step-00000004" in last_panel(console)
+    assert "skipped     2, the last at step 6: the loss is inf" in last_panel(console)
+
+
+def test_a_checkpoint_that_failed_is_told_until_one_is_saved():
+    console = screen(terminal=True)
+
+    with TrainingPanel("tiny", 10, console) as panel:
+        panel.log(metrics(4, save_failed="the disk is full"))
+        panel.log(metrics(5))
+        assert "saved       not yet" not in last_panel(console)
+    assert "saved       failed: the disk is full" in last_panel(console)
+
+    with TrainingPanel("tiny", 10, console) as panel:
+        panel.log(metrics(4, save_failed="the disk is full"))
+        panel.log(metrics(5, saved="step-00000005"))
+    assert "saved       step-00000005" in last_panel(console)
+
+
+def test_without_a_terminal_what_goes_wrong_has_a_line_at_once():
+    console = screen(terminal=False)
+
+    with TrainingPanel("tiny", 100, console) as panel:
+        panel.log(metrics(1))
+        panel.log(metrics(2, skipped="the loss is nan"))
+        panel.log(metrics(3))
+        panel.log(metrics(4, save_failed="no\x1bspace"))
+        panel.log(metrics(2, rolled_back_from=9))
+
+    lines = written(console).splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "step 1/100",
+        "step 2/100",
+        "step 4/100",
+        "step 2/100",
+    ]
+    assert lines[1].endswith(" left, skipped: the loss is nan")
+    assert lines[2].endswith(r" left, saving failed: no\x1bspace")
+    assert lines[3].endswith(" left, went back here from step 9")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_of_several_ranks_only_one_shows_the_run(terminal, capsys, monkeypatch):
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+
+    with TrainingPanel("tiny", 10, is_shown=False) as panel:
+        panel.log(metrics(1))
+        panel.message("going on")
+
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
 
 
 def test_before_the_first_step_there_is_no_figure():

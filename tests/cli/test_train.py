@@ -1,6 +1,7 @@
 """`receptance train`: what it says, and that no signal and no kill costs a run its numbers."""
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from receptance.training import list_checkpoints
+from receptance.training import list_checkpoints, run_lock
 
 
 def steps(place: Path) -> list[int]:
@@ -47,12 +48,8 @@ def test_a_dry_run_says_what_would_be_trained_and_leaves_nothing(receptance, pla
 
     assert result.code == 0
     assert result.stderr == ""
-    rows = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if line)
-    assert rows["model"] == "RWKV-4, L1 D32 V256, 30,176 parameters"
-    assert rows["steps"] == "12 of 4 × 16 tokens"
-    assert rows["tokens"].startswith("768, ")
-    assert "first 6.00e-04" in result.stdout
-    assert "last 1.00e-05" in result.stdout
+    assert "RWKV-4, L1 D32 V256, 30,176 parameters\n" in result.stdout
+    assert " 12 of 4 × 16 tokens\n" in result.stdout
     assert not (place / "runs").exists()
 
 
@@ -100,19 +97,39 @@ def test_settings_that_changed_are_refused(receptance):
     assert "`optimizer.lr` was 0.0006, now 0.001. Change them back, or choose" in result.stderr
 
 
-def test_a_damaged_checkpoint_is_code_4_and_an_older_one_can_be_chosen(receptance, place):
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_used(receptance, place, caplog):
     receptance("train", "run.toml")
-    older, newest = list_checkpoints(place / "runs" / "tiny" / "checkpoints")
+    weights = (place / "runs/tiny/model/model.safetensors").read_bytes()
+    _, newest = list_checkpoints(place / "runs" / "tiny" / "checkpoints")
     (newest / "training.json").write_bytes(b"{")
 
-    refused = receptance("train", "run.toml")
-    chosen = receptance("train", "run.toml", "--resume", older)
+    result = receptance("train", "run.toml")
 
-    assert refused.code == 4
-    assert str(newest.relative_to(place)) in refused.stderr
-    assert chosen.code == 0
-    assert "going on after step 10" in chosen.stderr
+    assert result.code == 0
+    assert "step-00000012 IS DAMAGED and is not used: 'runs/tiny/checkpoints/" in caplog.text
+    assert "going on after step 10" in result.stderr
     assert steps(place) == list(range(1, 13))
+    assert (place / "runs/tiny/model/model.safetensors").read_bytes() == weights
+
+
+def test_checkpoints_that_are_all_damaged_are_code_4(receptance, place):
+    receptance("train", "run.toml")
+    for path in list_checkpoints(place / "runs" / "tiny" / "checkpoints"):
+        (path / "training.json").write_bytes(b"{")
+
+    for _ in range(2):
+        result = receptance("train", "run.toml")
+        assert result.code == 4
+        assert "no checkpoint in 'runs/tiny/checkpoints' is whole" in result.stderr
+
+
+def test_a_run_that_another_process_trains_is_code_3(receptance, place):
+    with run_lock(place / "runs" / "tiny"):
+        result = receptance("train", "run.toml")
+
+    assert result.code == 3
+    assert f"by one process at a time, but process {os.getpid()} on" in result.stderr
+    assert not (place / "runs").exists()
 
 
 @pytest.mark.parametrize("every", ["validation", "sample"])
@@ -129,7 +146,9 @@ def test_a_run_that_diverges_is_one_message_and_its_figures_stay_json(receptance
     assert "NaN" not in "".join(written)
 
 
-def test_a_full_disk_is_code_1_and_leaves_the_checkpoint_before(receptance, place):
+def test_a_disk_that_stays_full_is_code_1_at_the_end_and_leaves_the_checkpoint_before(
+    receptance, place, caplog
+):
     receptance("train", "run.toml", "every.checkpoint_steps=4")
     checkpoints = place / "runs" / "tiny" / "checkpoints"
     shutil.rmtree(list_checkpoints(checkpoints)[-1])
@@ -142,11 +161,16 @@ def test_a_full_disk_is_code_1_and_leaves_the_checkpoint_before(receptance, plac
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
+    assert (
+        "NO CHECKPOINT after step 10: 'runs/tiny/checkpoints/step-00000010' cannot" in caplog.text
+    )
+    assert "File too large; those before it are kept" in caplog.text
+    assert steps(place) == list(range(1, 13))
     assert result.code == 1
-    assert "error: " in result.stderr
-    assert "'runs/tiny/checkpoints/step-00000010' cannot be" in result.stderr.splitlines()[-1]
-    assert result.stderr.endswith(": File too large\n")
-    assert [path.name for path in checkpoints.iterdir()] == ["step-00000008"]
+    assert result.stderr.endswith(
+        "'runs/tiny/checkpoints/step-00000012' cannot be written: File too large\n"
+    )
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["latest", "step-00000008"]
     assert receptance("train", "run.toml").code == 0
     assert steps(place) == list(range(1, 13))
 
@@ -205,3 +229,12 @@ def test_a_dry_run_says_where_it_begins_and_refuses_what_the_run_would(receptanc
         assert result.code == 3, each
         assert result.stderr.startswith("error: ")
     assert sorted(path.name for path in (place / "runs").iterdir()) == ["tiny"]
+
+
+def test_the_figures_are_mirrored_for_tensorboard_only_where_that_is_wanted(receptance, place):
+    assert receptance("train", "run.toml", "name=plain").code == 0
+    assert receptance("train", "run.toml", "--tensorboard").code == 0
+
+    assert not (place / "runs" / "plain" / "tensorboard").exists()
+    (mirror,) = (place / "runs" / "tiny" / "tensorboard").iterdir()
+    assert b"bits_per_byte/held_out" in mirror.read_bytes()

@@ -11,7 +11,7 @@ from receptance.data import Batch, prepare
 from receptance.inference import load
 from receptance.models import RWKV4, RWKV4Config
 from receptance.tokenizer import BytesTokenizer
-from receptance.training import build_optimizer, parse_config, training_step
+from receptance.training import Objective, build_optimizer, parse_config, training_step
 
 TEXTS = [f"the cat number {index} sat on the mat and looked.\n" * 40 for index in range(8)]
 
@@ -61,9 +61,10 @@ def test_the_smallest_published_size_trains_a_step_is_saved_and_writes(tmp_path)
     tokens = torch.randint(50277, (2, 65))
     batch = Batch(tokens[:, :-1], tokens[:, 1:], torch.zeros(2, 64, dtype=torch.bool))
     optimizer = build_optimizer(model, config.optimizer)
-    first, _ = training_step(config, model, optimizer, batch)
-    second, _ = training_step(config, model, optimizer, batch)
-    assert second < first
+    objective = Objective(model, auxiliary=1e-4, precision="bfloat16")
+    first = training_step(config, objective, optimizer, batch)
+    second = training_step(config, objective, optimizer, batch)
+    assert second.loss < first.loss
 
     save_model(model, BytesTokenizer(), tmp_path / "model")
     written = load(tmp_path / "model", tokenizer="bytes").generate("a", max_tokens=4, seed=1)

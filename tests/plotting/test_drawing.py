@@ -120,6 +120,15 @@ def test_without_colours_the_scatter_of_several_runs_is_left_out():
     assert sum(bool(BLOCKS & set(line)) for line in without[3:]) == 1
 
 
+def test_without_colours_the_scatter_of_one_run_stays():
+    scatter = curve([1.5 + 0.4 * math.sin(i) for i in range(101)], style="faint")
+    spikes = Curve(label="run", x=[10.0], y=[1.6], style="crosses")
+
+    drawn = lines_of(chart(scatter, curve([1.5] * 101), spikes), is_coloured=False)
+
+    assert sum(bool(BLOCKS & set(line)) for line in drawn[3:]) > 5
+
+
 def test_skipped_steps_are_crosses_within_the_frame():
     spikes = Curve(label="run", x=[10.0, 50.0, 90.0], y=[99.0, math.nan, 1.5], style="crosses")
 

@@ -15,6 +15,7 @@ from receptance.training import (
     parse_config,
     read_config,
     rounding_differences,
+    tokens_before,
 )
 from tests.training.tiny_run import tiny_config
 
@@ -285,6 +286,19 @@ def test_every_recipe_is_a_run(recipe):
     config = read_config(recipe)
 
     assert config.model.build(256).n_parameters > 0
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*-pile.toml")), ids=lambda path: path.name)
+def test_the_recipes_of_the_pile_see_as_many_tokens_as_the_authors(recipe):
+    config = read_config(recipe)
+
+    mini_epoch = 40320 * 1024
+    n_tokens = tokens_before(config.data, config.training.steps)
+    # Half a mini-epoch of 256 sequences is half a step more.
+    assert 0 <= 8043 * mini_epoch - n_tokens <= 128 * 1024
+    switch = config.data.later_batch_step
+    assert config.schedule.constant_steps == switch
+    assert tokens_before(config.data, switch) % mini_epoch == 0
 
 
 def test_there_are_recipes():

@@ -82,7 +82,9 @@ def test_the_hash_of_the_groups_is_that_of_what_they_do():
     assert found != groups_sha256(parameter_groups(SHAPE, other))
 
 
-@pytest.mark.parametrize("settings", [{}, BFLOAT16, {"data_reset_at_documents": True}])
+@pytest.mark.parametrize(
+    "settings", [BFLOAT16, {"data_reset_at_documents": True, "training_dropout": 0.1}]
+)
 def test_what_is_kept_grows_by_the_same_with_each_layer_and_sequence(settings):
     config = config_of(data_batch_size=3, **settings)
 
@@ -103,6 +105,13 @@ def test_weights_moments_and_gradients_are_float32():
     assert "copy that is saved" not in memory
     copied = rank_memory(config_of(every_save_asynchronously=True), SHAPE)
     assert copied["copy that is saved"] == 3 * n_bytes
+
+
+def test_dropout_keeps_what_it_threw_away():
+    without, with_dropout = (config_of(training_dropout=share) for share in (0.0, 0.1))
+
+    kept = [rank_memory(each, SHAPE)["activations"] for each in (without, with_dropout)]
+    assert kept[1] - kept[0] >= (1 + 2 * 5) * 4 * 48 * 32
 
 
 def test_a_micro_batch_and_more_ranks_need_less_for_activations():
@@ -126,6 +135,17 @@ def test_layers_that_are_computed_again_keep_their_inputs_and_the_inside_of_one(
     copies = [each["copies of weights"] for each in (whole, again)]
     # Four layers fewer, their matrices in bfloat16, and what is made of their vectors.
     assert 4 * 2 * 13 * 32 * 32 <= copies[0] - copies[1] <= 4 * (2 * 13 * 32 * 32 + 16 * 32)
+
+
+def test_what_comes_and_goes_is_a_layer_s_or_the_loss_s():
+    wide = RWKV4Config(n_layer=2, n_embd=32, vocab_size=5000)
+    config = config_of(data_batch_size=8)
+
+    # 4 · 384 logits for each of 5000 ids, and twice the head.
+    assert rank_memory(config, wide)["logits of a chunk"] == 4 * 5000 * (8 * 48 + 2 * 32)
+    narrow = rank_memory(config, RWKV4Config(n_layer=2, n_embd=32, vocab_size=20))
+    assert narrow["inside a layer"] > 4 * 8 * 48 * 2 * 32
+    assert "logits of a chunk" not in narrow
 
 
 def test_sharded_ranks_have_a_part_of_every_parameter_and_put_layers_together():

@@ -5,12 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from receptance.training import peak
-from receptance.training.peak import peak_flops_per_s
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setitem(peak.SIZES, "cpu", 256)
+from receptance.training.peak import PRODUCTS_A_SIZE, peak_flops_per_s
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -18,11 +13,20 @@ def test_it_is_a_rate_of_this_machine(precision):
     assert 1e6 < peak_flops_per_s(precision, budget_s=0.0) < 1e16
 
 
-def test_within_its_budget_it_runs_at_least_two_products():
+@pytest.mark.parametrize("budget_s", [0.0, 1e-9])
+def test_without_time_only_the_smallest_products_are_measured(budget_s):
     with FlopCounterMode(display=False) as counter:
-        peak_flops_per_s("float32", budget_s=0.0)
+        peak_flops_per_s("float32", budget_s=budget_s)
 
-    assert counter.get_total_flops() == 2 * 2 * 256**3
+    assert counter.get_total_flops() == PRODUCTS_A_SIZE * 2 * 512**3
+
+
+def test_with_time_larger_ones_are_too(monkeypatch):
+    monkeypatch.setattr(peak, "SIZES", (64, 128, 256))
+    with FlopCounterMode(display=False) as counter:
+        peak_flops_per_s("float32", budget_s=3600.0)
+
+    assert counter.get_total_flops() == PRODUCTS_A_SIZE * 2 * (64**3 + 128**3 + 256**3)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from receptance.errors import ConfigError
 from receptance.training import (
+    marks,
     micro_batch_rows,
     plan_step,
     rows_of_rank,
@@ -69,6 +70,27 @@ def test_the_learning_rate_is_that_of_the_tokens_done():
 
     places = [0, 0, 0, 1, 2, 4, 6, 8, 10, 12, 14, 16]
     assert rates == pytest.approx([5e-3 * (1e-3 / 5e-3) ** (p / 16) for p in places], rel=1e-12)
+
+
+def test_the_marks_are_where_a_run_changes_its_course():
+    config = tiny_config(
+        training_steps=100,
+        schedule_warmup_steps=5,
+        schedule_constant_steps=20,
+        data_later_batch_size=8,
+        data_later_batch_step=25,
+    )
+
+    assert marks(config) == {
+        0: "first",
+        5: "warm-up done",
+        25: "decay begins, batch grows",
+        50: "middle",
+        99: "last",
+    }
+    assert marks(tiny_config(training_steps=1)) == {0: "first, middle, last"}
+    whole = tiny_config(training_steps=9, schedule_warmup_steps=4, schedule_constant_steps=5)
+    assert marks(whole) == {0: "first", 4: "warm-up done, middle", 8: "last"}
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 6])

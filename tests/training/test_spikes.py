@@ -122,6 +122,17 @@ def test_three_skips_further_apart_do_not():
         )
 
 
+def test_the_oldest_skip_that_counts_is_known_until_it_is_too_old():
+    guard = calm_guard()
+    assert guard.first_skip(N_CALM) is None
+    actions(guard, [9.0, 2.0, 9.0])
+
+    assert guard.first_skip(N_CALM + 3) == N_CALM + 1
+    assert guard.first_skip(N_CALM + 100) == N_CALM + 1
+    assert guard.first_skip(N_CALM + 101) == N_CALM + 3
+    assert guard.first_skip(N_CALM + 103) is None
+
+
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [

@@ -9,7 +9,7 @@ from typing import Any
 
 from receptance.training.ranks import Ranks
 
-PATIENCE_S = 60.0
+PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,6 +73,9 @@ enum class Form : int64_t { automatic = 0, serial = 1, parallel = 2 };
 // log_w, u: [C]. k, v, y: [B, T, C]. resets: [B, T], or null for none. State: three of [B, C],
 // a_0, b_0, p_0 on entry (`num`, `den`, `log_scale`) and a_T, b_T, p_T on return (`*_out`).
 // Everything inside is Real. scratch: wkv4_forward_scratch(...) numbers.
+//
+// borders: the state before each of the wkv4_n_chunks(T) chunks of a sequence, for the way back:
+// [3, B, wkv4_n_chunks(T), C], first all a, then all b, then all p.
 template <typename Real, typename Element>
 struct Wkv4Inputs {
   const Real* log_w;
@@ -80,18 +83,19 @@ struct Wkv4Inputs {
   const Element* k;
   const Element* v;
   const uint8_t* resets;
-  const Real* num;
-  const Real* den;
-  const Real* log_scale;
   int64_t B, T, C;
 };
 
 template <typename Real, typename Element>
 struct Wkv4Forward : Wkv4Inputs<Real, Element> {
+  const Real* num;
+  const Real* den;
+  const Real* log_scale;
   Element* y;
   Real* num_out;
   Real* den_out;
   Real* log_scale_out;
+  Real* borders;
   Real* scratch;
 };
 
@@ -110,9 +114,11 @@ struct Wkv4Forward : Wkv4Inputs<Real, Element> {
 //     alpha_{t-1} = x_t alpha_t + r_t gy_t,  beta_{t-1} = x_t beta_t - r_t gy_t y_t
 //
 // and both are 0 on the left of a reset. grad_num, grad_den: alpha_0, beta_0.
-// Reads the inputs of the forward only; what it needs of the states it computes again.
+// What it needs of the states it computes again, a chunk at a time, from the forward's borders;
+// they are the same whatever form the forward took.
 template <typename Real, typename Element>
 struct Wkv4Backward : Wkv4Inputs<Real, Element> {
+  const Real* borders;
   const Element* grad_y;
   const Real* grad_num_out;
   const Real* grad_den_out;
@@ -128,6 +134,9 @@ struct Wkv4Backward : Wkv4Inputs<Real, Element> {
 // The form that `automatic` stands for; any other form is returned as it is.
 Form wkv4_forward_form(Form form, int64_t B, int64_t T, int64_t C, int64_t n_threads);
 Form wkv4_backward_form(Form form, int64_t B, int64_t T, int64_t C, int64_t n_threads);
+
+// The chunks of a sequence.
+int64_t wkv4_n_chunks(int64_t T);
 
 // How many Reals of scratch the form needs, aligned like a Real. Any content.
 int64_t wkv4_forward_scratch(Form form, int64_t B, int64_t T, int64_t C);

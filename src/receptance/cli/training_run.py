@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -17,8 +17,10 @@ from receptance.inference import LanguageModel
 from receptance.training import (
     Heartbeat,
     Hooks,
+    Metrics,
     Ranks,
     RunConfig,
+    TensorBoardMirror,
     Yardsticks,
     autocast,
     connected,
@@ -43,8 +45,12 @@ class Outcome(NamedTuple):
     step: int
 
 
-def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
+def run_training(
+    config: RunConfig, folder: Path, *, resume: str, tensorboard: bool = False
+) -> Outcome:
     """Train as `config` says, in `folder`, from the newest checkpoint if there is one.
+
+    With `tensorboard` the figures are mirrored in the run's folder `tensorboard`.
 
     Under `torchrun` each process is a rank of the run. Ctrl-C and SIGTERM end the run after the
     step at hand, with a checkpoint; a second one ends it at once.
@@ -57,7 +63,13 @@ def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
         connected() as ranks,
         run_lock(folder) if ranks.is_first else nullcontext(),
         Heartbeat(folder, ranks) as beat,
-        TrainingPanel(config.name, config.training.steps, is_shown=ranks.is_first) as panel,
+        TrainingPanel(
+            config.name,
+            config.training.steps,
+            has_held_out=store.valid.n_documents > 0,
+            is_shown=ranks.is_first,
+        ) as panel,
+        _mirror(folder, wanted=tensorboard and ranks.is_first) as mirror,
         _stop_signals(panel.stopping) as stopped,
     ):
         run = open_run(
@@ -66,7 +78,7 @@ def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
         if run.begin.progress.step:
             panel.message(f"going on after step {run.begin.progress.step:,}")
         hooks = Hooks(
-            log=panel.log,
+            log=_both(panel.log, mirror),
             validate=(lambda model: _held_out(model, store, config))
             if store.valid.n_documents
             else None,
@@ -89,6 +101,28 @@ def run_training(config: RunConfig, folder: Path, *, resume: str) -> Outcome:
         if model is not None:
             save_model(model, store.tokenizer, folder / "model", replace=True)
     return Outcome(is_finished, folder / "model", progress.step)
+
+
+@contextmanager
+def _mirror(folder: Path, *, wanted: bool) -> Iterator[Callable[[Metrics], None]]:
+    """Yield what mirrors the figures of a step for TensorBoard, where that is wanted."""
+    if not wanted:
+        yield lambda _: None
+        return
+    with closing(TensorBoardMirror(folder / "tensorboard")) as mirror:
+        yield mirror.append
+
+
+def _both(
+    first: Callable[[Metrics], None], second: Callable[[Metrics], None]
+) -> Callable[[Metrics], None]:
+    """Return what gives the figures of a step to two."""
+
+    def log(metrics: Metrics) -> None:
+        first(metrics)
+        second(metrics)
+
+    return log
 
 
 def _yardsticks(config: RunConfig, store: TokenStore, ranks: Ranks) -> Yardsticks:

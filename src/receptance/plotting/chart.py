@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-HIDDEN_BEGINNING = 0.03
+HIDDEN_BEGINNING = 0.05
 """The part of the x-axis whose y do not widen a `zoomed` chart: there a run falls from the loss of
 knowing nothing, which would press all that follows into a line."""
 HIDDEN_OUTLIERS = 0.002

@@ -147,8 +147,7 @@ def _draw_curve(chart: Chart, curve: Curve, frame: _Frame, pen: _Pen) -> None:
             row = frame.y(y) if math.isfinite(y) else 0
             canvas.mark(frame.x(x), min(max(row, 0), canvas.height - 1), canvas.glyphs.cross, style)
         return
-    has_line = any(other.style == "line" for other in chart.curves)
-    if curve.style == "faint" and has_line and not pen.is_coloured and len(chart.curves) > 2:
+    if curve.style == "faint" and not pen.is_coloured and _is_crowded(chart):
         return
     layer = LAYERS[curve.style]
     dots = [(frame.x(x), frame.y(y)) for x, y in chart.points(thinned(curve, canvas.width))]
@@ -162,6 +161,11 @@ def _draw_curve(chart: Chart, curve: Curve, frame: _Frame, pen: _Pen) -> None:
     if curve.style == "dots" and canvas.n_columns > 3 * len(dots):
         for x, y in dots:
             canvas.mark(x, min(max(y, 0), canvas.height - 1), canvas.glyphs.disc, style)
+
+
+def _is_crowded(chart: Chart) -> bool:
+    """Whether a chart has lines of several labels, which scattered dots would hide."""
+    return len({curve.label for curve in chart.curves if curve.style == "line"}) > 1
 
 
 def _x_axis(frame: _Frame, margin: int) -> list[Text]:

@@ -1,6 +1,7 @@
 """Training: a run is a TOML file, a folder, and a loop to be read downward."""
 
-from receptance.training.checkpoints import Checkpoints, Loaded, Progress
+from receptance.training.batch_hash import batch_sha256, check_next_batch
+from receptance.training.checkpoints import Checkpoints, Loaded, Progress, SaveReport
 from receptance.training.config import (
     RunConfig,
     config_to_toml,
@@ -21,6 +22,7 @@ from receptance.training.parallel import whole_model
 from receptance.training.peak import peak_flops_per_s
 from receptance.training.plan import (
     StepPlan,
+    marks,
     micro_batch_rows,
     plan_step,
     rows_of_rank,
@@ -29,13 +31,16 @@ from receptance.training.plan import (
 )
 from receptance.training.precision import autocast
 from receptance.training.ranks import ALONE, Ranks, connected
+from receptance.training.retention import Retention
 from receptance.training.run_folder import Run, checkpoint_to_resume, open_run
 from receptance.training.run_lock import run_lock
 from receptance.training.schedule import learning_rate
 from receptance.training.spikes import APPLY, SpikeConfig, Verdict
 from receptance.training.step import StepResult, training_step
+from receptance.training.tensorboard import TensorBoardMirror
 from receptance.training.trainer import Hooks
 from receptance.training.watch import Yardsticks
+from receptance.training.whole_tensors import TensorStorage, WholeTensors
 
 __all__ = [
     "ALONE",
@@ -50,12 +55,17 @@ __all__ = [
     "Objective",
     "Progress",
     "Ranks",
+    "Retention",
     "Run",
     "RunConfig",
+    "SaveReport",
     "SpikeConfig",
     "StepPlan",
     "StepResult",
+    "TensorBoardMirror",
+    "TensorStorage",
     "Verdict",
+    "WholeTensors",
     "Yardsticks",
     "autocast",
     "build_optimizer",
@@ -67,6 +77,7 @@ __all__ = [
     "learning_rate",
     "list_checkpoints",
     "load_initial_weights_",
+    "marks",
     "micro_batch_rows",
     "open_run",
     "parse_config",

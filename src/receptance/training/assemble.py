@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from receptance.models import RWKV4, RWKV4Config
+from receptance.training.activation_checkpointing import checkpoint_layers
 from receptance.training.config import RunConfig
 from receptance.training.objective import Objective
 from receptance.training.optimizer import build_optimizer
@@ -34,6 +35,8 @@ def assemble(config: RunConfig, model_config: RWKV4Config, ranks: Ranks) -> Asse
     """
     with torch.device("meta"):
         model = RWKV4(model_config, dropout=config.training.dropout)
+    if config.training.checkpoint_layers:
+        checkpoint_layers(model)
     distribute(model, config.training.parallel, ranks)
     return Assembly(model, build_optimizer(model, config.optimizer))
 

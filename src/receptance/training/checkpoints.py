@@ -241,9 +241,7 @@ class Checkpoints:
             CheckpointError: If there is no checkpoint at `path`, or it is damaged or of a model of
                 another shape.
         """
-        # What is verified, the first rank knows; all take part, whatever it knows.
-        is_to_verify = self.ranks.is_first and path not in self._verified
-        together(self.ranks, lambda: _check_is_checkpoint(path) if is_to_verify else None)
+        together(self.ranks, lambda: self._check(path) if self.ranks.is_first else None)
         manifest = read_manifest(path)
         self._verified.add(path)
         self._parent = path.name if path.parent == self.folder else ""
@@ -340,6 +338,10 @@ class Checkpoints:
     def _check_space(self, n_bytes: int) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         check_space(self.folder, round(SPACE_TO_SAVE * n_bytes), "to save")
+
+    def _check(self, path: Path) -> None:
+        if path not in self._verified:
+            _check_is_checkpoint(path)
 
     def _newest_good(self, before_step: int | None) -> Path | None:
         path = newest_good(self.folder, before_step=before_step)

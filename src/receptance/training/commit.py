@@ -6,7 +6,6 @@ writes the manifest, reads everything back, flushes the folders, renames, and fl
 above.
 """
 
-import errno
 import hashlib
 import os
 import shutil
@@ -102,7 +101,7 @@ def commit(
             written = together(ranks, lambda: _files(stage, write))
             for rank_files in written:
                 stage.files |= {name: FileRecord(**each) for name, each in rank_files.items()}
-            manifest = replace(manifest, files=stage.files)
+            manifest = replace(manifest, files=dict(stage.files))
             together(ranks, lambda: _finish(stage, path, manifest) if ranks.is_first else None)
     finally:
         if ranks.is_first:
@@ -160,7 +159,8 @@ def _finish(stage: StagedFolder, path: Path, manifest: Manifest) -> None:
     try:
         verify(stage.path)
     except DamagedError as error:
-        raise OSError(errno.EIO, f"what was written reads back otherwise: {error}") from error
+        told = str(error).replace(str(stage.path), str(path))
+        raise OSError(f"what was written reads back otherwise: {told}") from error
     put_folder(stage.path, path)
 
 

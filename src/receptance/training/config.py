@@ -108,6 +108,11 @@ class DataConfig:
                     f"got {micro}"
                 )
 
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The sizes of the batches of the run, in their order."""
+        return tuple(size for size in (self.batch_size, self.later_batch_size) if size)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:

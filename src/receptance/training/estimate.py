@@ -14,18 +14,26 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from receptance.models import RWKV4, RWKV4Config, build
 from receptance.ops.linear_cross_entropy.chunked import chunk_tokens
 from receptance.training.config import RunConfig
-from receptance.training.loop import autocast
-from receptance.training.loss import language_model_loss
 from receptance.training.memory_trace import MemoryTrace, trace_memory
+from receptance.training.objective import Objective
 from receptance.training.optimizer import OptimizerConfig, build_optimizer
 from receptance.training.plan import micro_batch_rows
 
 FLOAT32_BYTES = 4
+PARTS: tuple[str, ...] = (
+    "embedding",
+    "time mix, matrices",
+    "time mix, vectors",
+    "channel mix, matrices",
+    "channel mix, vectors",
+    "norms",
+    "head",
+)
 
 
 class ParameterGroup(NamedTuple):
@@ -51,10 +59,10 @@ class Kept(NamedTuple):
 
 def parameters_by_part(shape: RWKV4Config) -> dict[str, int]:
     """Return how many parameters the parts of a model have; they add up to all of it."""
-    parts: Counter[str] = Counter()
+    parts = dict.fromkeys(PARTS, 0)
     for name, parameter in _on_meta(shape).named_parameters():
         parts[_part(name, parameter)] += parameter.numel()
-    return dict(parts)
+    return parts
 
 
 def training_flops_per_token(config: RunConfig, shape: RWKV4Config) -> int:
@@ -102,15 +110,14 @@ def groups_sha256(groups: list[ParameterGroup]) -> str:
 def rank_memory(config: RunConfig, shape: RWKV4Config, world_size: int = 1) -> dict[str, int]:
     """Return the bytes that the largest of `world_size` ranks needs, by part.
 
-    The parts are not all at their largest at the same moment, so that tensors take up to a tenth
+    The parts are not all at their largest at the same moment, so that tensors take up to a fifth
     less. The program itself, and what an allocator wastes between them, come on top.
 
     Raises:
         ConfigError: If the ranks cannot share the batch.
     """
     data, training = config.data, config.training
-    sizes = [size for size in (data.batch_size, data.later_batch_size) if size]
-    n_rows = max(micro_batch_rows(data, size, world_size) for size in sizes)
+    n_rows = max(micro_batch_rows(data, size, world_size) for size in data.batch_sizes)
     is_sharded = training.parallel == "fsdp2" and world_size > 1
     n_own = _own_parameters(shape, world_size) if is_sharded else shape.n_parameters
     root, layer = _kept_parts(config, shape)
@@ -127,7 +134,7 @@ def rank_memory(config: RunConfig, shape: RWKV4Config, world_size: int = 1) -> d
         "copies of weights": root.of_weights + n_whole * layer.of_weights,
         "activations": n_rows
         * (root.of_sequences + n_whole * layer.of_sequences + n_inputs * input_bytes),
-        "at work": _passing_bytes(config, shape, n_rows),
+        **_passing_part(config, shape, n_rows),
         "copy that is saved": 3 * FLOAT32_BYTES * n_own if config.every.save_asynchronously else 0,
     }
     return {part: n_bytes for part, n_bytes in memory.items() if n_bytes}
@@ -138,22 +145,29 @@ def trace_step(config: RunConfig, shape: RWKV4Config, n_rows: int) -> MemoryTrac
 
     It takes no memory, and as long for a large model as for a small one of as many layers.
     """
-    data, training = config.data, config.training
-    size = (n_rows, data.ctx_len)
-    return _trace(shape, size, data.reset_at_documents, training.precision, training.auxiliary_loss)
+    training = config.training
+    size = (n_rows, config.data.ctx_len)
+    arithmetic = _Arithmetic(training.precision, training.auxiliary_loss, training.dropout)
+    return _trace(shape, size, arithmetic, config.data.reset_at_documents)
+
+
+class _Arithmetic(NamedTuple):
+    precision: str
+    auxiliary: float
+    dropout: float
 
 
 @lru_cache(maxsize=64)
 def _trace(
-    shape: RWKV4Config, size: tuple[int, int], has_resets: bool, precision: str, auxiliary: float
+    shape: RWKV4Config, size: tuple[int, int], arithmetic: _Arithmetic, has_resets: bool
 ) -> MemoryTrace:
-    def build_loss() -> tuple[RWKV4, Tensor]:
-        model = build(shape)
+    precision, auxiliary, dropout = arithmetic
+
+    def build_loss() -> tuple[nn.Module, Tensor]:
+        objective = Objective(RWKV4(shape, dropout), auxiliary=auxiliary, precision=precision)
         tokens = torch.zeros(size, dtype=torch.long)
-        with autocast(precision):
-            x, _ = model.features(tokens, resets=tokens == 0 if has_resets else None)
-            loss = language_model_loss(x, model.head.weight, tokens, auxiliary=auxiliary)
-        return model, loss.total
+        loss, _ = objective(tokens, tokens, None, tokens == 0 if has_resets else None)
+        return objective, loss.total
 
     return trace_memory(build_loss)
 
@@ -174,17 +188,20 @@ def _kept_parts(config: RunConfig, shape: RWKV4Config) -> tuple[Kept, Kept]:
     return root, layer
 
 
-def _passing_bytes(config: RunConfig, shape: RWKV4Config, n_rows: int) -> int:
-    """Return what is there at the peak besides what is kept: a layer's own tensors, or the loss's.
+def _passing_part(config: RunConfig, shape: RWKV4Config, n_rows: int) -> dict[str, int]:
+    """Return what comes and goes beside what is kept: in a layer, or in the loss if that is more.
 
-    They are the same for any number of layers.
+    It is the same for any number of layers. The two are not there at once.
     """
     trace = trace_step(config, replace(shape, n_layer=2), n_rows)
     product = torch.bfloat16 if config.training.precision == "bfloat16" else torch.float32
     n_tokens = min(chunk_tokens(shape.vocab_size, product), n_rows * config.data.ctx_len)
+    in_layer = trace.peak_bytes - trace.kept_bytes
     # A chunk's logits, the head, and a chunk's part of its gradient, which no trace sees.
     in_loss = product.itemsize * shape.vocab_size * (n_tokens + 2 * shape.n_embd)
-    return max(trace.peak_bytes - trace.kept_bytes, in_loss)
+    if in_loss > in_layer:
+        return {"logits of a chunk": in_loss}
+    return {"inside a layer": in_layer}
 
 
 def _own_parameters(shape: RWKV4Config, world_size: int) -> int:

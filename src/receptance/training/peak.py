@@ -1,16 +1,17 @@
-"""What this machine can do at most: the speed of one large matrix product, measured."""
+"""What this machine can do at most: the speed of large matrix products, measured."""
 
 import time
 
 import torch
 
-SIZES = {"cpu": 2048, "cuda": 8192}
-"""n of the product of two n × n matrices, large enough that only arithmetic counts: 17 and 1100
-GFLOP."""
+SIZES = (512, 1024, 2048, 4096, 8192, 16384)
+"""n of the products of two n × n matrices. Which is the fastest depends on the machine: the first
+fits in the cache of one core, the last keeps a large GPU at work."""
+PRODUCTS_A_SIZE = 4
 
 
-def peak_flops_per_s(precision: str, device: str = "cpu", *, budget_s: float = 1.0) -> float:
-    """Return the FLOP/s of the fastest of several products C = A B^T, with C and A, B n × n.
+def peak_flops_per_s(precision: str, device: str = "cpu", *, budget_s: float = 0.3) -> float:
+    """Return the FLOP/s of the fastest of several products A B^T of n × n matrices.
 
     A product has 2 n³ operations. It runs with PyTorch's threads of this process, so where several
     processes share the machine each should measure at the same time as the others.
@@ -18,17 +19,19 @@ def peak_flops_per_s(precision: str, device: str = "cpu", *, budget_s: float = 1
     Args:
         precision: "bfloat16" or "float32", as `training.precision` names it.
         device: The type of device, "cpu" or "cuda".
-        budget_s: After so many seconds no further product is begun; two are run in any case.
+        budget_s: How long it may take. The smallest size is measured in any case, and a larger one
+            where, by the time of the one before, it will be done in time.
     """
-    n = SIZES[device]
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    a, b = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(2))
-    fastest_s, n_runs = float("inf"), 0
-    began = time.perf_counter()
-    while n_runs < 2 or time.perf_counter() - began < budget_s:
-        fastest_s = min(fastest_s, _product_s(a, b))
-        n_runs += 1
-    return 2 * n**3 / fastest_s
+    end = time.perf_counter() + budget_s
+    peak = 0.0
+    for n in SIZES:
+        a, b = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(2))
+        fastest_s = min(_product_s(a, b) for _ in range(PRODUCTS_A_SIZE))
+        peak = max(peak, 2 * n**3 / fastest_s)
+        if time.perf_counter() + 8 * PRODUCTS_A_SIZE * fastest_s > end:
+            break
+    return peak
 
 
 def _product_s(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -70,6 +70,25 @@ def samples_before(data: DataConfig, step: int) -> int:
     return rows_before(data, step - step % data.segments) // data.segments
 
 
+def marks(config: RunConfig) -> dict[int, str]:
+    """Return the steps, counted from 0, at which a run is worth a look, and what happens there."""
+    schedule, n_steps = config.schedule, config.training.steps
+    rising = schedule.warmup_steps
+    events = [
+        (0, "first"),
+        *[(rising, "warm-up done")] * (rising > 0),
+        *[(rising + schedule.constant_steps, "decay begins")] * (schedule.constant_steps > 0),
+        *[(config.data.later_batch_step, "batch grows")] * (config.data.later_batch_step > 0),
+        (n_steps // 2, "middle"),
+        (n_steps - 1, "last"),
+    ]
+    found: dict[int, str] = {}
+    for step, label in sorted(events, key=lambda event: event[0]):
+        if step < n_steps:
+            found[step] = f"{found[step]}, {label}" if step in found else label
+    return found
+
+
 def rows_of_rank(batch_size: int, rank: int, world_size: int) -> range:
     """Return the rows of a step's batch that one of `world_size` ranks computes.
 

@@ -64,6 +64,7 @@ def to_remove(
     for each in sorted(newest_first, key=lambda each: each.path not in kept):
         if n_verified == LEAST_VERIFIED:
             break
-        kept.add(each.path)
-        n_verified += is_verified(each.path)
+        if is_verified(each.path):
+            kept.add(each.path)
+            n_verified += 1
     return [each.path for each in candidates if each.path not in kept]

@@ -131,6 +131,14 @@ class SpikeGuard:
         """The moving average of the loss, in nats a token; of steps that were applied only."""
         return self.state.loss.mean
 
+    def first_skip(self, step: int) -> int | None:
+        """Return the oldest skip that may still take the run back after `step`; None for none.
+
+        A checkpoint of before it should be kept.
+        """
+        recent = [each for each in self.state.skipped if step - each < self.config.within_steps]
+        return recent[0] if recent else None
+
     def judge(self, step: int, loss: float, grad_norm: float) -> Verdict:
         """Return what is to be done with a step, and remember it.
 

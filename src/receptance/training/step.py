@@ -15,8 +15,8 @@ from receptance.models import RWKV4State
 from receptance.training.config import RunConfig
 from receptance.training.optimizer import clip_gradient
 from receptance.training.parallel import gradient_norm, gradient_sync
-from receptance.training.ranks import Ranks
-from receptance.training.spikes import Verdict
+from receptance.training.ranks import ALONE, Ranks
+from receptance.training.spikes import APPLY, Verdict
 
 
 class StepSeconds(NamedTuple):
@@ -51,10 +51,10 @@ def training_step(
     objective: nn.Module,
     optimizer: AdamW,
     batch: Batch,
-    judge: Callable[[float, float], Verdict],
+    judge: Callable[[float, float], Verdict] = lambda *_: APPLY,
     *,
-    step: int,
-    ranks: Ranks,
+    step: int = 0,
+    ranks: Ranks = ALONE,
     carried: RWKV4State | None = None,
 ) -> StepResult:
     """Compute the gradient of a batch and, unless it is judged bad, change the weights.
@@ -68,6 +68,7 @@ def training_step(
         optimizer: Over its parameters, with the learning rate of this step.
         batch: This rank's rows.
         judge: Takes the loss and the gradient's norm and says what to do; the same on all ranks.
+            Without one every step is applied.
         step: Steps done before this one: what is drawn at random (dropout) depends on it.
         ranks: Who takes part.
         carried: The state before each row; None for the zero state.

@@ -4,13 +4,13 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from receptance.data import Batch
 from receptance.errors import ConfigError
-from receptance.models import RWKV4, RWKV4State
+from receptance.models import RWKV4
 from receptance.training.batch_hash import batch_sha256
 from receptance.training.checkpoints import Loaded, Progress
 from receptance.training.config import RunConfig
@@ -226,7 +226,8 @@ class Trainer:
     def _take_up(self, loaded: Loaded) -> None:
         """Go on from what a checkpoint held, or a new run has."""
         self.progress = loaded.progress
-        self._carried = None if loaded.carried is None else RWKV4State(**loaded.carried)
+        carried = loaded.carried
+        self._carried = None if carried is None else replace(self.run.model.zero_state(1), **carried)
         self._valid_bits_per_byte = None
         self.watch.begin(self.progress.step)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -61,16 +61,27 @@ class Watch:
         self._ranks = ranks
         self._file = MetricsFile(folder / METRICS_FILE) if ranks.is_first else None
         self._time_left = TimeLeft()
-        self._told: dict[str, str | int] = {}
+        self._told: dict[str, Any] = {}
 
     def begin(self, step: int) -> None:
         """Forget the lines of steps after `step`, which come again."""
         if self._file is not None:
             self._file.truncate(step)
 
-    def tell(self, **told: str | int) -> None:
-        """Have the next line say something: any of the fields of `Metrics` that are such."""
-        self._told |= told
+    def tell(
+        self,
+        *,
+        saved: str | None = None,
+        save_failed: str | None = None,
+        rolled_back_from: int | None = None,
+    ) -> None:
+        """Have the next line say what happened since the last; see `Metrics` for each."""
+        given = {
+            "saved": saved,
+            "save_failed": save_failed,
+            "rolled_back_from": rolled_back_from,
+        }
+        self._told |= {key: value for key, value in given.items() if value is not None}
 
     @contextmanager
     def time(self, kind: str) -> Iterator[None]:

@@ -283,7 +283,7 @@ def test_between_equal_logits_the_pull_is_on_the_first(instruction_set):
         ({"logits": torch.zeros(3)}, "must be contiguous and have the shape"),
         ({"logits": torch.zeros(4, 2).t()}, "must be contiguous and have the shape"),
         ({"logits": torch.zeros(2, 4).half()}, "must have the dtype Float, BFloat16 or Double"),
-        ({"targets": torch.zeros(3).long()}, r"`targets` must have .* the shape \[2\]"),
+        ({"targets": torch.zeros(3).long()}, r"`targets` must have the shape \[2\], got \[3\]"),
         ({"targets": torch.zeros(2)}, "`targets` must have the dtype Long"),
         ({"targets": torch.tensor([0, -1])}, r"`targets` must lie in \[0, 4\), got -1"),
         ({"instruction_set": 9}, "`instruction_set` must be 0 .* got 9"),

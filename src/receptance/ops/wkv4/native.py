@@ -1,7 +1,7 @@
 """`wkv4` on the CPU, in C++: the ops `receptance::wkv4` and `receptance::wkv4_backward`.
 
 The kernels and their equations: native/include/receptance/kernels.h. Forward saves its inputs and
-nothing else; backward computes the states again, a chunk of tokens at a time.
+the state before every chunk of tokens; backward computes the states in between again.
 """
 
 from typing import Any
@@ -20,6 +20,9 @@ _STATE_DTYPES = {
     torch.float64: torch.float64,
 }
 
+# Tokens between two states that forward saves: `wkv4_chunk` of native/src/wkv4_kernels.h.
+CHUNK = 32
+
 
 def wkv4_native(
     log_w: Float[Tensor, " C"],
@@ -30,7 +33,7 @@ def wkv4_native(
     resets: Bool[Tensor, "B T"] | None,
 ) -> tuple[Float[Tensor, "B T C"], WKV4State]:
     """Return y and the state after the last token; see `receptance.ops.wkv4.wkv4`."""
-    y, *after = torch.ops.receptance.wkv4(log_w, u, k, v, *state, resets)
+    y, *after, _ = torch.ops.receptance.wkv4(log_w, u, k, v, *state, resets)
     return y, WKV4State(*after)
 
 
@@ -67,7 +70,9 @@ def _fake_forward(
     form: int = 0,  # noqa: ARG001
     instruction_set: int = 0,  # noqa: ARG001
 ) -> tuple[Tensor, ...]:
-    return tuple(_dense_like(each) for each in (k, num, den, log_scale))
+    B, T, C = k.shape
+    borders = num.new_empty(3, B, (T + CHUNK - 1) // CHUNK, C)
+    return *(_dense_like(each) for each in (k, num, den, log_scale)), borders
 
 
 def _fake_backward(
@@ -75,27 +80,44 @@ def _fake_backward(
     u: Tensor,
     k: Tensor,
     v: Tensor,
-    num: Tensor,
-    den: Tensor,
-    *_: Tensor | int | None,
+    resets: Tensor | None,  # noqa: ARG001
+    borders: Tensor,  # noqa: ARG001
+    grad_y: Tensor,  # noqa: ARG001
+    grad_num: Tensor,
+    grad_den: Tensor,
+    form: int = 0,  # noqa: ARG001
+    instruction_set: int = 0,  # noqa: ARG001
 ) -> tuple[Tensor, ...]:
-    return tuple(_dense_like(each) for each in (log_w, u, k, v, num, den))
+    return tuple(_dense_like(each) for each in (log_w, u, k, v, grad_num, grad_den))
 
 
 def _dense_like(tensor: Tensor) -> Tensor:
     return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ARG001
-    *tensors, ctx.form, ctx.instruction_set = inputs
-    ctx.save_for_backward(*tensors)
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    log_w, u, k, v, _, _, _, resets, ctx.form, ctx.instruction_set = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(log_w, u, k, v, resets, output[-1])
 
 
 def _differentiate(
-    ctx: Any, grad_y: Tensor, grad_num: Tensor, grad_den: Tensor, _grad_log_scale: Tensor
+    ctx: Any,
+    grad_y: Tensor | None,
+    grad_num: Tensor | None,
+    grad_den: Tensor | None,
+    _grad_log_scale: Tensor | None,
+    _grad_borders: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
+    log_w, u, k, v, resets, borders = ctx.saved_tensors
+    grad_y = torch.zeros_like(k) if grad_y is None else grad_y
+    grad_num, grad_den = (
+        borders.new_zeros(k.shape[0], k.shape[2]) if grad is None else grad
+        for grad in (grad_num, grad_den)
+    )
     log_w, u, k, v, num, den = torch.ops.receptance.wkv4_backward(
-        *ctx.saved_tensors, grad_y, grad_num, grad_den, ctx.form, ctx.instruction_set
+        *(log_w, u, k, v, resets, borders, grad_y, grad_num, grad_den),
+        *(ctx.form, ctx.instruction_set),
     )
     return log_w, u, k, v, num, den, None, None, None, None
 

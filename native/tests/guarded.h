@@ -1,0 +1,102 @@
+// What the kernels' tests are made of: arrays that notice a kernel's slip, and numbers for them.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "receptance/kernels.h"
+
+namespace receptance::tests {
+
+inline constexpr InstructionSet instruction_sets[] = {InstructionSet::portable,
+                                                      InstructionSet::avx2, InstructionSet::avx512};
+inline int n_failures = 0;
+
+inline void expect(bool condition, const char* what, InstructionSet instruction_set, double value) {
+  if (condition) return;
+  ++n_failures;
+  std::printf("FAILED: %s (%s, got %.9g)\n", what, instruction_set_name(instruction_set), value);
+}
+
+// An array of NaN between two guard bands, which no kernel may touch.
+template <typename Number>
+class Guarded {
+ public:
+  explicit Guarded(int64_t n) : bytes_(side, guard) {
+    const unsigned char all_ones = 0xff;  // a NaN in every type
+    for (int64_t i = 0; i < n * static_cast<int64_t>(sizeof(Number)); ++i) {
+      bytes_.push_back(all_ones);
+    }
+    bytes_.insert(bytes_.end(), side, guard);
+  }
+
+  Number* data() { return reinterpret_cast<Number*>(bytes_.data()) + band; }
+
+  bool is_intact() const {
+    for (int64_t i = 0; i < side; ++i) {
+      if (bytes_[i] != guard || bytes_[bytes_.size() - 1 - i] != guard) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr int64_t band = 64;
+  static constexpr int64_t side = band * sizeof(Number);
+  static constexpr unsigned char guard = 0xa5;
+  std::vector<unsigned char> bytes_;
+};
+
+inline double number(float x) { return x; }
+inline double number(double x) { return x; }
+inline double number(bfloat16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+inline void put(float& to, double x) { to = static_cast<float>(x); }
+inline void put(double& to, double x) { to = x; }
+inline void put(bfloat16& to, double x) {
+  const float value = static_cast<float>(x);
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  to.bits = static_cast<uint16_t>(bits >> 16);
+}
+
+// Runs the pieces one by one, the last first: as threads may.
+inline void backward_one_by_one(int64_t begin, int64_t end, int64_t, Task task, void* context) {
+  for (int64_t i = end; i-- > begin;) task(i, i + 1, context);
+}
+
+inline constexpr Threads one_by_one{backward_one_by_one, 4};
+
+// Uniform in [-1, 1), the same each time.
+class Random {
+ public:
+  double operator()() {
+    seed_ = seed_ * 1664525u + 1013904223u;
+    return (seed_ >> 8) / static_cast<double>(1 << 23) - 1;
+  }
+
+ private:
+  uint32_t seed_ = 1;
+};
+
+// The largest difference of a from b, over the largest of b or 1; NaN if there is one in a.
+template <typename Number>
+double error(Guarded<Number>& a, Guarded<double>& b, int64_t n) {
+  double difference = 0, size = 1;
+  for (int64_t i = 0; i < n; ++i) {
+    const double here = std::fabs(number(a.data()[i]) - b.data()[i]);
+    if (std::isnan(here)) return here;
+    difference = std::fmax(difference, here);
+    size = std::fmax(size, std::fabs(b.data()[i]));
+  }
+  return difference / size;
+}
+
+}  // namespace receptance::tests

@@ -1,0 +1,190 @@
+"""What `receptance train --dry-run` prints: what a run would do, cost and see."""
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from receptance.cli.terminal import printable
+from receptance.errors import ConfigError
+
+if TYPE_CHECKING:
+    from receptance.data import TokenStore
+    from receptance.models import RWKV4Config
+    from receptance.training import RunConfig
+
+# Of the first sample so much is shown.
+SAMPLE_CHARACTERS = 400
+WIDTH = 100
+
+Rows = list[tuple[str, str]]
+
+
+def describe(config: "RunConfig", resume: str, *, world_size: int = 1) -> str:
+    """Return what a run would do, for people, without allocating its model.
+
+    Where its token store is not there yet, all that needs no data is told.
+
+    Args:
+        config: The run.
+        resume: As `open_run` takes it.
+        world_size: How many ranks would share it.
+
+    Raises:
+        ConfigError: If the run cannot be as it is described, or not on so many ranks, or has begun
+            with other settings.
+        DataError: If the store is damaged or too short, or is not there and the run does not say
+            how large its vocabulary is.
+    """
+    if world_size > 1 and config.training.parallel == "none":
+        raise ConfigError(
+            f"`training.parallel` must be 'ddp' or 'fsdp2' for {world_size} ranks, got 'none'"
+        )
+    store = _open_store(config)
+    shape = config.model.build(store.vocab_size if store else config.model.vocab_size)
+    rows = [
+        *_beginning(config, resume, store),
+        *_model(config, shape),
+        *_length(config, store),
+        *_learning_rates(config),
+        *_memory(config, shape, world_size),
+        *_groups(config, shape),
+        *_data(config, store),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in rows)
+
+
+def _open_store(config: "RunConfig") -> "TokenStore | None":
+    """Return the run's store; None where there is none and the run can do without."""
+    from receptance.data import TokenStore
+
+    if config.model.vocab_size and not Path(config.data.store).exists():
+        return None
+    return TokenStore.open(config.data.store)
+
+
+def _beginning(config: "RunConfig", resume: str, store: "TokenStore | None") -> Rows:
+    """Say where the run is kept, and what it goes on from or begins with."""
+    from receptance.cli.training_run import with_store
+    from receptance.training import checkpoint_to_resume
+
+    folder = Path("runs", config.name)
+    if store is None:
+        state = "which would be begun or gone on with once its store is there"
+    else:
+        begins_at = checkpoint_to_resume(with_store(config, store), folder, resume)
+        state = f"from {begins_at.name} on" if begins_at else "a new one"
+    rows = [("run", f"{folder}, {state}")]
+    if init_from := config.training.init_from:
+        found = "" if Path(init_from).exists() else ", which is not there yet"
+        rows.append(("weights to begin with", f"{init_from}{found}"))
+    return rows
+
+
+def _model(config: "RunConfig", shape: "RWKV4Config") -> Rows:
+    """Say how large the model is, by part, and what a token costs."""
+    from receptance.training import tokens_before
+    from receptance.training.estimate import parameters_by_part, training_flops_per_token
+
+    size = f"L{shape.n_layer} D{shape.n_embd} V{shape.vocab_size}"
+    parts = parameters_by_part(shape)
+    flops = training_flops_per_token(config, shape)
+    n_tokens = tokens_before(config.data, config.training.steps)
+    return [
+        ("model", f"RWKV-4, {size}, {shape.n_parameters:,} parameters"),
+        *((f"  {part}", f"{count:>16,}") for part, count in parts.items()),
+        (
+            "compute",
+            f"{flops:.4e} FLOP a token ({shape.flops_per_token:.4e} forward), "
+            f"{flops * n_tokens:.3e} in all",
+        ),
+    ]
+
+
+def _length(config: "RunConfig", store: "TokenStore | None") -> Rows:
+    """Say how many steps and tokens there are."""
+    from receptance.cli.training_run import store_batches
+    from receptance.training import tokens_before
+
+    data, n_steps = config.data, config.training.steps
+    steps = f"{n_steps:,} of {data.batch_size} × {data.ctx_len:,} tokens"
+    if data.later_batch_size:
+        steps = (
+            f"{data.later_batch_step:,} of {data.batch_size} × {data.ctx_len:,} tokens, then "
+            f"{n_steps - data.later_batch_step:,} of {data.later_batch_size} × {data.ctx_len:,}"
+        )
+    if data.segments > 1:
+        steps += f"; a sample of {data.segments * data.ctx_len:,} is read in {data.segments} steps"
+    n_tokens = tokens_before(data, n_steps)
+    epochs = "epochs unknown without the store"
+    if store is not None:
+        epochs = f"{n_tokens / store_batches(store, config).epoch_tokens:.2f} epochs of the store"
+    return [("steps", steps), ("tokens", f"{n_tokens:,}, {epochs}")]
+
+
+def _learning_rates(config: "RunConfig") -> Rows:
+    """Say what the learning rate is at the marks of the schedule; steps as the metrics count."""
+    from receptance.training import marks, plan_step, tokens_before
+
+    schedule = config.schedule
+    head = f"{'rate':<12} {'step':>13} {'tokens before':>21} {'batch':>6}"
+    rows = [("learning rate", f"{head}  {schedule.kind}")]
+    for step, label in marks(config).items():
+        plan = plan_step(config, step)
+        before = tokens_before(config.data, step)
+        figures = f"{plan.lr:<12.3e} {step + 1:>13,} {before:>21,} {plan.batch_size:>6,}"
+        rows.append((f"  {label}", figures))
+    return rows
+
+
+def _memory(config: "RunConfig", shape: "RWKV4Config", world_size: int) -> Rows:
+    """Say what a rank needs of memory, by part."""
+    from receptance.training import micro_batch_rows
+    from receptance.training.estimate import rank_memory
+
+    data = config.data
+    memory = rank_memory(config, shape, world_size)
+    rows = [micro_batch_rows(data, size, world_size) for size in data.batch_sizes]
+    shared = f"each of {world_size} ranks ({config.training.parallel})" if world_size > 1 else "all"
+    total = sum(memory.values())
+    scale, unit = (10**9, "GB") if total >= 10**9 else (10**6, "MB")
+    return [
+        ("memory", f"{total / scale:.2f} {unit} in {shared}, for {max(rows)} sequences at once"),
+        *((f"  {part}", f"{n_bytes / scale:>9.3f} {unit}") for part, n_bytes in memory.items()),
+    ]
+
+
+def _groups(config: "RunConfig", shape: "RWKV4Config") -> Rows:
+    """Say which parameters the optimizer moves how."""
+    from receptance.training.estimate import groups_sha256, parameter_groups
+
+    groups = parameter_groups(shape, config.optimizer)
+    rows = [("parameter groups", f"{len(groups)}, sha256 {groups_sha256(groups)}")]
+    for group in groups:
+        moved = f"lr × {group.lr_multiplier:g}, weight decay {group.weight_decay:g}"
+        count = f"{group.n_parameters:,} parameters in {group.n_tensors:,} tensors"
+        rows.append(("", f"{moved}: {count}"))
+        names = textwrap.wrap(" ".join(group.patterns), WIDTH - 25, break_on_hyphens=False)
+        rows += [("", f"  {line}") for line in names]
+    return rows
+
+
+def _data(config: "RunConfig", store: "TokenStore | None") -> Rows:
+    """Say what is held out, and show the beginning of the first sample."""
+    from receptance.cli.training_run import store_batches
+
+    if store is None:
+        return [("data", f"no token store at {config.data.store!r} yet: `receptance data prepare`")]
+    held_out = "none"
+    if store.valid.n_documents:
+        held_out = f"{store.valid.n_documents:,} documents, {store.valid.n_bytes:,} bytes"
+    batches = store_batches(store, config)
+    (sample,) = batches.samples(0, 1)
+    text = store.tokenizer.decode(batches.batch(0, 1).tokens[0].tolist())
+    place = f"epoch {sample.epoch}, token {sample.first_token:,} on, {len(text):,} characters:"
+    beginning = printable(text[:SAMPLE_CHARACTERS]) + "…" * (len(text) > SAMPLE_CHARACTERS)
+    return [
+        ("held out", held_out),
+        ("first sample", place),
+        *(("", f"  {line}") for line in beginning.splitlines()),
+    ]

@@ -1,0 +1,171 @@
+"""A dry run tells what a run would do and cost, with and without its data, and leaves nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receptance.cli.dry_run import describe
+from receptance.errors import ConfigError, DataError
+from receptance.training import read_config
+
+RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.toml"))
+WITHOUT_STORE = ("data.store=none", "model.vocab_size=256")
+
+
+def told(place: Path, *settings: str, world_size: int = 1, **given: Any) -> str:
+    config = read_config(place / "run.toml", settings)
+    return describe(config, given.get("resume", "auto"), world_size=world_size)
+
+
+def rows(text: str) -> dict[str, str]:
+    """Return the lines that have a name, by it; names and values are two spaces apart."""
+    pairs = [line.strip().split("  ", 1) for line in text.splitlines()]
+    return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
+
+
+def test_a_run_is_told_from_its_model_to_its_first_sample(place):
+    found = rows(told(place))
+
+    assert found["run"] == "runs/tiny, a new one"
+    assert found["model"] == "RWKV-4, L1 D16 V256, 11,760 parameters"
+    assert found["embedding"] == found["head"] == "4,096"
+    assert found["time mix, matrices"] == "1,024"
+    assert found["channel mix, vectors"] == "32"
+    assert found["compute"].startswith("4.4544e+04 FLOP a token (1.4848e+04 forward), 3.421e+07 in")
+    assert found["steps"] == "12 of 4 × 16 tokens"
+    assert found["tokens"].startswith("768, 0.")
+    assert found["tokens"].endswith(" epochs of the store")
+    assert found["parameter groups"].startswith("1, sha256 ")
+    assert found["first sample"].startswith("epoch 0, token ")
+    assert not (place / "runs").exists()
+
+
+def test_the_parts_of_memory_add_up(place):
+    text = told(place)
+
+    total, rest = rows(text)["memory"].split(" MB ")
+    lines = text.splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith("memory"))
+    parts = [float(line.split()[-2]) for line in lines[begin + 1 :] if line.endswith(" MB")]
+    assert rest == "in all, for 4 sequences at once"
+    assert len(parts) == 6
+    assert sum(parts) == pytest.approx(float(total), abs=0.01)
+
+
+def test_the_learning_rate_is_told_where_it_changes_its_course(place):
+    settings = (
+        "schedule.warmup_steps=2",
+        "schedule.constant_steps=2",
+        "data.later_batch_size=8",
+        "data.later_batch_step=4",
+    )
+    found = rows(told(place, *settings))
+
+    assert found["steps"] == "4 of 4 × 16 tokens, then 8 of 8 × 16"
+    marks = ("first", "warm-up done", "decay begins, batch grows", "middle", "last")
+    assert [found[mark].split() for mark in marks] == [
+        ["3.000e-04", "1", "0", "4"],
+        ["6.000e-04", "3", "128", "4"],
+        ["6.000e-04", "5", "256", "8"],
+        ["1.863e-04", "7", "512", "8"],
+        ["1.000e-05", "12", "1,152", "8"],
+    ]
+
+
+def test_segments_make_samples_longer(place):
+    found = rows(told(place, "data.segments=3"))
+
+    assert found["steps"] == "12 of 4 × 16 tokens; a sample of 48 is read in 3 steps"
+
+
+def test_the_first_sample_is_that_of_the_run_and_only_its_beginning(place):
+    short, long = (told(place, f"data.ctx_len={length}") for length in (40, 1000))
+
+    assert "of house" in "".join(short.splitlines()[-2:])
+    assert not short.endswith("…")
+    assert long.endswith("…")
+    assert long.count("sat on the mat.") < 15
+
+
+def test_groups_are_named_with_what_moves_them(place):
+    settings = ("optimizer.weight_decay=0.1", "optimizer.time_decay_lr_multiplier=2.0")
+    text = told(place, *settings)
+
+    assert rows(text)["parameter groups"].startswith("3, sha256 ")
+    assert "lr × 2, weight decay 0: 16 parameters in 1 tensors\n" in text
+    assert " blocks.*.att.time_decay\n" in text
+    assert "lr × 1, weight decay 0.1: " in text
+
+
+def test_without_a_store_all_but_the_data_is_told(place):
+    with_store = rows(told(place, "model.vocab_size=256"))
+    found = rows(told(place, *WITHOUT_STORE))
+
+    assert found["run"] == "runs/tiny, which would be begun or gone on with once its store is there"
+    assert found["tokens"] == "768, epochs unknown without the store"
+    assert found["data"] == "no token store at 'none' yet: `receptance data prepare`"
+    for name in ("model", "compute", "steps", "memory", "parameter groups", "last"):
+        assert found[name] == with_store[name]
+
+
+def test_without_a_store_the_vocabulary_must_be_said(place):
+    with pytest.raises(DataError, match="no token store at 'none'"):
+        told(place, "data.store=none")
+
+
+def test_a_store_that_is_damaged_is_not_taken_for_none(place):
+    (place / "broken").mkdir()
+
+    with pytest.raises(DataError, match="broken"):
+        told(place, "data.store=broken", "model.vocab_size=256")
+
+
+def test_the_weights_to_begin_with_are_named(place):
+    (place / "there").mkdir()
+
+    assert "there\n" in told(place, "training.init_from=there")
+    assert "gone, which is not there yet\n" in told(place, "training.init_from=gone")
+
+
+def test_ranks_share_the_memory(place):
+    alone = rows(told(place, "training.parallel=fsdp2"))
+    two = rows(told(place, "training.parallel=fsdp2", world_size=2))
+
+    assert two["memory"].endswith("in each of 2 ranks (fsdp2), for 2 sequences at once")
+    assert float(two["moments"].split()[0]) < float(alone["moments"].split()[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ((), "`training.parallel` must be 'ddp' or 'fsdp2' for 3 ranks, got 'none'"),
+        (("training.parallel=ddp",), "must be multiples of 3, the number of ranks, got 4"),
+    ],
+)
+def test_what_so_many_ranks_cannot_share_is_refused(place, settings, words):
+    with pytest.raises(ConfigError, match=words):
+        told(place, *settings, world_size=3)
+
+
+def test_a_run_that_has_begun_is_told_from_its_checkpoint_on(receptance, place):
+    receptance("train", "run.toml")
+
+    assert rows(told(place))["run"] == "runs/tiny, from step-00000012 on"
+    with pytest.raises(ConfigError, match=r"`seed` was 1, now 2"):
+        told(place, "seed=2")
+    with pytest.raises(ConfigError, match="must be new to begin anew"):
+        told(place, resume="never")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
+def test_every_recipe_can_be_told_before_its_data_is_there(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = read_config(recipe)
+    world_size = {"none": 1, "ddp": 8, "fsdp2": 32}[config.training.parallel]
+
+    found = rows(describe(config, "auto", world_size=world_size))
+
+    assert found["model"].startswith("RWKV-4, L")
+    assert found["data"].startswith("no token store at 'stores/")
+    assert list(tmp_path.iterdir()) == []
