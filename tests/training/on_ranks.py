@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 200
 
 
 class RankProcesses:
     """Some ranks that are there for several tests, since each takes seconds to start."""
 
-    def __init__(self, world_size: int) -> None:
+    def __init__(self, world_size: int, *, step_timeout_s: float = 60.0) -> None:
         """Start them; they find each other as those that `torchrun` starts do."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -27,7 +29,7 @@ class RankProcesses:
         }
         self.processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "tests.training.on_ranks"],
+                [sys.executable, "-m", "tests.training.on_ranks", str(step_timeout_s)],
                 cwd=ROOT,
                 env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
                 stdin=subprocess.PIPE,
@@ -44,22 +46,42 @@ class RankProcesses:
             function: Its name; it takes the `Ranks` first.
             arguments: What else it takes, by name. All that goes in and out is JSON.
         """
+        for rank in range(len(self.processes)):
+            self.tell(rank, function, **arguments)
+        return [self.answer(rank) for rank in range(len(self.processes))]
+
+    def tell(self, rank: int, function: str, **arguments: Any) -> None:
+        """Let one rank begin with `function`."""
+        stdin = self.processes[rank].stdin
+        assert stdin is not None
+        stdin.write(json.dumps([function, arguments]) + "\n")
+        stdin.flush()
+
+    def answer(self, rank: int) -> Any:
+        """Return what the function returned on a rank."""
+        stdout = self.processes[rank].stdout
+        assert stdout is not None
+        assert select.select([stdout], [], [], TIMEOUT_S)[0], f"rank {rank} hangs"
+        answer = json.loads(stdout.readline() or '{"error": "it died"}')
+        assert "error" not in answer, f"rank {rank}: {answer['error']}"
+        return answer["result"]
+
+    def kill(self) -> None:
+        """End the processes, whatever they do."""
         for process in self.processes:
-            assert process.stdin is not None
-            process.stdin.write(json.dumps([function, arguments]) + "\n")
-            process.stdin.flush()
-        answers: list[dict[str, Any]] = []
-        for process in self.processes:
-            assert process.stdout is not None
-            answers.append(json.loads(process.stdout.readline() or '{"error": "it died"}'))
-        for rank, answer in enumerate(answers):
-            assert "error" not in answer, f"rank {rank}: {answer['error']}"
-        return [answer["result"] for answer in answers]
+            process.kill()
+            process.communicate()
 
     def end(self) -> None:
-        """End the processes."""
+        """End the processes, once they have closed their connections."""
         for process in self.processes:
-            process.communicate("")
+            assert process.stdin is not None
+            process.stdin.close()
+        try:
+            for process in self.processes:
+                process.wait(timeout=60)
+        finally:
+            self.kill()
 
 
 def main() -> None:
@@ -70,7 +92,7 @@ def main() -> None:
         from receptance.training.ranks import connected
 
         scenarios = importlib.import_module("tests.training.scenarios")
-    with connected(step_timeout_s=60.0) as ranks:
+    with connected(step_timeout_s=float(sys.argv[1])) as ranks:
         for line in sys.stdin:
             function, arguments = json.loads(line)
             try:

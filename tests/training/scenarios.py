@@ -1,16 +1,25 @@
 """What the ranks of a test do: each function takes the `Ranks` and returns JSON."""
 
+import errno
+import os
+import signal
+import time
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
 
-from receptance.models import RWKV4, RWKV4Config, RWKV4State
+from receptance.errors import DataError
+from receptance.models import RWKV4, RWKV4Config
 from receptance.tensor_file import write_tensors
-from receptance.training.loss import Loss, language_model_loss
+from receptance.training.checkpoints import Checkpoints, Progress
+from receptance.training.commit import StagedFolder
+from receptance.training.heartbeat import Heartbeat
+from receptance.training.objective import Objective
 from receptance.training.parallel import (
     Parallel,
     distribute,
@@ -22,29 +31,13 @@ from receptance.training.parallel import (
     whole_model,
 )
 from receptance.training.ranks import Ranks
+from receptance.training.sharded_tensors import ShardedTensors
+from receptance.training.whole_tensors import WholeTensors
 
 # What warns on a rank would only be seen when it fails.
 warnings.simplefilter("error")
 
 SMALL = RWKV4Config(n_layer=2, n_embd=16, vocab_size=41)
-
-
-class LossOf(nn.Module):
-    """A model with its loss."""
-
-    def __init__(self, model: RWKV4, *, precision: str) -> None:
-        super().__init__()
-        self.model = model
-        self.is_bfloat16 = precision == "bfloat16"
-
-    def forward(self, tokens: Tensor, targets: Tensor) -> tuple[Loss, RWKV4State]:
-        device = tokens.device.type
-        with torch.autocast(
-            device, dtype=torch.bfloat16, enabled=self.is_bfloat16, cache_enabled=False
-        ):
-            x, state = self.model.features(tokens)
-            logits = nn.functional.linear(x, self.model.head.weight).to(x.dtype)
-        return language_model_loss(logits, targets, auxiliary=1e-4), state
 
 
 class Trained:
@@ -70,7 +63,9 @@ class Trained:
         distribute(self.model, parallel, ranks)
         init_weights(self.model, 1, ranks)
         self.optimizer = AdamW(self.model.parameters(), lr=1e-2, fused=True)
-        self.objective = replicate(LossOf(self.model, precision=precision), parallel, ranks)
+        arithmetic = "bfloat16" if precision == "bfloat16" else "float32"
+        objective = Objective(self.model, auxiliary=1e-4, precision=arithmetic)
+        self.objective = replicate(objective, parallel, ranks)
 
     def step(self, number: int, *, poisoned_rank: int = -1) -> tuple[float, float]:
         """Take one step and return the loss and the norm of the gradient over all ranks."""
@@ -84,7 +79,7 @@ class Trained:
             share = min(self.micro, len(rows) - row) / len(rows)
             with gradient_sync(self.objective, enabled=last):
                 part = slice(row, row + self.micro)
-                loss, _ = self.objective(tokens[part], targets[part])
+                loss, _ = self.objective(tokens[part], targets[part], None, None)
                 total = loss.total * share
                 if self.ranks.rank == poisoned_rank and last:
                     total = total * float("nan")
@@ -145,3 +140,85 @@ def told(ranks: Ranks) -> list[Any]:
         ranks.gather_objects({"rank": ranks.rank, "text": "é" * (1 + 5 * ranks.rank)}),
         ranks.for_saving().gather_objects(ranks.rank),
     ]
+
+
+def saved(ranks: Ranks, *, parallel: Parallel, folder: str, asynchronous: bool = False) -> Any:
+    """Train, save at step 2, and train on; the weights then and at the end go to `folder`."""
+    trained = Trained(ranks, parallel, precision="float32", n_rows=12)
+    checkpoints = checkpoints_of(trained, folder, asynchronous=asynchronous)
+    checkpoints.prepare(1)
+    losses = [trained.step(number) for number in range(2)]
+    trained.save(f"{folder}/saved.safetensors")
+    checkpoints.save(trained.model, trained.optimizer, Progress(2, 160, 16, 1.0))
+    losses += [trained.step(number) for number in range(2, 4)]
+    checkpoints.finish()
+    reports = [(each.step, each.failure) for each in checkpoints.take_reports()]
+    trained.save(f"{folder}/last.safetensors")
+    return {"losses": losses, "reports": reports}
+
+
+def resumed(ranks: Ranks, *, parallel: Parallel, folder: str) -> Any:
+    """Go on from the newest checkpoint as `saved` did."""
+    trained = Trained(ranks, parallel, precision="float32", n_rows=12)
+    checkpoints = checkpoints_of(trained, folder)
+    path = checkpoints.newest_good()
+    assert path is not None
+    loaded = checkpoints.load(path, trained.model, trained.optimizer)
+    trained.save(f"{folder}/loaded.safetensors")
+    losses = [trained.step(number) for number in range(loaded.progress.step, 4)]
+    trained.save(f"{folder}/again.safetensors")
+    return {"losses": losses, "progress": list(loaded.progress)}
+
+
+def full_disk(ranks: Ranks, *, folder: str) -> Any:
+    """Let the second rank's disk be full at a save, and return how that one and the next went."""
+    trained = Trained(ranks, "fsdp2", precision="float32")
+    checkpoints = checkpoints_of(trained, folder)
+    checkpoints.prepare(1)
+    trained.step(0)
+    write = StagedFolder.write
+
+    def fail(self: StagedFolder, name: str, parts: Iterable[bytes | memoryview]) -> None:
+        del parts
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path / name))
+
+    if ranks.rank == 1:
+        StagedFolder.write = fail
+    checkpoints.save(trained.model, trained.optimizer, Progress(1, 80, 8, 1.0))
+    StagedFolder.write = write
+    ranks.barrier()
+    left = sorted(each.name for each in Path(folder, "checkpoints").iterdir())
+    trained.step(1)
+    checkpoints.save(trained.model, trained.optimizer, Progress(2, 160, 16, 1.0))
+    return left, [(each.step, each.failure) for each in checkpoints.take_reports()]
+
+
+def lost(ranks: Ranks, *, folder: str, timeout_s: float, how: str) -> str:
+    """Lose the second rank in the third step, and return what the others say then."""
+    try:
+        with Heartbeat(Path(folder), ranks, timeout_s=timeout_s) as beat:
+            for step in range(4):
+                beat(step)
+                if step == 2 and ranks.rank == 1:
+                    lose(how)
+                ranks.mean(1.0)
+    except (ConnectionError, DataError) as error:
+        return str(error)
+    return ""
+
+
+def lose(how: str) -> None:
+    """Let this process fail, die, or hang."""
+    if how == "fails":
+        raise DataError("the text is gone")
+    if how == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(1000)
+
+
+def checkpoints_of(trained: Trained, folder: str, *, asynchronous: bool = False) -> Checkpoints:
+    """Return the checkpoints of a run."""
+    whole = WholeTensors(SMALL, None, writes=trained.ranks.is_first)
+    storage = ShardedTensors(whole, trained.ranks)
+    place = Path(folder, "checkpoints")
+    return Checkpoints(place, storage, asynchronous=asynchronous, ranks=trained.ranks)

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from receptance.errors import ConfigError
 from receptance.models import RWKV4
+from receptance.training.objective import Objective
 from receptance.training.parallel import Parallel, distribute, gradient_sync, whole_model
 from receptance.training.ranks import ALONE, Ranks
 from tests.tolerances import ALGEBRA
@@ -97,7 +98,7 @@ def test_several_ranks_must_share_the_work():
 def test_one_rank_needs_nothing_around_its_model():
     trained = scenarios.Trained(ALONE, "fsdp2", precision="float32")
     assert type(trained.model) is RWKV4
-    assert type(trained.objective) is scenarios.LossOf
+    assert type(trained.objective) is Objective
     assert whole_model(trained.model, ALONE) is trained.model
     with gradient_sync(trained.objective, enabled=False):
         pass

@@ -15,6 +15,7 @@ from receptance.errors import DataError
 from receptance.evaluation import score_documents
 from receptance.inference import LanguageModel
 from receptance.training import (
+    Heartbeat,
     Hooks,
     Metrics,
     Ranks,
@@ -63,6 +64,7 @@ def run_training(
     with (
         connected() as ranks,
         run_lock(folder) if ranks.is_first else nullcontext(),
+        Heartbeat(folder, ranks) as beat,
         TrainingPanel(
             config.name,
             config.training.steps,
@@ -82,6 +84,7 @@ def run_training(
             validate=_validation(store, config),
             sample=lambda model, step: panel.message(_sample(model, store, config, step)),
             should_stop=stopped,
+            beat=beat,
             origins=lambda first, n: [each._asdict() for each in batches.samples(first, n)],
         )
         progress = train(

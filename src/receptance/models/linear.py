@@ -21,16 +21,18 @@ class Linear(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """That of the product: the dtype of W, or autocast's where it is on."""
-        device = self.weight.device.type
-        is_cast = self.weight.dtype != torch.float64 and torch.amp.is_autocast_available(device)
-        if is_cast and torch.is_autocast_enabled(device):
-            return torch.get_autocast_dtype(device)
-        return self.weight.dtype
+        weight = self.weight
+        device = weight.device.type
+        is_cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        # Autocast leaves float64 alone.
+        is_cast = is_cast and weight.dtype != torch.float64
+        return torch.get_autocast_dtype(device) if is_cast else weight.dtype
 
     def forward(self, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
         """Return the product in the dtype of W (under autocast, in autocast's)."""
-        return F.linear(x.to(self.weight.dtype), self.weight)
+        return F.linear(x if x.dtype == self.weight.dtype else x.to(self.dtype), self.weight)
 
     def of_squared_relu(self, k: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
         """Return the product with max(k, 0)², in the same dtype; only k is kept for backward."""
-        return squared_relu_linear(k.to(self.dtype), self.weight.to(self.dtype))
+        dtype = self.dtype
+        return squared_relu_linear(k.to(dtype), self.weight.to(dtype))

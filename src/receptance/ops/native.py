@@ -25,6 +25,14 @@ if _OBSTACLE is None:
     torch.ops.load_library(LIBRARY)
 
 
+# What kernels compute in, with what enters and leaves matrices.
+_SERVED = {
+    (torch.float32, torch.float32),
+    (torch.float32, torch.bfloat16),
+    (torch.float64, torch.float64),
+}
+
+
 def library_obstacle() -> str | None:
     """Return why the extension cannot be used, as a clause, or None if it can."""
     return _OBSTACLE
@@ -55,14 +63,9 @@ def number_obstacle(real: torch.dtype, element: torch.dtype, *tensors: Tensor) -
         A clause. Served are (float32, float32), (float32, bfloat16) and (float64, float64).
     """
     for tensor in tensors:
-        if tensor.device.type != "cpu":
+        if not tensor.is_cpu:
             return f"it runs on the cpu, and a tensor is on {tensor.device}"
-    served = [
-        (torch.float32, torch.float32),
-        (torch.float32, torch.bfloat16),
-        (torch.float64, torch.float64),
-    ]
-    if (real, element) not in served:
+    if (real, element) not in _SERVED:
         return (
             "it serves float32, float32 with bfloat16, and float64, and these tensors are "
             f"{real} with {element}"

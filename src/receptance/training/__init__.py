@@ -10,6 +10,7 @@ from receptance.training.config import (
     read_config,
     rounding_differences,
 )
+from receptance.training.heartbeat import Heartbeat
 from receptance.training.history import list_checkpoints
 from receptance.training.initial_weights import load_initial_weights_, with_known_initial_weights
 from receptance.training.loop import train
@@ -46,6 +47,7 @@ __all__ = [
     "APPLY",
     "METRICS_FILE",
     "Checkpoints",
+    "Heartbeat",
     "Hooks",
     "Loaded",
     "Loss",

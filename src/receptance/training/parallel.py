@@ -7,7 +7,7 @@ is: a model without values on the meta device; what changes its layers (recomput
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
-    ValueType,
     get_model_state_dict,
     set_model_state_dict,
 )
@@ -120,7 +119,7 @@ def init_weights(model: RWKV4, seed: int, ranks: Ranks) -> None:
     if ranks.device.type == "cpu" and not isinstance(model, FSDPModule):
         model.init_weights()
         return
-    whole: dict[str, ValueType] = {}
+    whole: dict[str, Tensor] = {}
     if ranks.is_first:
         with torch.device("cpu"):
             twin = build(model.config).to(model.ln_out.weight.dtype)
@@ -131,7 +130,7 @@ def init_weights(model: RWKV4, seed: int, ranks: Ranks) -> None:
     set_weights(model, whole, ranks)
 
 
-def set_weights(model: RWKV4, whole: dict[str, Tensor], ranks: Ranks) -> None:
+def set_weights(model: RWKV4, whole: Mapping[str, Tensor], ranks: Ranks) -> None:
     """Set a model from `distribute` to whole weights, those that the first rank gives.
 
     Args:
@@ -140,7 +139,7 @@ def set_weights(model: RWKV4, whole: dict[str, Tensor], ranks: Ranks) -> None:
         ranks: Who takes part.
     """
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=not ranks.is_alone)
-    set_model_state_dict(model, whole, options=options)
+    set_model_state_dict(model, dict(whole), options=options)
 
 
 def whole_model(model: RWKV4, ranks: Ranks) -> RWKV4 | None:

@@ -31,6 +31,7 @@ from receptance.training.initial_weights import (
 from receptance.training.parallel import init_weights
 from receptance.training.ranks import ALONE, Ranks
 from receptance.training.retention import Retention
+from receptance.training.sharded_tensors import ShardedTensors
 from receptance.training.whole_tensors import WholeTensors
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def open_run(
     model, optimizer = assemble(config, model_config, ranks)
     checkpoints = Checkpoints(
         folder / "checkpoints",
-        WholeTensors(model_config, tokenizer, writes=ranks.is_first),
+        ShardedTensors(WholeTensors(model_config, tokenizer, writes=ranks.is_first), ranks),
         retention=Retention(
             last=config.every.keep_checkpoints,
             every=config.every.keep_every,

@@ -14,6 +14,7 @@ from receptance.models import RWKV4
 from receptance.training.batch_hash import batch_sha256
 from receptance.training.checkpoints import Loaded, Progress
 from receptance.training.config import RunConfig
+from receptance.training.heartbeat import TRAINING
 from receptance.training.metrics import Metrics
 from receptance.training.optimizer import set_learning_rate
 from receptance.training.parallel import evaluation
@@ -40,6 +41,8 @@ class Hooks:
     """Shows what the model writes after so many steps."""
     should_stop: Callable[[], bool]
     """Whether to end after this step, with a checkpoint."""
+    beat: Callable[[int, str], None] = lambda *_: None
+    """Is told, before it is done, what is done after so many steps; see `Heartbeat`."""
     origins: Callable[[int, int], list[dict[str, int]]] = lambda *_: []
     """Says where so many samples from a place on come from; for the record of a spike."""
 
@@ -73,6 +76,7 @@ class Trainer:
     def step(self) -> StepResult:
         """Compute the gradient of the next batch and, unless it is judged bad, take a step."""
         started = time.perf_counter()
+        self.hooks.beat(self.progress.step, TRAINING)
         plan = plan_step(self.config, self.progress.step)
         following = _after(self.progress, plan)
         set_learning_rate(self.run.optimizer, plan.lr)
@@ -107,6 +111,7 @@ class Trainer:
             False, and nothing is changed, if there is no such checkpoint.
         """
         spiked = self.progress
+        self.hooks.beat(spiked.step, "going back")
         self.run.checkpoints.finish()
         path = self.run.checkpoints.newest_good(before_step=before_step)
         if path is None:
@@ -139,6 +144,7 @@ class Trainer:
         """
         if self.hooks.validate is None:
             return
+        self.hooks.beat(self.progress.step, "validating")
         with self.watch.time("validation"), evaluation(self.run.model) as model:
             bits_per_byte = self.hooks.validate(model)
         if not math.isfinite(bits_per_byte):
@@ -169,6 +175,7 @@ class Trainer:
 
     def sample(self) -> None:
         """Show what the model writes."""
+        self.hooks.beat(self.progress.step, "sampling")
         with self.watch.time("sample"), evaluation(self.run.model) as model:
             self.hooks.sample(model, self.progress.step)
 
@@ -179,6 +186,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint; one that fails is told, and the run goes on."""
+        self.hooks.beat(self.progress.step, "saving")
         with self.watch.time("checkpoint"):
             self.watch.sync()
             self.run.checkpoints.save(
@@ -202,6 +210,7 @@ class Trainer:
         """
         if self._saved_step != self.progress.step:
             self.save()
+        self.hooks.beat(self.progress.step, "saving")
         self.run.checkpoints.finish()
         reports = self.run.checkpoints.take_reports()
         if reports and reports[-1].failure is not None:

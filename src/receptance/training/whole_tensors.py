@@ -108,13 +108,18 @@ class WholeTensors:
             return
         for name, parts in model_files(self.config, tensors.weights).items():
             stage.write(f"{MODEL_FOLDER}/{name}", parts)
-        if self.tokenizer is not None:
-            folder = stage.path / MODEL_FOLDER
-            before = {file.name for file in folder.iterdir()}
-            self.tokenizer.save(folder)
-            for name in sorted({file.name for file in folder.iterdir()} - before):
-                stage.adopt(f"{MODEL_FOLDER}/{name}")
+        self.write_tokenizer(stage)
         stage.write(OPTIMIZER_FILE, tensor_file_parts(tensors.moments))
+
+    def write_tokenizer(self, stage: StagedFolder) -> None:
+        """Write the tokenizer's file into the model folder, if there is a tokenizer."""
+        if self.tokenizer is None:
+            return
+        folder = stage.path / MODEL_FOLDER
+        before = {file.name for file in folder.iterdir()}
+        self.tokenizer.save(folder)
+        for name in sorted({file.name for file in folder.iterdir()} - before):
+            stage.adopt(f"{MODEL_FOLDER}/{name}")
 
     def restore(self, path: Path, model: nn.Module, optimizer: AdamW) -> None:
         """Read the model folder and the moments; see `TensorStorage`."""
