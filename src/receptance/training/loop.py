@@ -11,13 +11,8 @@ from receptance.training.config import RunConfig
 from receptance.training.ranks import ALONE, Ranks
 from receptance.training.reader import BatchReader
 from receptance.training.run_folder import Run
-from receptance.training.trainer import Hooks, Trainer
+from receptance.training.trainer import ADVICE, Hooks, Trainer
 from receptance.training.watch import UNKNOWN, Yardsticks
-
-ADVICE = (
-    "Begin another run, with another `name` and a lower `optimizer.lr`, anew or from a checkpoint "
-    "of this one (--resume PATH)"
-)
 
 
 def train(

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 from torch.optim import AdamW
 
@@ -74,8 +73,9 @@ def set_learning_rate(optimizer: AdamW, lr: float) -> None:
 def clip_gradient(parameters: Iterable[nn.Parameter], norm: float, longest: float) -> None:
     """Scale the whole gradient down to the norm `longest`, where its `norm` is above it."""
     if norm > longest:
-        gradients = [each.grad for each in parameters if each.grad is not None]
-        torch._foreach_mul_(gradients, longest / norm)
+        for each in parameters:
+            if each.grad is not None:
+                each.grad.mul_(longest / norm)
 
 
 def _lr_multiplier(name: str, config: OptimizerConfig) -> float:

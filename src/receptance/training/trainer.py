@@ -28,6 +28,20 @@ from receptance.training.watch import Watch, Yardsticks
 
 logger = logging.getLogger(__name__)
 
+ADVICE = (
+    "Begin another run, with another `name` and a lower `optimizer.lr`, anew or from a checkpoint "
+    "of this one (--resume PATH)"
+)
+
+
+def _tell_nobody(step: int, what: str) -> None:
+    """Do nothing."""
+
+
+def _know_no_origins(first_sample: int, n_samples: int) -> list[dict[str, int]]:  # noqa: ARG001
+    """Return nothing."""
+    return []
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
@@ -41,9 +55,9 @@ class Hooks:
     """Shows what the model writes after so many steps."""
     should_stop: Callable[[], bool]
     """Whether to end after this step, with a checkpoint."""
-    beat: Callable[[int, str], None] = lambda *_: None
+    beat: Callable[[int, str], None] = _tell_nobody
     """Is told, before it is done, what is done after so many steps; see `Heartbeat`."""
-    origins: Callable[[int, int], list[dict[str, int]]] = lambda *_: []
+    origins: Callable[[int, int], list[dict[str, int]]] = _know_no_origins
     """Says where so many samples from a place on come from; for the record of a spike."""
 
 
@@ -150,7 +164,7 @@ class Trainer:
         if not math.isfinite(bits_per_byte):
             raise ConfigError(
                 f"the held-out bits per byte must be finite, but they are {bits_per_byte} after "
-                f"step {self.progress.step}: the run diverged"
+                f"step {self.progress.step}: the run diverged. {ADVICE}"
             )
         self._valid_bits_per_byte = bits_per_byte
 
