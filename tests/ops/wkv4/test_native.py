@@ -318,25 +318,6 @@ def test_tensors_that_are_not_contiguous_are_read_right():
     assert_all_close(results(strided, wkv4_native), expected, **ALGEBRA)
 
 
-@pytest.mark.parametrize("instruction_set", instruction_sets())
-@pytest.mark.parametrize("form", FORMS)
-def test_borders_are_the_states_that_shorter_sequences_end_with(form, instruction_set):
-    case = make_case(2, 150, 20, with_resets=True)
-    assert case.resets is not None
-    number = instruction_sets()[instruction_set]
-    *_, borders = torch.ops.receptance.wkv4(*case[:8], FORMS[form], number)
-    assert borders.shape == (3, 2, 5, 20)
-    assert torch.equal(borders[:, :, 0], torch.stack([case.num, case.den, case.log_scale]))
-    for chunk in range(1, 5):
-        T = 32 * chunk
-        k, v, resets = (each[:, :T] for each in (case.k, case.v, case.resets))
-        state = WKV4State(case.num, case.den, case.log_scale)
-        _, after = wkv4_reference(case.log_w, case.u, k, v, state, resets)
-        num, den, log_scale = borders[:, :, chunk]
-        assert_close(num / den, after.num / after.den, **ALGEBRA)
-        assert_close(den.log() + log_scale, after.den.log() + after.log_scale, **ALGEBRA)
-
-
 def test_inputs_are_left_as_they_are():
     case = make_case(2, 40, 6, with_resets=True)
     before = [None if each is None else each.clone() for each in case]
@@ -377,15 +358,6 @@ def backward_arguments(case: Case) -> tuple[Any, ...]:
     *_, borders = torch.ops.receptance.wkv4(*case[:8])
     gradients = (case.grad_y, case.grad_num, case.grad_den)
     return (*case[:4], case.resets, borders, *gradients)
-
-
-def test_the_backward_op_refuses_gradients_that_do_not_fit():
-    arguments = backward_arguments(make_case(2, 4, 5).to(torch.float32))
-    for name, position in (("borders", 5), ("grad_y", 6), ("grad_num", 7), ("grad_den", 8)):
-        wrong = list(arguments)
-        wrong[position] = arguments[position][..., :3]
-        with pytest.raises(RuntimeError, match=rf"`{name}` must have the shape \[.*, 5\], got"):
-            torch.ops.receptance.wkv4_backward(*wrong)
 
 
 def test_obstacles_say_what_stands_in_the_way():
