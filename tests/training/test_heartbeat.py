@@ -64,7 +64,7 @@ def test_a_rank_that_says_nothing_and_one_that_is_no_more_are_told(tmp_path):
         raise_in_step(LATE, tmp_path, Ranks(rank=1, world_size=4))
     assert str(caught.value).startswith(
         f"rank 1 cannot go on after step 6 without the others: rank 2 (process 4194305 on {host}, "
-        "which is no more) said last that it was saving after step 5, "
+        "which has died) said last that it was saving after step 5, "
     )
     assert "s ago; rank 3 never said anything. The job ends here; started again" in str(
         caught.value

@@ -64,7 +64,6 @@ def run_training(
     with (
         connected() as ranks,
         run_lock(folder) if ranks.is_first else nullcontext(),
-        Heartbeat(folder, ranks) as beat,
         TrainingPanel(
             config.name,
             config.training.steps,
@@ -73,6 +72,8 @@ def run_training(
         ) as panel,
         _mirror(folder, wanted=tensorboard and ranks.is_first) as mirror,
         _stop_signals(panel.stopping) as stopped,
+        # Innermost: while it finds out which rank is lost, `torchrun` sends a signal to end.
+        Heartbeat(folder, ranks) as beat,
     ):
         run = open_run(
             config, folder, model_config, tokenizer=store.tokenizer, resume=resume, ranks=ranks

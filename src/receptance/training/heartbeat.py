@@ -21,6 +21,7 @@ from torch import distributed as dist
 from receptance.training.ranks import STEP_TIMEOUT_S, Ranks
 
 TRAINING = "training"
+DEAD = "which has died"
 
 # Stacks are written a little before the others give up, so that they can name the file.
 _STACKS_AFTER = 0.8
@@ -117,7 +118,8 @@ class Heartbeat:
             said = {rank: self._said(rank) for rank in others}
             lost = {rank: each for rank, each in said.items() if "lost" not in each}
             is_explained = any("failed" in each for each in lost.values())
-            if is_explained or time.monotonic() > until:
+            states = {self._process_state(each) for each in lost.values()}
+            if is_explained or states == {DEAD} or time.monotonic() > until:
                 break
             time.sleep(0.1)
         clauses = [self._clause(rank, each) for rank, each in lost.items()]
@@ -147,14 +149,14 @@ class Heartbeat:
 
     def _process_state(self, said: dict[str, Any]) -> str:
         """Return how the process of a rank is, as Linux tells on the same machine."""
-        if said["host"] != self._own["host"]:
-            return "on another machine"
+        if said.get("host") != self._own["host"]:
+            return "which is on another machine"
         try:
             status = Path(f"/proc/{said['process']}/stat").read_text(encoding="utf-8")
         except OSError:
-            return "which is no more"
+            return DEAD
         state = status.rpartition(")")[2].split()[0]
-        return {"T": "which is stopped", "Z": "which has died"}.get(state, "which is there")
+        return {"T": "which is stopped", "Z": DEAD}.get(state, "which is there")
 
     def _said(self, rank: int) -> dict[str, Any]:
         try:

@@ -13,6 +13,7 @@ import torch
 from torch import distributed as dist
 
 from receptance.errors import ConfigError
+from receptance.training.rendezvous import fresh_store
 
 START_TIMEOUT_S = 300.0
 """How long the ranks wait for each other to start: a machine may be slow to load PyTorch."""
@@ -134,7 +135,7 @@ def connected(
 
     Raises:
         ConfigError: If there is no such GPU.
-        RuntimeError: If the ranks do not find each other in time.
+        TimeoutError: If the ranks do not find each other in time.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks(device=torch.device(device))
@@ -143,10 +144,12 @@ def connected(
         os.environ.setdefault(name, value)
     own_device = _own_device(device)
     backend = "cpu:gloo,cuda:nccl" if own_device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=start_timeout_s))
+    store, rank, world_size = fresh_store(start_timeout_s)
+    timeout = timedelta(seconds=start_timeout_s)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     yield Ranks(
-        rank=dist.get_rank(),
-        world_size=dist.get_world_size(),
+        rank=rank,
+        world_size=world_size,
         device=own_device,
         group=_new_group(step_timeout_s, "nccl" if device == "cuda" else "gloo"),
         patient_group=_new_group(PATIENT_TIMEOUT_S, "gloo"),
