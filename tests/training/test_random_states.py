@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from receptance.training.random_states import random_states, set_random_states
+from receptance.training.random_states import (
+    random_states,
+    seed_random_states,
+    set_random_states,
+)
 
 
 def draw() -> list[float]:
@@ -52,3 +56,14 @@ def test_states_of_devices_that_are_not_here_are_passed_over():
     n_devices = torch.cuda.device_count()
 
     set_random_states(random_states() | {"cuda": ["00"] * (n_devices + 1) if not n_devices else []})
+
+
+@pytest.mark.unhooked
+def test_a_seed_is_a_place_to_begin():
+    drawn = []
+    for seed in (2**63 - 1, 2**63 - 1, 0):
+        seed_random_states(seed)
+        drawn.append(draw())
+
+    assert drawn[0] == drawn[1]
+    assert all(a != b for a, b in zip(drawn[0], drawn[2], strict=True))

@@ -28,6 +28,17 @@ def random_states() -> dict[str, Any]:
     }
 
 
+def seed_random_states(seed: int) -> None:
+    """Set the generators to where a new run begins, so that it begins the same each time.
+
+    Args:
+        seed: From 0 to 2^63 - 1; NumPy's generator takes its last 32 bits.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def set_random_states(states: dict[str, Any]) -> None:
     """Set the generators to what `random_states` gave; devices that are not here are passed over.
 

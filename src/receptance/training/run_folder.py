@@ -29,6 +29,7 @@ from receptance.training.initial_weights import (
     with_known_initial_weights,
 )
 from receptance.training.parallel import init_weights
+from receptance.training.random_states import seed_random_states
 from receptance.training.ranks import ALONE, Ranks
 from receptance.training.retention import Retention
 from receptance.training.sharded_tensors import ShardedTensors
@@ -109,6 +110,7 @@ def open_run(
         logger.info("going on from %s", chosen)
     else:
         begin = Loaded(Progress(step=0, tokens=0, samples=0, seconds=0.0), None, {}, "")
+        seed_random_states(config.seed)
         if config.training.init_from:
             config = load_initial_weights_(model, config, ranks)
         else:
