@@ -28,7 +28,7 @@ FLIGHT_RECORDER = {"TORCH_FR_BUFFER_SIZE": "2000", "TORCH_NCCL_DUMP_ON_TIMEOUT":
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among those of a run. As it is made without arguments, it is alone."""
+    """One process among those of a run. As it is made without arguments, it is alone."""
 
     rank: int = 0
     """Its number in the run, from 0."""

@@ -9,13 +9,13 @@ import time
 import uuid
 from datetime import timedelta
 
-from torch import distributed as dist
+from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous
 
 _PAUSE_S = 0.01
 
 
-def fresh_store(timeout_s: float) -> tuple[dist.Store, int, int]:
+def fresh_store(timeout_s: float) -> tuple[Store, int, int]:
     """Return a store with nothing in it, the rank of this process, and how many there are.
 
     Args:
@@ -28,10 +28,10 @@ def fresh_store(timeout_s: float) -> tuple[dist.Store, int, int]:
     store, rank, world_size = next(iter(rendezvous("env://", timeout=timeout)))
     store.set_timeout(timeout)
     name = _welcome(store, world_size, timeout_s) if rank == 0 else _be_welcome(store, rank)
-    return dist.PrefixStore(name, store), rank, world_size
+    return PrefixStore(name, store), rank, world_size
 
 
-def _welcome(store: dist.Store, world_size: int, timeout_s: float) -> str:
+def _welcome(store: Store, world_size: int, timeout_s: float) -> str:
     """Tell every other rank of this start its name, and return it.
 
     What a rank says of itself may have been said by one that has died; only one that lives answers.
@@ -56,7 +56,7 @@ def _welcome(store: dist.Store, world_size: int, timeout_s: float) -> str:
     return name
 
 
-def _be_welcome(store: dist.Store, rank: int) -> str:
+def _be_welcome(store: Store, rank: int) -> str:
     """Return the name that the first rank of this start gives it."""
     visitor = uuid.uuid4().hex
     store.set(f"here/{rank}", visitor)
