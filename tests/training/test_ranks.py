@@ -49,5 +49,5 @@ def test_a_process_without_a_gpu_of_its_own_says_so(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_missed_before_anything_else():
-    with pytest.raises(ConfigError, match="must find a GPU, but PyTorch .* sees none"):
+    with pytest.raises(ConfigError, match=r"must find a GPU, but PyTorch .* sees none"):
         connected("cuda").__enter__()
