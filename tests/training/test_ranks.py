@@ -36,3 +36,9 @@ def test_a_process_without_a_gpu_of_its_own_says_so(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(ConfigError, match="process 1 of this machine finds 0"), connected("cuda"):
         pass
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_missed_before_anything_else():
+    with pytest.raises(ConfigError, match=r"must find a GPU, but PyTorch .* sees none"):
+        connected("cuda").__enter__()

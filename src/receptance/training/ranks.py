@@ -28,7 +28,7 @@ FLIGHT_RECORDER = {"TORCH_FR_BUFFER_SIZE": "2000", "TORCH_NCCL_DUMP_ON_TIMEOUT":
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among those of a run. As it is made without arguments, it is alone."""
+    """One process among those of a run. As it is made without arguments, it is alone."""
 
     rank: int = 0
     """Its number in the run, from 0."""
@@ -124,6 +124,11 @@ def connected(
         TimeoutError: If the ranks do not find each other in time.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(
+                f"a run on {device!r} must find a GPU, but PyTorch {torch.__version__} sees none; "
+                "set `training.device` to 'cpu', or install a build of PyTorch for your GPU"
+            )
         yield Ranks(device=torch.device(device))
         return
     for name, value in FLIGHT_RECORDER.items():
