@@ -4,15 +4,14 @@ import pytest
 import torch
 
 from receptance.errors import ConfigError
-from receptance.training.ranks import ALONE, Ranks, connected
+from receptance.training.ranks import ALONE, connected
 
 
 def test_three_ranks_learn_the_same_of_each_other(three_ranks):
     mean = repr((0.1 + 0.1 * 3 + 0.1 * 9) / 3)
     values = [{"rank": rank, "text": "é" * (1 + 5 * rank)} for rank in range(3)]
     for rank, seen in enumerate(three_ranks.run("told")):
-        rows = [2 * rank, 2 * rank + 1]
-        assert seen == [rank, rows, mean, "nan", True, False, values, [0, 1, 2]]
+        assert seen == [rank, mean, "nan", True, False, values, [0, 1, 2]]
 
 
 def test_a_process_alone_is_told_what_it_says():
@@ -21,7 +20,6 @@ def test_a_process_alone_is_told_what_it_says():
     assert ALONE.mean(1.5, 2.5) == [1.5, 2.5]
     assert [ALONE.any(flag) for flag in (True, False)] == [True, False]
     assert ALONE.gather_objects({"a": 1}) == [{"a": 1}]
-    assert ALONE.rows(5) == range(5)
     ALONE.barrier()
 
 
@@ -30,13 +28,6 @@ def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch):
     with connected() as ranks:
         assert ranks == ALONE
     assert not torch.distributed.is_initialized()
-
-
-def test_a_batch_divides_equally():
-    ranks = [Ranks(rank=rank, world_size=4) for rank in range(4)]
-    assert [list(each.rows(8)) for each in ranks] == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    with pytest.raises(ConfigError, match=r"6 sequences do not among 4; change `data.batch_size`"):
-        ranks[0].rows(6)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 0, reason="looks for a GPU that is not there")

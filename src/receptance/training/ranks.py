@@ -53,20 +53,6 @@ class Ranks:
         """Whether there is no other."""
         return self.world_size == 1
 
-    def rows(self, n_rows: int) -> range:
-        """Return which rows of a batch of `n_rows` this rank computes: an equal, adjacent part.
-
-        Raises:
-            ConfigError: If they cannot be divided equally.
-        """
-        if n_rows % self.world_size:
-            raise ConfigError(
-                f"a batch must divide equally among the ranks, but {n_rows} sequences do not among "
-                f"{self.world_size}; change `data.batch_size` or the number of processes"
-            )
-        share = n_rows // self.world_size
-        return range(self.rank * share, (self.rank + 1) * share)
-
     def mean(self, *values: float) -> list[float]:
         """Return the mean of each value over the ranks, the same bits on every one.
 
