@@ -146,6 +146,29 @@ def test_where_the_disk_is_full_the_lines_wait(tmp_path, monkeypatch, caplog):
     assert "2 lines wait" in caplog.text
 
 
+def test_lines_that_wait_are_tried_again_before_a_checkpoint(tmp_path, monkeypatch):
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", full_after(0))
+        file.append(metrics(1))
+    file.sync()
+
+    assert steps(file) == [1]
+
+
+def test_a_disk_that_cannot_flush_ends_no_run(tmp_path, monkeypatch, caplog):
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    file.append(metrics(1))
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    file.sync()
+
+    assert "metrics.jsonl may lose its last lines: [Errno 5] Input/output error" in caplog.text
+
+
 def full_after(n_bytes: int):
     """Return an `open` whose files take so many bytes and then no more."""
     opened = Path.open

@@ -15,20 +15,19 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from receptance.atomic import remove_staged
+from receptance.atomic import fsync, remove_staged
 from receptance.errors import CheckpointError
 from receptance.tensor_file import tensor_file_parts
 from receptance.training.background import Background
+from receptance.training.carried_state import STATE_FILE, carried_rows, rank_folder
 from receptance.training.commit import StagedFolder, commit, reason, together
 from receptance.training.disk_space import check_space, check_writable
 from receptance.training.environment import changes, environment
@@ -49,7 +48,6 @@ logger = logging.getLogger(__name__)
 
 TRAINING_FILE = "training.json"
 RANDOM_FILE = "random.json"
-STATE_FILE = "state.safetensors"
 
 # A checkpoint is written while those it will replace are there, and a little room is the disk's.
 SPACE_TO_BEGIN = 2.2
@@ -192,7 +190,7 @@ class Checkpoints:
             "extras": dict(extras or {}),
             "environment": environment(self.ranks.world_size),
         }
-        texts = {f"{self._rank_folder()}/{RANDOM_FILE}": _json(random_states())}
+        texts = {f"{rank_folder(self.ranks.rank)}/{RANDOM_FILE}": _json(random_states())}
         if self.ranks.is_first:
             texts[TRAINING_FILE] = _json(training)
         snapshot = _Snapshot(
@@ -258,13 +256,13 @@ class Checkpoints:
                 path.name,
                 "; ".join(changed),
             )
-        own = path / self._rank_folder() / RANDOM_FILE
+        own = path / rank_folder(self.ranks.rank) / RANDOM_FILE
         if own.exists():
             set_random_states(json.loads(own.read_bytes()))
         same = manifest.config_sha256 == self.config_sha256
         return Loaded(
             Progress(**training["progress"]),
-            self._carried(path, manifest.world_size),
+            carried_rows(path, manifest.world_size, self.ranks),
             training["extras"],
             training["next_batch_sha256"] if same else "",
         )
@@ -308,7 +306,7 @@ class Checkpoints:
         self.storage.write(snapshot.tensors, stage)
         if snapshot.carried:
             parts = tensor_file_parts(snapshot.carried)
-            stage.write(f"{self._rank_folder()}/{STATE_FILE}", parts)
+            stage.write(f"{rank_folder(self.ranks.rank)}/{STATE_FILE}", parts)
         for name, text in snapshot.texts.items():
             stage.write(name, [text])
 
@@ -335,6 +333,10 @@ class Checkpoints:
 
     def _prepare(self, n_bytes: int) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        # The disk must know the names on the way, too: runs, the run, and checkpoints in it.
+        for each in self.folder.parents[:3]:
+            with suppress(PermissionError):  # where it may not be read, it was not made here
+                fsync(each)
         remove_staged(self.folder)
         check_writable(self.folder)
         check_space(self.folder, round(SPACE_TO_BEGIN * n_bytes), "to begin")
@@ -352,33 +354,6 @@ class Checkpoints:
         if path is not None:
             self._verified.add(path)
         return path
-
-    def _rank_folder(self) -> str:
-        return f"rank-{self.ranks.rank:05d}"
-
-    def _carried(self, path: Path, world_size: int) -> dict[str, Tensor] | None:
-        """Return the rows of this rank of the state that a checkpoint carries.
-
-        The ranks that wrote it had equal parts of the rows, in their order.
-        """
-        files = [path / f"rank-{rank:05d}" / STATE_FILE for rank in range(world_size)]
-        if not files[0].exists():
-            return None
-        try:
-            parts = [load_file(file) for file in files]
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{str(path)!r} must hold a state of each of its {world_size} ranks: {error}"
-            ) from error
-        rank, n_ranks = self.ranks.rank, self.ranks.world_size
-        whole = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
-        n_rows = {each.shape[1] for each in whole.values()}
-        if any(rows % n_ranks for rows in n_rows):
-            raise CheckpointError(
-                f"the {max(n_rows)} sequences of {str(path)!r} must divide equally among the "
-                f"ranks, but there are {n_ranks}"
-            )
-        return {name: each.chunk(n_ranks, dim=1)[rank].clone() for name, each in whole.items()}
 
 
 def _check_is_checkpoint(path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from receptance.atomic import atomic_file, staging_name
+from receptance.atomic import atomic_file, fsync, staging_name
 from receptance.errors import CheckpointError
 from receptance.training.manifest import DamagedError, read_manifest, verify
 from receptance.training.retention import Candidate, Retention, to_remove
@@ -87,15 +87,20 @@ def remove_old(
     """Remove the checkpoints that `to_remove` names; what cannot be removed is told and stays.
 
     Each is renamed first, so that one which is half removed is taken for nothing.
+
+    Raises:
+        OSError: If the disk does not confirm the new names; what has them is removed the next time.
     """
+    trash = []
     for path in to_remove(_candidates(folder), retention, newest, is_verified, needed_before):
         try:
-            trash = staging_name(path)
-            path.rename(trash)
+            trash.append(path.rename(staging_name(path)))
         except OSError as error:
             logger.warning("%s need not stay, but it cannot be removed: %s", path, error)
-        else:
-            shutil.rmtree(trash, ignore_errors=True)
+    # Only when the disk has the new names may the old folders lose their content.
+    fsync(folder)
+    for each in trash:
+        shutil.rmtree(each, ignore_errors=True)
 
 
 def _newest_first(folder: Path) -> list[Path]:

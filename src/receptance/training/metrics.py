@@ -3,12 +3,11 @@
 import json
 import logging
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from receptance.atomic import atomic_file
+from receptance.atomic import atomic_file, fsync
 from receptance.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -106,6 +105,23 @@ class MetricsFile:
             if value is not None
         }
         self._waiting += json.dumps(entries, allow_nan=False).encode() + b"\n"
+        self._write()
+
+    def sync(self) -> None:
+        """Wait until the lines are on the disk, as a checkpoint of their last step will be.
+
+        Lines that had to wait are tried again. A disk that fails is told, and ends no run.
+        """
+        if self._waiting:
+            self._write()
+        if self.path.exists():
+            try:
+                fsync(self.path)
+            except OSError as error:
+                logger.warning("%s may lose its last lines: %s", self.path, error)
+
+    def _write(self) -> None:
+        """Write the lines that wait, over what an attempt before has written of them."""
         try:
             with self.path.open("ab") as file:
                 if self._n_bytes is not None:
@@ -117,12 +133,6 @@ class MetricsFile:
             logger.warning("%s: %d lines wait to be written: %s", self.path, n_lines, error)
         else:
             self._waiting, self._n_bytes = b"", None
-
-    def sync(self) -> None:
-        """Wait until the lines are on the disk, as a checkpoint of their last step will be."""
-        if self.path.exists():
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
