@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from receptance.checkpoint import load_checkpoint
 from receptance.errors import CheckpointError
 from receptance.training.ranks import ALONE
 from tests.tolerances import FLOAT32
@@ -55,6 +56,13 @@ def test_any_ranks_go_on_where_others_were(two_ranks, three_ranks, tmp_path, wro
     assert same_weights(tmp_path, "saved", "loaded")
     # The same order of samples, summed in other parts.
     torch.testing.assert_close(after["losses"], before["losses"][2:], **FLOAT32)
+
+
+def test_every_verb_opens_the_model_of_a_sharded_checkpoint(two_ranks, tmp_path):
+    two_ranks.run("saved", parallel="fsdp2", folder=str(tmp_path))
+    loaded = load_checkpoint(tmp_path / "checkpoints" / "step-00000002" / "model").model
+    weights = load_file(tmp_path / "saved.safetensors")
+    assert all(torch.equal(each, weights[name]) for name, each in loaded.state_dict().items())
 
 
 def test_a_disk_that_is_full_on_one_rank_leaves_no_checkpoint_and_training_goes_on(
