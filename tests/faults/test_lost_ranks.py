@@ -2,6 +2,7 @@
 
 import random
 import signal
+import socket
 import time
 
 import pytest
@@ -65,6 +66,26 @@ def test_other_numbers_of_ranks_go_on_with_the_same_samples(place, say):
     say(f"2, 3, 1 and 3 ranks: losses within {largest:.1e} of those of one")
     # Another sample would change a loss by tenths.
     assert largest < FLOAT32_LOSS
+
+
+def test_a_rank_lost_on_one_machine_is_started_again_with_those_on_the_other(place, say):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"--rdzv-endpoint=localhost:{free.getsockname()[1]}"
+    launch = "--nnodes=2", "--rdzv-backend=c10d", endpoint, "--local-addr=127.0.0.1", "--rdzv-id=a"
+    machines = [
+        Job(place, "machines", n_ranks=1, restarts=2, launch=launch, log=f"machine-{each}.log")
+        for each in "ab"
+    ]
+    for step, rank in ((50, 0), (200, 1)):
+        machines[0].wait_for(step)
+        machines[0].wait_for_another(rank, machines[0].hit(rank, signal.SIGKILL))
+    for each in machines:
+        assert each.end() == 0, each.said()
+    machines[0].numbers()
+    said = "".join(each.said() for each in machines)
+    assert said.count("which has died) said last that it was") == 2
+    say("2 machines: a rank of each was killed, and all steps were taken")
 
 
 def test_a_rank_that_hangs_ends_the_job_with_its_name(place, say):

@@ -42,19 +42,37 @@ def make_place(folder: Path) -> Path:
 class Job:
     """A run under `torchrun`, or alone."""
 
-    def __init__(self, place: Path, name: str, *settings: str, n_ranks: int = 2, restarts: int = 0):
-        """Start it, or go on with it."""
+    def __init__(
+        self,
+        place: Path,
+        name: str,
+        *settings: str,
+        n_ranks: int = 2,
+        restarts: int = 0,
+        launch: tuple[str, ...] = ("--standalone",),
+        log: str = "",
+    ) -> None:
+        """Start it, or go on with it.
+
+        Args:
+            place: From `make_place`.
+            name: Of the run.
+            settings: Of the run, `key=value`.
+            n_ranks: Started by one `torchrun`; one alone is started without.
+            restarts: How often it starts them again.
+            launch: What else it is told.
+            log: The file that takes stderr; "" for one named after the run.
+        """
         self.folder = place / "runs" / name
         command = [sys.executable, "-m"]
-        if n_ranks > 1:
-            many = f"--nproc-per-node={n_ranks}"
-            command += ["torch.distributed.run", "--standalone", many, f"--max-restarts={restarts}"]
-            command += ["-m"]
+        if n_ranks > 1 or "--standalone" not in launch:
+            many = f"--nproc-per-node={n_ranks}", f"--max-restarts={restarts}"
+            command += ["torch.distributed.run", *launch, *many, "-m"]
         command += ["receptance", "train", "run.toml", f"name={name}", *settings]
-        self.log = place / f"{name}.log"
+        self.log = place / (log or f"{name}.log")
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(command, cwd=place, env=environment, stderr=log)
+        with self.log.open("a") as file:
+            self.process = subprocess.Popen(command, cwd=place, env=environment, stderr=file)
 
     def steps(self) -> dict[int, dict[str, Any]]:
         """Return the lines of the steps so far; each step has one."""
