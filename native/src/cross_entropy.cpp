@@ -15,16 +15,6 @@ namespace {
 // Logits below which handing rows to another thread costs more than it saves.
 constexpr int64_t smallest_task = 1 << 14;
 
-const CrossEntropyKernels<float, float>& kernels_of(const CrossEntropyTable& table, float) {
-  return table.f32;
-}
-const CrossEntropyKernels<float, bfloat16>& kernels_of(const CrossEntropyTable& table, bfloat16) {
-  return table.bf16;
-}
-const CrossEntropyKernels<double, double>& kernels_of(const CrossEntropyTable& table, double) {
-  return table.f64;
-}
-
 float number(float x) { return x; }
 double number(double x) { return x; }
 float number(bfloat16 x) {

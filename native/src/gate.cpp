@@ -12,12 +12,6 @@ namespace {
 // Fewest numbers that are worth another thread; a whole number of cache lines in any type.
 constexpr int64_t smallest_task = 1 << 15;
 
-const GateKernels<float, float>& kernels_of(const GateTable& table, float) { return table.f32; }
-const GateKernels<float, bfloat16>& kernels_of(const GateTable& table, bfloat16) {
-  return table.bf16;
-}
-const GateKernels<double, double>& kernels_of(const GateTable& table, double) { return table.f64; }
-
 // Runs kernel(arrays, begin, end) over all n numbers.
 template <typename Arrays>
 void run(void (*kernel)(const Arrays&, int64_t, int64_t), const Arrays& arrays,

@@ -1,4 +1,4 @@
-// Which table of kernels an instruction set has. Internal.
+// Which table of kernels an instruction set has, and which kernels in it a type. Internal.
 //
 // A file of kernels defines one table, with the same name in each instruction set's namespace.
 // RECEPTANCE_DECLARE_TABLES(Table, name) declares them all and, in namespace receptance,
@@ -29,3 +29,21 @@
   }                                            \
   inline const Table& name(InstructionSet) { return portable::name; }
 #endif
+
+namespace receptance {
+
+// The kernels of a table for the type that goes in and out.
+template <typename Table>
+const auto& kernels_of(const Table& table, float) {
+  return table.f32;
+}
+template <typename Table>
+const auto& kernels_of(const Table& table, bfloat16) {
+  return table.bf16;
+}
+template <typename Table>
+const auto& kernels_of(const Table& table, double) {
+  return table.f64;
+}
+
+}  // namespace receptance

@@ -53,16 +53,6 @@ void for_each_piece(const Cut& cut, int64_t T, int64_t C, const Threads& threads
   threads.parallel_for(0, cut.n_pieces, grain, task, &context);
 }
 
-const NormShiftMixKernels<float, float>& kernels_of(const NormShiftMixTable& table, float) {
-  return table.f32;
-}
-const NormShiftMixKernels<float, bfloat16>& kernels_of(const NormShiftMixTable& table, bfloat16) {
-  return table.bf16;
-}
-const NormShiftMixKernels<double, double>& kernels_of(const NormShiftMixTable& table, double) {
-  return table.f64;
-}
-
 template <typename Real>
 void copy_or_zero(Real* to, const Real* from, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = from == nullptr ? Real(0) : from[i];

@@ -6,57 +6,13 @@
 #include <cstring>
 #include <vector>
 
+#include "guarded.h"
 #include "receptance/kernels.h"
 
 namespace {
 
+using namespace receptance::tests;
 using receptance::InstructionSet;
-
-constexpr InstructionSet instruction_sets[] = {InstructionSet::portable, InstructionSet::avx2,
-                                               InstructionSet::avx512};
-constexpr unsigned char guard = 0xa5;
-constexpr int64_t band = 128;
-int n_failures = 0;
-
-void expect(bool condition, const char* what, InstructionSet instruction_set, int64_t size) {
-  if (condition) return;
-  ++n_failures;
-  std::printf("FAILED: %s (%s, V = %lld)\n", what, instruction_set_name(instruction_set),
-              static_cast<long long>(size));
-}
-
-// An array between two guard bands, which no kernel may touch.
-template <typename Number>
-class Guarded {
- public:
-  explicit Guarded(int64_t n) : bytes_(2 * band + n * sizeof(Number), guard) {}
-
-  Number* data() { return reinterpret_cast<Number*>(bytes_.data() + band); }
-
-  bool is_intact() const {
-    for (int64_t i = 0; i < band; ++i) {
-      if (bytes_[i] != guard || bytes_[bytes_.size() - 1 - i] != guard) return false;
-    }
-    return true;
-  }
-
- private:
-  std::vector<unsigned char> bytes_;
-};
-
-void put(float& to, float x) { to = x; }
-void put(double& to, float x) { to = x; }
-void put(receptance::bfloat16& to, float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  to.bits = static_cast<uint16_t>(bits >> 16);
-}
-
-// Runs the pieces one by one, the last first: as threads may.
-void backward_one_by_one(int64_t begin, int64_t end, int64_t, receptance::Task task,
-                         void* context) {
-  for (int64_t i = end; i-- > begin;) task(i, i + 1, context);
-}
 
 template <typename Real, typename Element>
 void test(int64_t V, bool wants_gradient, InstructionSet instruction_set) {
@@ -77,17 +33,17 @@ void test(int64_t V, bool wants_gradient, InstructionSet instruction_set) {
                                                        wants_gradient,
                                                        N,
                                                        V};
-  receptance::cross_entropy(arrays, instruction_set, {backward_one_by_one, 4});
+  receptance::cross_entropy(arrays, instruction_set, one_by_one);
 
   expect(logits.is_intact() && targets.is_intact() && cost.is_intact() && largest.is_intact(),
-         "nothing is written outside of the arrays", instruction_set, V);
+         "nothing is written outside of the arrays", instruction_set, static_cast<double>(V));
   const bool is_unchanged =
       std::memcmp(before.data(), logits.data(), before.size() * sizeof(Element)) == 0;
   expect(wants_gradient != is_unchanged, "logits are changed where the gradient is wanted",
-         instruction_set, V);
+         instruction_set, static_cast<double>(V));
   for (int64_t n = 0; n < N; ++n) {
     expect(std::isfinite(cost.data()[n]) && largest.data()[n] >= 0, "every row has its cost",
-           instruction_set, V);
+           instruction_set, static_cast<double>(V));
   }
 }
 

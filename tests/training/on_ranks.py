@@ -70,7 +70,8 @@ class RankProcesses:
         """End the processes, whatever they do."""
         for process in self.processes:
             process.kill()
-            process.communicate()
+            with process:  # closes what it was talked to by
+                pass
 
     def end(self) -> None:
         """End the processes, once they have closed their connections."""

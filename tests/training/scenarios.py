@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import signal
 import time
 import warnings
@@ -27,12 +28,16 @@ from receptance.training.parallel import (
     gradient_norm,
     gradient_sync,
     init_weights,
+    local_part,
     replicate,
+    set_weights,
     whole_model,
 )
+from receptance.training.plan import rows_of_rank
 from receptance.training.ranks import Ranks
 from receptance.training.sharded_tensors import ShardedTensors
 from receptance.training.whole_tensors import WholeTensors
+from tests.random_models import random_rwkv4
 
 # What warns on a rank would only be seen when it fails.
 warnings.simplefilter("error")
@@ -52,6 +57,7 @@ class Trained:
         precision: str = "float64",
         micro: int = 2,
         n_rows: int = 8,
+        is_random: bool = False,
     ) -> None:
         self.ranks = ranks
         self.n_rows = n_rows
@@ -61,7 +67,12 @@ class Trained:
         if precision == "float64":
             self.model.to(torch.float64)
         distribute(self.model, parallel, ranks)
-        init_weights(self.model, 1, ranks)
+        if is_random:
+            whole = random_rwkv4(config.n_layer, config.n_embd, config.vocab_size)
+            set_weights(self.model, whole.state_dict(), ranks)
+            del whole
+        else:
+            init_weights(self.model, 1, ranks)
         self.optimizer = AdamW(self.model.parameters(), lr=1e-2, fused=True)
         arithmetic = "bfloat16" if precision == "bfloat16" else "float32"
         objective = Objective(self.model, auxiliary=1e-4, precision=arithmetic)
@@ -70,7 +81,7 @@ class Trained:
     def step(self, number: int, *, poisoned_rank: int = -1) -> tuple[float, float]:
         """Take one step and return the loss and the norm of the gradient over all ranks."""
         window = random_rows(number, self.n_rows, self.model.config.vocab_size)
-        rows = self.ranks.rows(self.n_rows)
+        rows = rows_of_rank(self.n_rows, self.ranks.rank, self.ranks.world_size)
         window = window[rows.start : rows.stop]
         tokens, targets = window[:, :-1].contiguous(), window[:, 1:].contiguous()
         loss_sum = 0.0
@@ -117,6 +128,22 @@ def training(ranks: Ranks, *, parallel: Parallel, folder: str, **given: Any) -> 
     return {"losses": losses, "evaluated": logits.double().sum().item()}
 
 
+def large_block(ranks: Ranks, *, parallel: Parallel) -> dict[str, Any]:
+    """Take one step of one layer of the 14B model, and return what came of it."""
+    config = RWKV4Config(n_layer=1, n_embd=5120, vocab_size=4096)
+    given = {"precision": "float32", "micro": 1, "n_rows": 2, "is_random": True}
+    trained = Trained(ranks, parallel, config, **given)
+    seen = trained.step(0)
+    parts = [local_part(each.detach()) for each in trained.model.parameters()]
+    sums = ranks.mean(*(each.double().abs().sum().item() for each in parts))
+    return {
+        "seen": seen,
+        "sums": [each * ranks.world_size for each in sums],
+        "n_parameters": sum(each.numel() for each in parts),
+        "peak_memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+
+
 def poisoned(ranks: Ranks, *, parallel: Parallel) -> list[Any]:
     """Let the gradient of the second rank be no number, and return what every rank sees."""
     trained = Trained(ranks, parallel)
@@ -133,7 +160,6 @@ def told(ranks: Ranks) -> list[Any]:
     ranks.barrier()
     return [
         ranks.rank,
-        list(ranks.rows(6)),
         *map(repr, mean),
         ranks.any(ranks.rank == 1),
         ranks.any(flag=False),

@@ -1,5 +1,7 @@
 """However the work is shared, the numbers are those of one rank."""
 
+import math
+import sys
 from typing import get_args
 
 import pytest
@@ -7,12 +9,19 @@ import torch
 from safetensors.torch import load_file
 
 from receptance.errors import ConfigError
-from receptance.models import RWKV4
+from receptance.models import RWKV4, RWKV4Config
 from receptance.training.objective import Objective
-from receptance.training.parallel import Parallel, distribute, gradient_sync, whole_model
+from receptance.training.parallel import (
+    Parallel,
+    distribute,
+    gradient_norm,
+    gradient_sync,
+    whole_model,
+)
 from receptance.training.ranks import ALONE, Ranks
-from tests.tolerances import ALGEBRA
+from tests.tolerances import ALGEBRA, FLOAT32
 from tests.training import scenarios
+from tests.training.on_ranks import RankProcesses
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +95,35 @@ def test_both_ways_agree_in_bfloat16(two_ranks, tmp_path):
     assert ddp[0][0] == fsdp2[0][0]
     # Norms are summed in other orders; that moves a weight by a unit in its last place.
     torch.testing.assert_close(ddp, fsdp2, rtol=1e-6, atol=0)
+
+
+@pytest.mark.slow
+def test_a_layer_of_the_14b_model_takes_a_step_in_two_parts():
+    processes = RankProcesses(2)
+    try:
+        parts = processes.run("large_block", parallel="fsdp2")
+    finally:
+        processes.end()
+    one = scenarios.large_block(ALONE, parallel="none")
+    n_parameters = RWKV4Config(n_layer=1, n_embd=5120, vocab_size=4096).n_parameters
+
+    assert [part["n_parameters"] for part in parts] == [n_parameters / 2] * 2
+    for part in parts:
+        torch.testing.assert_close(part["seen"], one["seen"], **FLOAT32)
+        torch.testing.assert_close(part["sums"], one["sums"], **FLOAT32)
+    peaks = [f"{part['peak_memory_bytes'] / 1e9:.1f} GB" for part in parts]
+    sys.stdout.write(f"\n{n_parameters:,} parameters, at most {' and '.join(peaks)} on the ranks\n")
+
+
+def test_the_norm_of_a_large_gradient_is_not_rounded_away():
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.nn.Parameter(torch.zeros(4096, 4096))
+    matrix.grad = torch.randn(4096, 4096, generator=generator)
+    vector = torch.nn.Parameter(torch.zeros(7))
+    vector.grad = torch.randn(7, generator=generator)
+    norm = gradient_norm([matrix, vector], ALONE)
+    expected = math.hypot(matrix.grad.double().norm().item(), vector.grad.double().norm().item())
+    assert abs(norm / expected - 1) < 1e-6
 
 
 def test_several_ranks_must_share_the_work():

@@ -62,7 +62,7 @@ def run_training(
     model_config = config.model.build(store.vocab_size)
     batches = store_batches(store, config)
     with (
-        connected() as ranks,
+        connected(config.training.device) as ranks,
         run_lock(folder) if ranks.is_first else nullcontext(),
         TrainingPanel(
             config.name,

@@ -107,11 +107,12 @@ def _score_rows(
 ) -> float:
     """Return the nats of every token after the first of each row, padding left out."""
     nats, state = 0.0, None
+    device = model.ln_out.weight.device
     is_text = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
     for begin in range(0, tokens.shape[1] - 1, chunk):
         end = min(begin + chunk, tokens.shape[1] - 1)
-        logits, state = model(tokens[:, begin:end], state)
-        targets = tokens[:, begin + 1 : end + 1]
-        costs = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        logits, state = model(tokens[:, begin:end].to(device), state)
+        targets = tokens[:, begin + 1 : end + 1].flatten().to(device)
+        costs = F.cross_entropy(logits.flatten(0, 1), targets, reduction="none").cpu()
         nats += float(costs[is_text[:, begin + 1 : end + 1].flatten()].double().sum())
     return nats

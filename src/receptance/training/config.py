@@ -22,6 +22,7 @@ ROUNDING_ONLY = (
     "data.micro_batch_size",
     "training.checkpoint_layers",
     "training.compile",
+    "training.device",
     "training.parallel",
 )
 
@@ -133,6 +134,8 @@ class TrainingConfig:
     """Whether backward computes each layer again instead of keeping what is inside it."""
     compile: bool = False
     """Whether the model goes through `torch.compile`, whole."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """What computes. With "cuda" each rank has a GPU of its own, and they exchange by NCCL."""
     parallel: Literal["none", "ddp", "fsdp2"] = "none"
     """How the ranks of `torchrun` share the work: each with all weights, or each with a part."""
 

@@ -53,20 +53,6 @@ class Ranks:
         """Whether there is no other."""
         return self.world_size == 1
 
-    def rows(self, n_rows: int) -> range:
-        """Return which rows of a batch of `n_rows` this rank computes: an equal, adjacent part.
-
-        Raises:
-            ConfigError: If they cannot be divided equally.
-        """
-        if n_rows % self.world_size:
-            raise ConfigError(
-                f"a batch must divide equally among the ranks, but {n_rows} sequences do not among "
-                f"{self.world_size}; change `data.batch_size` or the number of processes"
-            )
-        share = n_rows // self.world_size
-        return range(self.rank * share, (self.rank + 1) * share)
-
     def mean(self, *values: float) -> list[float]:
         """Return the mean of each value over the ranks, the same bits on every one.
 
@@ -138,6 +124,11 @@ def connected(
         TimeoutError: If the ranks do not find each other in time.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(
+                f"a run on {device!r} must find a GPU, but PyTorch {torch.__version__} sees none; "
+                "set `training.device` to 'cpu', or install a build of PyTorch for your GPU"
+            )
         yield Ranks(device=torch.device(device))
         return
     for name, value in FLIGHT_RECORDER.items():

@@ -9,6 +9,7 @@ import time
 import uuid
 from datetime import timedelta
 
+# PyTorch exports both, though it does not say so where a type checker looks.
 from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous
 
