@@ -16,6 +16,7 @@ from torch import Tensor
 
 from receptance.atomic import atomic_folder
 from receptance.checkpoint.schema import check_weights
+from receptance.checkpoint.shards import SHARDS, read_shards
 from receptance.errors import CheckpointError, ConfigError
 from receptance.models import RWKV4, RWKV4Config, config_from_dict, config_to_dict
 from receptance.tensor_file import tensor_file_parts
@@ -82,11 +83,15 @@ def model_files(
 def read_folder(folder: Path) -> tuple[RWKV4Config, dict[str, Tensor]]:
     """Return what a model folder holds; the weights are memory-mapped and not yet checked.
 
+    Weights may also be there in the parts of several ranks; they are then put together in memory.
+
     Raises:
         CheckpointError: If a file is missing, damaged, or of a format that this version lacks.
     """
     config = _read_config(folder)
     path = folder / WEIGHTS_FILE
+    if not path.is_file() and (shards := sorted(folder.glob(SHARDS))):
+        return config, read_shards(shards)
     if not path.is_file():
         raise CheckpointError(
             f"a model folder must hold {WEIGHTS_FILE!r}, but {str(folder)!r} holds "

@@ -11,7 +11,7 @@ from receptance.training.activation_checkpointing import checkpoint_layers
 from receptance.training.config import RunConfig
 from receptance.training.objective import Objective
 from receptance.training.optimizer import build_optimizer
-from receptance.training.parallel import distribute, replicate
+from receptance.training.parallel import compile_layers, distribute, is_sharded, replicate
 from receptance.training.ranks import Ranks
 
 
@@ -37,6 +37,8 @@ def assemble(config: RunConfig, model_config: RWKV4Config, ranks: Ranks) -> Asse
         model = RWKV4(model_config, dropout=config.training.dropout)
     if config.training.checkpoint_layers:
         checkpoint_layers(model)
+    if config.training.compile and is_sharded(config.training.parallel, ranks):
+        compile_layers(model)
     distribute(model, config.training.parallel, ranks)
     return Assembly(model, build_optimizer(model, config.optimizer))
 
@@ -48,7 +50,7 @@ def objective_of(model: RWKV4, config: RunConfig, ranks: Ranks) -> nn.Module:
         auxiliary=config.training.auxiliary_loss,
         precision=config.training.precision,
     )
-    if config.training.compile:
+    if config.training.compile and not is_sharded(config.training.parallel, ranks):
         # In place: a wrapper would give every parameter another name.
         objective.compile(fullgraph=True, dynamic=False)
     return replicate(objective, config.training.parallel, ranks)

@@ -58,7 +58,8 @@ def distribute(model: RWKV4, parallel: Parallel, ranks: Ranks) -> None:
             f"`training.parallel` must be 'ddp' or 'fsdp2' for {ranks.world_size} processes, got "
             "'none'"
         )
-    if parallel == "fsdp2" and ranks.group is not None:
+    if is_sharded(parallel, ranks):
+        assert ranks.group is not None
         # What it warns of, to change in place what a layer returned, is done nowhere.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
         mesh = DeviceMesh.from_group(ranks.group, ranks.device.type)
@@ -73,6 +74,23 @@ def distribute(model: RWKV4, parallel: Parallel, ranks: Ranks) -> None:
         fully_shard(model, mesh=mesh, shard_placement_fn=placement, reshard_after_forward=False)
         register_fsdp_forward_method(model, "features")
     model.to_empty(device=ranks.device)
+
+
+def is_sharded(parallel: Parallel, ranks: Ranks) -> bool:
+    """Whether each rank holds only a part of the model."""
+    return parallel == "fsdp2" and not ranks.is_alone
+
+
+def compile_layers(model: RWKV4) -> None:
+    """Compile each layer by itself, as a model has to be that will be sharded.
+
+    What FSDP2 does before and after a layer cannot be compiled, so no graph holds two layers.
+
+    Args:
+        model: Changed in place: its blocks' `forward`. Not yet distributed.
+    """
+    for block in model.blocks:
+        block.forward = torch.compile(block.forward, fullgraph=True, dynamic=False)
 
 
 def replicate(objective: nn.Module, parallel: Parallel, ranks: Ranks) -> nn.Module:

@@ -1,0 +1,33 @@
+"""A run on two ranks is the run on one, whatever else is put around the model."""
+
+import pytest
+
+from tests.tolerances import FLOAT32_LOSS
+from tests.training.torchrun_job import Job, make_place
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Return a folder with a token store and a run."""
+    return make_place(tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.fixture(scope="module")
+def alone(place):
+    """Return the run on one rank."""
+    job = Job(place, "alone", "training.parallel=none", n_ranks=1)
+    assert job.end() == 0, job.said()
+    return job
+
+
+@pytest.mark.parametrize("around", ["", "compile", "checkpoint_layers", "both"])
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_two_ranks_see_the_losses_of_one(place, alone, parallel, around):
+    names = ["compile", "checkpoint_layers"] if around == "both" else [around] if around else []
+    settings = [f"training.parallel={parallel}", *(f"training.{each}=true" for each in names)]
+    job = Job(place, f"{parallel} {around}", *settings, "data.micro_batch_size=3")
+    assert job.end() == 0, job.said()
+    pairs = zip(alone.numbers(), job.numbers(), strict=True)
+    assert max(abs(one - two) for (one, _), (two, _) in pairs) < FLOAT32_LOSS
