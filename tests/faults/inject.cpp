@@ -2,9 +2,9 @@
 //
 // Preloaded (LD_PRELOAD), it stands before the C library's calls that change a disk: open for
 // writing, write, fsync, rename, unlink, rmdir and mkdir. Those of paths under the folder are
-// counted. `faults_arm` sets what happens; until then nothing does.
+// counted. `faults_arm` sets what happens; until then nothing does. `faults_journal` has every call
+// written down, with what it wrote, so that what a power cut leaves can be worked out.
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
@@ -28,11 +28,7 @@ int64_t first = 0;    // the number of the first call that fails; 0 for none
 int64_t n_failing = 0;
 int failure = 0;      // its errno; 0 to kill the process instead
 int log_file = -1;
-
-template <typename Function>
-Function* real(const char* name) {
-  return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
-}
+int journal_file = -1;
 
 // Writes the absolute form of a path, relative to an open folder or the working folder.
 void absolute(int at, const char* path, char* result) {
@@ -90,17 +86,67 @@ bool may(const char* call, int at, const char* path) {
   return decided == Fate::goes_on;
 }
 
-// The same for an open file; the fate is left to the caller, who may do a part.
-Fate fate_of(const char* call, int file) {
-  char link[64], path[PATH_MAX];
-  snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-  const ssize_t length = readlink(link, path, sizeof path - 1);
-  if (length < 0) return Fate::goes_on;
-  path[length] = 0;
-  return fate(call, path);
+void journal_text(const char* text) { syscall(SYS_write, journal_file, text, strlen(text)); }
+
+// Adds a line to the journal: a call that was done under the folder, its paths, and what it wrote.
+int done(int result, const char* call, int at, const char* path, int to_at = 0,
+         const char* to = nullptr, const unsigned char* content = nullptr, size_t size = 0) {
+  if (journal_file < 0 || result < 0) return result;
+  const int error = errno;
+  char whole[PATH_MAX];
+  absolute(at, path, whole);
+  if (is_inside(whole)) {
+    journal_text(call);
+    journal_text("\t");
+    journal_text(whole + strlen(folder));
+    journal_text("\t");
+    if (to != nullptr) {
+      absolute(to_at, to, whole);
+      journal_text(is_inside(whole) ? whole + strlen(folder) : whole);
+    }
+    for (size_t i = 0; i < size; ++i) {
+      char digits[3];
+      snprintf(digits, sizeof digits, "%02x", content[i]);
+      journal_text(digits);
+    }
+    journal_text("\n");
+  }
+  errno = error;
+  return result;
 }
 
-bool changes(int flags) { return (flags & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC)) != 0; }
+// The path of an open file.
+bool path_of(int file, char* path) {
+  char link[64];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+  const ssize_t length = readlink(link, path, PATH_MAX - 1);
+  path[length > 0 ? length : 0] = 0;
+  return length > 0;
+}
+
+// The same for an open file; the fate is left to the caller, who may do a part.
+Fate fate_of(const char* call, int file) {
+  char path[PATH_MAX];
+  return path_of(file, path) ? fate(call, path) : Fate::goes_on;
+}
+
+int open_at(int at, const char* path, int flags, mode_t mode) {
+  const bool changes = (flags & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC)) != 0;
+  if (changes && !may("open", at, path)) return -1;
+  const int file = static_cast<int>(syscall(SYS_openat, at, path, flags, mode));
+  return changes ? done(file, (flags & O_TRUNC) != 0 ? "make" : "open", at, path) : file;
+}
+
+int rename_at(int at, const char* from, int to_at, const char* to, unsigned flags) {
+  if (!may("rename", at, from)) return -1;
+  const int result = static_cast<int>(syscall(SYS_renameat2, at, from, to_at, to, flags));
+  return done(result, flags == 0 ? "rename" : "exchange", at, from, to_at, to);
+}
+
+int unlink_at(int at, const char* path, int flags, const char* call) {
+  if (!may(call, at, path)) return -1;
+  return done(static_cast<int>(syscall(SYS_unlinkat, at, path, flags)), "unlink", at, path);
+}
 
 }  // namespace
 
@@ -115,7 +161,7 @@ void faults_arm(const char* under, int64_t at, int64_t count, int error, int log
   n_calls = 0;
 }
 
-int64_t faults_n_calls() { return n_calls; }
+void faults_journal(int file) { journal_file = file; }
 
 #define WITH_MODE                     \
   mode_t mode = 0;                    \
@@ -128,32 +174,36 @@ int64_t faults_n_calls() { return n_calls; }
 
 int open(const char* path, int flags, ...) {
   WITH_MODE
-  if (changes(flags) && !may("open", AT_FDCWD, path)) return -1;
-  return static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags, mode));
+  return open_at(AT_FDCWD, path, flags, mode);
 }
 
 int open64(const char* path, int flags, ...) {
   WITH_MODE
-  if (changes(flags) && !may("open", AT_FDCWD, path)) return -1;
-  return static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags, mode));
+  return open_at(AT_FDCWD, path, flags, mode);
 }
 
 int openat(int at, const char* path, int flags, ...) {
   WITH_MODE
-  if (changes(flags) && !may("open", at, path)) return -1;
-  return static_cast<int>(syscall(SYS_openat, at, path, flags, mode));
+  return open_at(at, path, flags, mode);
 }
 
 int openat64(int at, const char* path, int flags, ...) {
   WITH_MODE
-  if (changes(flags) && !may("open", at, path)) return -1;
-  return static_cast<int>(syscall(SYS_openat, at, path, flags, mode));
+  return open_at(at, path, flags, mode);
 }
 
 // A write that is stopped has written half.
 ssize_t write(int file, const void* content, size_t size) {
   const Fate decided = fate_of("write", file);
-  if (decided == Fate::goes_on) return syscall(SYS_write, file, content, size);
+  if (decided == Fate::goes_on) {
+    const ssize_t written = syscall(SYS_write, file, content, size);
+    char path[PATH_MAX];
+    if (journal_file >= 0 && written > 0 && path_of(file, path)) {
+      done(0, "write", AT_FDCWD, path, 0, nullptr, static_cast<const unsigned char*>(content),
+           static_cast<size_t>(written));
+    }
+    return written;
+  }
   syscall(SYS_write, file, content, size / 2);
   if (decided == Fate::dies) die();
   errno = failure;
@@ -163,44 +213,35 @@ ssize_t write(int file, const void* content, size_t size) {
 int fsync(int file) {
   const Fate decided = fate_of("fsync", file);
   if (decided == Fate::dies) die();
-  if (decided == Fate::goes_on) return static_cast<int>(syscall(SYS_fsync, file));
-  errno = failure;
-  return -1;
+  if (decided == Fate::fails) {
+    errno = failure;
+    return -1;
+  }
+  char path[PATH_MAX];
+  const int result = static_cast<int>(syscall(SYS_fsync, file));
+  return path_of(file, path) ? done(result, "fsync", AT_FDCWD, path) : result;
 }
 
-int rename(const char* from, const char* to) {
-  if (!may("rename", AT_FDCWD, from)) return -1;
-  return real<int(const char*, const char*)>("rename")(from, to);
-}
+int rename(const char* from, const char* to) { return rename_at(AT_FDCWD, from, AT_FDCWD, to, 0); }
 
 int renameat(int at, const char* from, int to_at, const char* to) {
-  if (!may("rename", at, from)) return -1;
-  return static_cast<int>(syscall(SYS_renameat2, at, from, to_at, to, 0));
+  return rename_at(at, from, to_at, to, 0);
 }
 
 int renameat2(int at, const char* from, int to_at, const char* to, unsigned flags) {
-  if (!may("rename", at, from)) return -1;
-  return static_cast<int>(syscall(SYS_renameat2, at, from, to_at, to, flags));
+  return rename_at(at, from, to_at, to, flags);
 }
 
-int unlink(const char* path) {
-  if (!may("unlink", AT_FDCWD, path)) return -1;
-  return static_cast<int>(syscall(SYS_unlinkat, AT_FDCWD, path, 0));
-}
+int unlink(const char* path) { return unlink_at(AT_FDCWD, path, 0, "unlink"); }
 
-int unlinkat(int at, const char* path, int flags) {
-  if (!may("unlink", at, path)) return -1;
-  return static_cast<int>(syscall(SYS_unlinkat, at, path, flags));
-}
+int unlinkat(int at, const char* path, int flags) { return unlink_at(at, path, flags, "unlink"); }
 
-int rmdir(const char* path) {
-  if (!may("rmdir", AT_FDCWD, path)) return -1;
-  return static_cast<int>(syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR));
-}
+int rmdir(const char* path) { return unlink_at(AT_FDCWD, path, AT_REMOVEDIR, "rmdir"); }
 
 int mkdir(const char* path, mode_t mode) {
   if (!may("mkdir", AT_FDCWD, path)) return -1;
-  return static_cast<int>(syscall(SYS_mkdirat, AT_FDCWD, path, mode));
+  const int result = static_cast<int>(syscall(SYS_mkdirat, AT_FDCWD, path, mode));
+  return done(result, "mkdir", AT_FDCWD, path);
 }
 
 }  // extern "C"

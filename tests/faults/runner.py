@@ -75,7 +75,8 @@ def arm(request: dict[str, Any]) -> None:
     fault = request["fault"]
     if fault is None:
         return
-    log = os.open(Path(request["place"], "calls"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    place = Path(request["place"])
+    log = os.open(place / "calls", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     library = ctypes.CDLL(None)
     library.faults_arm.argtypes = [
         ctypes.c_char_p,
@@ -84,8 +85,10 @@ def arm(request: dict[str, Any]) -> None:
         ctypes.c_int,
         ctypes.c_int,
     ]
-    folder = os.fsencode(Path(request["place"], fault["under"]))
+    folder = os.fsencode(place / fault["under"])
     library.faults_arm(folder, fault["at"], fault["count"], fault["errno"], log)
+    if fault["journal"]:
+        library.faults_journal(os.open(place / "journal", os.O_WRONLY | os.O_CREAT))
 
 
 def serve() -> None:

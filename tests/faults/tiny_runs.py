@@ -94,7 +94,14 @@ class Runner:
         return Ended(**json.loads(self._process.stdout.readline()))
 
 
-def fault(at: int, error: int = 0, *, count: int = 1, under: str = CHECKPOINTS) -> dict[str, Any]:
+def fault(
+    at: int,
+    error: int = 0,
+    *,
+    count: int = 1,
+    under: str = CHECKPOINTS,
+    journal: bool = False,
+) -> dict[str, Any]:
     """Return the fault of the `at`-th change under a folder, and so many after it.
 
     Args:
@@ -102,8 +109,9 @@ def fault(at: int, error: int = 0, *, count: int = 1, under: str = CHECKPOINTS) 
         error: Its error number; 0 kills the process.
         count: How many calls fail.
         under: The folder, in the place of the run.
+        journal: Whether every call is written down, with what it wrote, in the file `journal`.
     """
-    return {"under": under, "at": at, "count": count, "errno": error}
+    return {"under": under, "at": at, "count": count, "errno": error, "journal": journal}
 
 
 def calls(place: Path) -> list[str]:

@@ -1,10 +1,13 @@
 """Fixtures of the tests of training."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from receptance.training import Run, list_checkpoints
 from tests.training.on_ranks import RankProcesses
+from tests.training.tiny_run import hooks, stop_after, tiny_config, tiny_train
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +24,17 @@ def three_ranks() -> Iterator[RankProcesses]:
     processes = RankProcesses(3)
     yield processes
     processes.end()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run of which three steps are done."""
+    return tiny_train(tiny_config(), tmp_path, hooks(should_stop=stop_after(3)))[0]
+
+
+@pytest.fixture
+def saved(run: Run, tmp_path: Path) -> Path:
+    """Its only checkpoint."""
+    (path,) = list_checkpoints(tmp_path / "checkpoints")
+    assert path.name == f"step-{run.begin.progress.step + 3:08d}"
+    return path

@@ -5,7 +5,7 @@ import torch
 
 from receptance.errors import ConfigError
 from receptance.training import build_optimizer
-from receptance.training.optimizer import OptimizerConfig, set_learning_rate
+from receptance.training.optimizer import OptimizerConfig, clip_gradient, set_learning_rate
 from tests.random_models import random_rwkv4, random_tokens
 
 LAYERED = OptimizerConfig(
@@ -87,3 +87,28 @@ def test_an_impossible_setting_is_named(settings, words):
     with pytest.raises(ConfigError) as caught:
         OptimizerConfig(**settings)
     assert words in str(caught.value)
+
+
+def parameters_with_gradients() -> list[torch.nn.Parameter]:
+    """Return three parameters, the second one without a gradient."""
+    generator = torch.Generator().manual_seed(0)
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((3, 4), (2,), (5,))]
+    for each in parameters[::2]:
+        each.grad = torch.randn(each.shape, generator=generator)
+    return parameters
+
+
+def test_a_longer_gradient_is_scaled_down_to_the_longest_norm():
+    clipped, expected = parameters_with_gradients(), parameters_with_gradients()
+    norm = torch.nn.utils.clip_grad_norm_(expected, 0.5).item()
+    clip_gradient(clipped, norm, 0.5)
+    for one, other in zip(clipped, expected, strict=True):
+        # PyTorch divides by the norm + 1e-6.
+        torch.testing.assert_close(one.grad, other.grad, rtol=2e-6, atol=0.0)
+
+
+def test_a_shorter_gradient_is_not_even_touched():
+    parameters = parameters_with_gradients()
+    versions = [each.grad._version for each in parameters if each.grad is not None]
+    clip_gradient(parameters, 1.0, 1.0)
+    assert [each.grad._version for each in parameters if each.grad is not None] == versions

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from receptance.models import RWKV4, RWKV4Config
-from receptance.training import Checkpoints, Progress, build_optimizer
+from receptance.training import Checkpoints, Loaded, Progress, build_optimizer
 from receptance.training.whole_tensors import WholeTensors
 from tests.training.tiny_run import tiny_config
 
@@ -25,3 +25,9 @@ def empty(folder: Path, n_embd: int = 16, **settings: Any) -> tuple[RWKV4, Any, 
 def names(folder: Path) -> list[str]:
     """Return what is in a folder."""
     return sorted(each.name for each in folder.iterdir())
+
+
+def load(path: Path, n_embd: int = 16) -> Loaded:
+    """Return what a new model of the run goes on from after it loaded a checkpoint."""
+    model, optimizer, checkpoints = empty(path.parent, n_embd)
+    return checkpoints.load(path, model, optimizer)

@@ -17,7 +17,7 @@ def keep_freed_memory() -> bool:
 
     Glibc gives each large block back to the system as it is freed. A training step allocates and
     frees gigabytes, always the same, and every page of it would be mapped, zeroed and counted
-    anew: 12 % of a step's time at 8192 tokens, 21 % at 16384, and more where several threads ask
+    anew: 4 % of a step's time at 2048 tokens, a fifth at 32768, and more where several threads ask
     at once. Afterwards a process holds what it held at its largest.
 
     It holds for the whole process and until its end, so it is for programs that only train. To be

@@ -15,9 +15,10 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from importlib import metadata
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -101,11 +102,14 @@ class _Snapshot(NamedTuple):
     needed_before: int | None
 
 
-class Checkpoints:
+class Checkpoints(AbstractContextManager["Checkpoints"]):
     """Writes and finds the checkpoints of one run; made on every rank, and called by all alike.
 
     What goes wrong with the disk ends no run: a save that fails leaves the checkpoints that were
     there, is told in `take_reports` and as a warning, and training goes on.
+
+    At the end of a `with` block the save under way is waited for, also after an error; only after
+    an interrupt is it left undone, as whoever interrupts wants an end at once.
     """
 
     def __init__(
@@ -140,6 +144,15 @@ class Checkpoints:
         self._reports: list[SaveReport] = []
         self._verified: set[Path] = set()
         self._parent = ""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None or not issubclass(kind, KeyboardInterrupt):
+            self.finish()
 
     def prepare(self, n_bytes: int) -> None:
         """Make the folder, remove what a killed process left, and check that it can be written.

@@ -71,7 +71,10 @@ def set_learning_rate(optimizer: AdamW, lr: float) -> None:
 
 
 def clip_gradient(parameters: Iterable[nn.Parameter], norm: float, longest: float) -> None:
-    """Scale the whole gradient down to the norm `longest`, where its `norm` is above it."""
+    """Scale the whole gradient down to the norm `longest`, where its `norm` is above it.
+
+    A shorter one is not touched: to multiply by 1 would cost a reading and writing of all of it.
+    """
     if norm > longest:
         for each in parameters:
             if each.grad is not None:
