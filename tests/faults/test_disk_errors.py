@@ -19,7 +19,7 @@ from tests.faults.tiny_runs import (
 ERRORS = {"is full": errno.ENOSPC, "fails": errno.EIO}
 MODES = {"at once": (), "asynchronously": ("every.save_asynchronously=true",)}
 # A disk that stays full over several saves: each of them ends at its first call.
-LONG = 12
+LONG = 6
 
 
 def told(place: Path) -> str:
@@ -93,9 +93,9 @@ def test_a_disk_that_fails_in_a_save_is_told_and_the_run_goes_on(runner, whole, 
 @pytest.mark.parametrize("trouble", ERRORS)
 def test_a_disk_that_fails_at_any_call_of_a_save_ends_no_run(runner, mode, count, trouble, say):
     numbers = of_the_save(counted(runner, MODES[mode], CHECKPOINTS), 6)
-    settings = ("training.steps=60", *MODES[mode])
+    settings = ("training.steps=30", *MODES[mode])
     place = runner.place()
-    assert runner.train(place, "training.steps=60").code == 0
+    assert runner.train(place, "training.steps=30").code == 0
     expected = outcome(place)
 
     same = sum(
