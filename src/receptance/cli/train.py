@@ -82,10 +82,12 @@ def command(
     outcome = run_training(config, folder, resume=resume, tensorboard=tensorboard)
     if outcome.is_finished:
         write = command_line("generate", str(outcome.model_folder), "Once")
-        click.echo(f"trained: {outcome.model_folder}\nlet it write: {write}", err=True)
+        if outcome.is_first:
+            click.echo(f"trained: {outcome.model_folder}\nlet it write: {write}", err=True)
         return
     options = ["--tensorboard"] if tensorboard else []
     options += ["--threads", str(threads)] if threads is not None else []
     again = command_line("train", str(recipe), *settings, *options)
-    click.echo(f"stopped after step {outcome.step:,}; go on with: {again}", err=True)
+    if outcome.is_first:
+        click.echo(f"stopped after step {outcome.step:,}; go on with: {again}", err=True)
     sys.exit(EXIT_RESUMABLE)

@@ -44,6 +44,8 @@ class Outcome(NamedTuple):
     is_finished: bool
     model_folder: Path
     step: int
+    is_first: bool
+    """Whether this process is the rank that tells of it."""
 
 
 def run_training(
@@ -101,7 +103,7 @@ def run_training(
         model = whole_model(run.model, ranks) if is_finished else None
         if model is not None:
             save_model(model, store.tokenizer, folder / "model", replace=True)
-    return Outcome(is_finished, folder / "model", progress.step)
+    return Outcome(is_finished, folder / "model", progress.step, ranks.is_first)
 
 
 @contextmanager
