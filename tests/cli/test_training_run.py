@@ -24,7 +24,7 @@ def config(place: Path) -> RunConfig:
 def test_a_run_leaves_a_model_that_every_verb_opens(config, place):
     outcome = run_training(config, place / "run", resume="auto")
 
-    assert outcome == (True, place / "run" / "model", 12)
+    assert outcome == (True, place / "run" / "model", 12, True)
     lm = load(outcome.model_folder)
     assert lm.tokenizer.name == "bytes"
     assert lm.generate("the ", max_tokens=3, seed=0).generated_tokens == 3

@@ -37,5 +37,6 @@ class MovingAverage:
         kept = 1 - 1 / memory
         weight = kept * self.weight + 1
         mean = self.mean + (value - self.mean) / weight
-        squares = kept * self.squares + (value - self.mean) * (value - mean)
+        # The product is never negative but for the rounding of `mean`.
+        squares = kept * self.squares + max((value - self.mean) * (value - mean), 0.0)
         return MovingAverage(n_values=self.n_values + 1, weight=weight, mean=mean, squares=squares)
