@@ -111,7 +111,8 @@ class Trainer:
         if not result.verdict.is_applied:
             self._record_spike(plan, result)
         self.progress = following._replace(seconds=self.progress.seconds + seconds)
-        self._carried = None if plan.finished_samples else result.carried
+        is_over = plan.finished_samples > 0 or not math.isfinite(result.loss)
+        self._carried = None if is_over else result.carried
         self._timing = plan, seconds, waited
         self._valid_bits_per_byte: float | None = None
         return result
