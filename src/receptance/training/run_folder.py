@@ -90,18 +90,7 @@ def open_run(
         for changed in rounding_differences(saved, config):
             logger.warning("goes on, but no longer bit for bit as before: %s", changed)
     model, optimizer = assemble(config, model_config, ranks)
-    checkpoints = Checkpoints(
-        folder / "checkpoints",
-        ShardedTensors(WholeTensors(model_config, tokenizer, writes=ranks.is_first), ranks),
-        retention=Retention(
-            last=config.every.keep_checkpoints,
-            every=config.every.keep_every,
-            best=config.every.keep_best,
-        ),
-        asynchronous=config.every.save_asynchronously,
-        config_sha256=config_sha256(config),
-        ranks=ranks,
-    )
+    checkpoints = _checkpoints(config, folder, model_config, tokenizer, ranks)
     chosen = checkpoints.newest_good() if resume == "auto" else None
     if resume not in ("auto", "never"):
         chosen = Path(resume)
@@ -125,6 +114,28 @@ def open_run(
             staged.write_text(config_to_toml(config), encoding="utf-8")
     objective = objective_of(model, config, ranks)
     return Run(config, model, objective, optimizer, checkpoints, begin)
+
+
+def _checkpoints(
+    config: RunConfig,
+    folder: Path,
+    model: RWKV4Config,
+    tokenizer: Tokenizer | None,
+    ranks: Ranks,
+) -> Checkpoints:
+    """Return what writes and finds the checkpoints of a run, as it says."""
+    return Checkpoints(
+        folder / "checkpoints",
+        ShardedTensors(WholeTensors(model, tokenizer, writes=ranks.is_first), ranks),
+        retention=Retention(
+            last=config.every.keep_checkpoints,
+            every=config.every.keep_every,
+            best=config.every.keep_best,
+        ),
+        asynchronous=config.every.save_asynchronously,
+        config_sha256=config_sha256(config),
+        ranks=ranks,
+    )
 
 
 def checkpoint_to_resume(config: RunConfig, folder: Path, resume: str) -> Path | None:

@@ -73,30 +73,13 @@ def training_step(
         ranks: Who takes part.
         carried: The state before each row; None for the zero state.
     """
-    n_rows = len(batch.tokens)
-    micro = config.data.micro_batch_size or n_rows
-    loss_sum, states, seconds = 0.0, [], [0.0, 0.0]
-    for row in range(0, n_rows, micro):
-        rows = slice(row, row + micro)
-        tokens, targets = batch.tokens[rows], batch.targets[rows]
-        resets = batch.resets[rows] if config.data.reset_at_documents else None
-        before = None if carried is None else carried.select(range(row, row + len(tokens)))
-        share = len(tokens) / n_rows
-        torch.manual_seed(_seed(config.seed, step, ranks.rank, row))
-        started = time.perf_counter()
-        with gradient_sync(objective, enabled=row + micro >= n_rows):
-            loss, state = objective(tokens, targets, before, resets)
-            forwarded = time.perf_counter()
-            (loss.total * share).backward()
-        loss_sum += loss.cross_entropy.item() * share
-        states.append(state.detach())
-        seconds[0] += forwarded - started
-        seconds[1] += time.perf_counter() - forwarded
-
+    loss, states, forward_s, backward_s = _add_gradients(
+        config, objective, batch, carried, step, ranks.rank
+    )
     started = time.perf_counter()
     grad_norm = gradient_norm(objective.parameters(), ranks)
     normed = time.perf_counter()
-    (mean_loss,) = ranks.mean(loss_sum)
+    (mean_loss,) = ranks.mean(loss)
     agreed = time.perf_counter()
     verdict = judge(mean_loss, grad_norm)
     if verdict.is_applied:
@@ -109,11 +92,47 @@ def training_step(
         verdict=verdict,
         carried=RWKV4State.concatenate(states) if config.data.segments > 1 else None,
         seconds=StepSeconds(
-            *seconds,
+            forward=forward_s,
+            backward=backward_s,
             optimizer=time.perf_counter() - agreed + normed - started,
             communication=agreed - normed,
         ),
     )
+
+
+def _add_gradients(
+    config: RunConfig,
+    objective: nn.Module,
+    batch: Batch,
+    carried: RWKV4State | None,
+    step: int,
+    rank: int,
+) -> tuple[float, list[RWKV4State], float, float]:
+    """Add up the gradients of a rank's micro-batches, each by its share of the tokens.
+
+    Returns:
+        The mean loss, the states after each micro-batch, and the seconds of forward and backward.
+    """
+    n_rows = len(batch.tokens)
+    micro = config.data.micro_batch_size or n_rows
+    loss_sum, states, forward_s, backward_s = 0.0, [], 0.0, 0.0
+    for row in range(0, n_rows, micro):
+        rows = slice(row, row + micro)
+        tokens, targets = batch.tokens[rows], batch.targets[rows]
+        resets = batch.resets[rows] if config.data.reset_at_documents else None
+        before = None if carried is None else carried.select(range(row, row + len(tokens)))
+        share = len(tokens) / n_rows
+        torch.manual_seed(_seed(config.seed, step, rank, row))
+        started = time.perf_counter()
+        with gradient_sync(objective, enabled=row + micro >= n_rows):
+            loss, state = objective(tokens, targets, before, resets)
+            forwarded = time.perf_counter()
+            (loss.total * share).backward()
+        loss_sum += loss.cross_entropy.item() * share
+        states.append(state.detach())
+        forward_s += forwarded - started
+        backward_s += time.perf_counter() - forwarded
+    return loss_sum, states, forward_s, backward_s
 
 
 def _seed(*numbers: int) -> int:

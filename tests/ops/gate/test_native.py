@@ -1,6 +1,6 @@
 """The native gates against the references, in every instruction set."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -17,6 +17,9 @@ from receptance.ops.gate.native import (
 from receptance.ops.gate.reference import gate_reference, gated_add_reference
 from receptance.ops.native import instruction_sets, library_obstacle
 from tests.tolerances import ALGEBRA
+
+pytestmark = pytest.mark.usefixtures("_poisoned_memory")
+
 
 pytestmark = pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle()))
 
@@ -61,21 +64,6 @@ def add_results(
         leaves.append(normal(n, 3, dtype).requires_grad_())
     total = run(*leaves) if is_gated else run(*leaves, None)
     return [total.detach(), *torch.autograd.grad(total, leaves, seed)]
-
-
-@pytest.fixture(autouse=True)
-def _poisoned_memory() -> Iterator[None]:
-    """Fill new uninitialised tensors with NaN, so that none of them passes for a result."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture
-def _restored_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("instruction_set", instruction_sets())

@@ -1,7 +1,6 @@
 """The chunked `linear_cross_entropy` against the reference, by either kernel."""
 
 import subprocess
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,9 @@ needs_library = pytest.mark.skipif(library_obstacle() is not None, reason=str(li
 needs_build = pytest.mark.skipif(
     not BUILD.is_dir(), reason=f"needs the extension's build folder {BUILD}, left by make setup"
 )
+
+pytestmark = pytest.mark.usefixtures("_poisoned_memory")
+
 KERNELS = ["chunked", pytest.param("native", marks=needs_library)]
 
 # Bfloat16 has 8 bits: each entry of a gradient is rounded once where the logits become gradients
@@ -49,14 +51,6 @@ def results(
     """Return both means and both gradients of a multiple of the second."""
     loss = linear_cross_entropy(*args, auxiliary=auxiliary, implementation=implementation)
     return *loss, *torch.autograd.grad(loss.total * 0.7, args[:2])
-
-
-@pytest.fixture(autouse=True)
-def _poisoned_memory() -> Iterator[None]:
-    """Fill new uninitialised tensors with NaN, so that none of them passes for a result."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The native `norm_shift_mix` against the reference, in every instruction set."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +13,9 @@ from receptance.ops.norm_shift_mix import norm_shift_mix
 from receptance.ops.norm_shift_mix.native import native_obstacle, norm_shift_mix_native
 from receptance.ops.norm_shift_mix.reference import norm_shift_mix_reference
 from tests.tolerances import ALGEBRA
+
+pytestmark = pytest.mark.usefixtures("_poisoned_memory")
+
 
 pytestmark = pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle()))
 
@@ -89,21 +92,6 @@ def assert_all_close(actual: dict[str, Tensor], expected: dict[str, Tensor], **t
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:
     return ((actual.double() - expected).abs().max() / expected.abs().max()).item()
-
-
-@pytest.fixture(autouse=True)
-def _poisoned_memory() -> Iterator[None]:
-    """Fill new uninitialised tensors with NaN, so that none of them passes for a result."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture
-def _restored_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("instruction_set", instruction_sets())

@@ -1,7 +1,5 @@
 """The native `squared_relu_linear` against the reference, in every instruction set."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +10,9 @@ from receptance.ops.squared_relu import squared_relu_linear
 from receptance.ops.squared_relu.native import native_obstacle, squared_relu_linear_native
 from receptance.ops.squared_relu.reference import squared_relu_linear_reference
 from tests.tolerances import ALGEBRA
+
+pytestmark = pytest.mark.usefixtures("_poisoned_memory")
+
 
 pytestmark = pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle()))
 
@@ -30,14 +31,6 @@ def results(run, k: Tensor, weight: Tensor) -> list[Tensor]:
     y = run(*leaves)
     seed = normal(*y.shape, seed=9, dtype=y.dtype)
     return [y.detach(), *torch.autograd.grad(y, leaves, seed)]
-
-
-@pytest.fixture(autouse=True)
-def _poisoned_memory() -> Iterator[None]:
-    """Fill new uninitialised tensors with NaN, so that none of them passes for a result."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("T", LENGTHS)

@@ -1,6 +1,5 @@
 """The native implementation of `wkv4` against the reference, in every form and instruction set."""
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -14,6 +13,9 @@ from receptance.ops.wkv4 import WKV4State, wkv4
 from receptance.ops.wkv4.native import native_obstacle, wkv4_native
 from receptance.ops.wkv4.reference import wkv4_reference
 from tests.tolerances import ALGEBRA, Tolerance
+
+pytestmark = pytest.mark.usefixtures("_poisoned_memory")
+
 
 pytestmark = pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle()))
 
@@ -125,21 +127,6 @@ def assert_all_close(
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:
     return ((actual.double() - expected).abs().max() / expected.abs().max()).item()
-
-
-@pytest.fixture(autouse=True)
-def _poisoned_memory() -> Iterator[None]:
-    """Fill new uninitialised tensors with NaN, so that none of them passes for a result."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture
-def _restored_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("instruction_set", instruction_sets())
