@@ -18,9 +18,6 @@ namespace receptance::bindings {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-inline constexpr InstructionSet instruction_sets[] = {InstructionSet::portable,
-                                                      InstructionSet::avx2, InstructionSet::avx512};
-
 inline void on_torch_threads(int64_t begin, int64_t end, int64_t grain, Task task, void* context) {
   torch::stable::parallel_for(begin, end, grain, [&](int64_t piece_begin, int64_t piece_end) {
     task(piece_begin, piece_end, context);
@@ -34,7 +31,7 @@ inline Threads torch_threads() {
 // What can run here, narrowest first: "portable=1 avx2=2".
 inline std::string available_instruction_sets() {
   std::ostringstream text;
-  for (const InstructionSet each : instruction_sets) {
+  for (const InstructionSet each : all_instruction_sets) {
     if (!has_instruction_set(each)) continue;
     text << (each == InstructionSet::portable ? "" : " ") << instruction_set_name(each) << '='
          << static_cast<int64_t>(each);
@@ -44,7 +41,7 @@ inline std::string available_instruction_sets() {
 
 inline InstructionSet checked_instruction_set(int64_t number) {
   if (number == 0) return best_instruction_set();
-  for (const InstructionSet each : instruction_sets) {
+  for (const InstructionSet each : all_instruction_sets) {
     if (static_cast<int64_t>(each) == number && has_instruction_set(each)) return each;
   }
   STD_TORCH_CHECK(false, "`instruction_set` must be 0 (the widest) or one of ",
@@ -104,6 +101,19 @@ const Number* input(const Tensor& tensor) {
 template <typename Number>
 Number* output(const Tensor& tensor) {
   return static_cast<Number*>(tensor.mutable_data_ptr());
+}
+
+// Bytes that begin a cache line, in a tensor that may begin before them.
+struct Aligned {
+  Tensor tensor;
+  uint8_t* bytes;
+};
+
+inline Aligned aligned(const Tensor& like, int64_t n) {
+  constexpr int64_t line = 64;
+  const Tensor tensor = torch::stable::new_empty(like, {n + line}, ScalarType::Byte);
+  const uintptr_t start = reinterpret_cast<uintptr_t>(tensor.mutable_data_ptr());
+  return {tensor, reinterpret_cast<uint8_t*>((start + line - 1) / line * line)};
 }
 
 }  // namespace receptance::bindings

@@ -7,28 +7,36 @@
 
 #include "receptance/kernels.h"
 
+// use(set, Table, name) for each instruction set of the target's architecture.
 #if defined(__x86_64__)
-#define RECEPTANCE_DECLARE_TABLES(Table, name)                                    \
-  namespace portable {                                                            \
-  extern const Table name;                                                        \
-  }                                                                               \
-  namespace avx2 {                                                                \
-  extern const Table name;                                                        \
-  }                                                                               \
-  namespace avx512 {                                                              \
-  extern const Table name;                                                        \
-  }                                                                               \
-  inline const Table& name(InstructionSet instruction_set) {                      \
-    if (instruction_set == InstructionSet::avx512) return avx512::name;           \
-    return instruction_set == InstructionSet::avx2 ? avx2::name : portable::name; \
-  }
+#define RECEPTANCE_FOR_EACH_SET(use, Table, name) \
+  use(portable, Table, name)                      \
+  use(avx2, Table, name)                          \
+  use(avx512, Table, name)                        \
+  use(avx512_bf16, Table, name)
+#elif defined(__aarch64__)
+#define RECEPTANCE_FOR_EACH_SET(use, Table, name) use(portable, Table, name) use(neon, Table, name)
 #else
-#define RECEPTANCE_DECLARE_TABLES(Table, name) \
-  namespace portable {                         \
-  extern const Table name;                     \
-  }                                            \
-  inline const Table& name(InstructionSet) { return portable::name; }
+#define RECEPTANCE_FOR_EACH_SET(use, Table, name) use(portable, Table, name)
 #endif
+
+#define RECEPTANCE_DECLARE_TABLE(set, Table, name) \
+  namespace set {                                  \
+  extern const Table name;                         \
+  }
+#define RECEPTANCE_CASE_OF_TABLE(set, Table, name) \
+  case InstructionSet::set:                        \
+    return set::name;
+
+#define RECEPTANCE_DECLARE_TABLES(Table, name)                             \
+  RECEPTANCE_FOR_EACH_SET(RECEPTANCE_DECLARE_TABLE, Table, name)           \
+  inline const Table& name(InstructionSet instruction_set) {               \
+    switch (instruction_set) {                                             \
+      RECEPTANCE_FOR_EACH_SET(RECEPTANCE_CASE_OF_TABLE, Table, name)       \
+      default:                                                             \
+        return portable::name;                                             \
+    }                                                                      \
+  }
 
 namespace receptance {
 

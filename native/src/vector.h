@@ -11,6 +11,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(RECEPTANCE_NEON)
+#include <arm_neon.h>
 #endif
 
 #define RECEPTANCE_INLINE [[gnu::always_inline]] inline
@@ -107,6 +109,15 @@ RECEPTANCE_INLINE Vector<float> fma<float>(Vector<float> a, Vector<float> b, Vec
 template <>
 RECEPTANCE_INLINE Vector<double> fma<double>(Vector<double> a, Vector<double> b, Vector<double> c) {
   return _mm256_fmadd_pd(a, b, c);
+}
+#elif defined(RECEPTANCE_NEON)
+template <>
+RECEPTANCE_INLINE Vector<float> fma<float>(Vector<float> a, Vector<float> b, Vector<float> c) {
+  return (Vector<float>)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+template <>
+RECEPTANCE_INLINE Vector<double> fma<double>(Vector<double> a, Vector<double> b, Vector<double> c) {
+  return (Vector<double>)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
 }
 #else
 template <typename Real>

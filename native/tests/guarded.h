@@ -11,8 +11,6 @@
 
 namespace receptance::tests {
 
-inline constexpr InstructionSet instruction_sets[] = {InstructionSet::portable,
-                                                      InstructionSet::avx2, InstructionSet::avx512};
 inline int n_failures = 0;
 
 inline void expect(bool condition, const char* what, InstructionSet instruction_set, double value) {

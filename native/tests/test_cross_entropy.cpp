@@ -50,7 +50,7 @@ void test(int64_t V, bool wants_gradient, InstructionSet instruction_set) {
 }  // namespace
 
 int main() {
-  for (const InstructionSet each : instruction_sets) {
+  for (const InstructionSet each : receptance::all_instruction_sets) {
     if (!has_instruction_set(each)) continue;
     for (const int64_t V : {1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 1000}) {
       for (const bool wants_gradient : {false, true}) {

@@ -175,7 +175,7 @@ void test_wkv4_in_every_type(InstructionSet instruction_set) {
 }  // namespace
 
 int main() {
-  for (const InstructionSet each : instruction_sets) {
+  for (const InstructionSet each : receptance::all_instruction_sets) {
     if (!has_instruction_set(each)) continue;
     test_exp<float>(each);
     test_exp<double>(each);

@@ -179,7 +179,7 @@ void test_in_every_shape(InstructionSet instruction_set, double tolerance) {
 }  // namespace
 
 int main() {
-  for (const InstructionSet each : instruction_sets) {
+  for (const InstructionSet each : receptance::all_instruction_sets) {
     if (!has_instruction_set(each)) continue;
     test_in_every_shape<double, double>(each, 1e-12);
     test_in_every_shape<float, float>(each, 1e-5);

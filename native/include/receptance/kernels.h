@@ -11,9 +11,21 @@ namespace receptance {
 // ---- Instruction sets -------------------------------------------------------------------------
 
 // Every kernel is compiled once for each of these that the target's architecture knows.
-enum class InstructionSet : int64_t { portable = 1, avx2 = 2, avx512 = 3 };
+// avx512_bf16 is AVX-512 with products of bfloat16 (BF16) and of bytes (VNNI).
+enum class InstructionSet : int64_t {
+  portable = 1,
+  avx2 = 2,
+  avx512 = 3,
+  avx512_bf16 = 4,
+  neon = 5,
+};
 
-// "portable", "avx2" or "avx512".
+// All of them, narrowest first.
+inline constexpr InstructionSet all_instruction_sets[] = {
+    InstructionSet::portable, InstructionSet::avx2, InstructionSet::avx512,
+    InstructionSet::avx512_bf16, InstructionSet::neon};
+
+// "portable", "avx2" and so on.
 const char* instruction_set_name(InstructionSet instruction_set);
 
 // Whether this library and this processor have the instruction set.

@@ -1,0 +1,83 @@
+// One token of RWKV-4 for each of B sequences, through all layers: what decoding repeats.
+//
+// The same numbers as the model's own forward, from the same kernels; only the matrices of float32
+// and bfloat16 are summed up in another order. A sequence's results depend on nothing else in the
+// batch. As in receptance/kernels.h, nothing is allocated and nothing throws.
+#pragma once
+
+#include <cstdint>
+
+#include "receptance/kernels.h"
+#include "receptance/products.h"
+
+namespace receptance {
+
+enum class Format : int64_t { float32, bfloat16, quantized };
+
+// [N, K], as receptance/products.h has it.
+struct Matrix {
+  Format format;
+  const void* data;
+  int64_t N, K;
+};
+
+struct Norm {
+  const float* weight;
+  const float* bias;
+};
+
+// Vectors are [C]. key to output: [C, C]; channel_key: [4 C, C]; channel_value: [C, 4 C].
+struct Rwkv4Layer {
+  Norm ln1, ln2;
+  const float* log_w;
+  const float* u;
+  const float* mix_k;
+  const float* mix_v;
+  const float* mix_r;
+  const float* channel_mix_k;
+  const float* channel_mix_r;
+  Matrix key, value, receptance, output;
+  Matrix channel_key, channel_receptance, channel_value;
+};
+
+// The matrices of the layers are all bfloat16, or each is float32 or quantized.
+// embedding: [V, C]; quantized, its rows are for looking up: the scales of a row's groups, its
+// offsets (if it has any), both bfloat16, and its levels; of four bits, two columns to a byte.
+struct Rwkv4Model {
+  int64_t C, V, n_layer;
+  float eps;
+  Quantization quantization;
+  Matrix embedding, head;
+  Norm ln0, ln_out;
+  const Rwkv4Layer* layers;
+};
+
+// The state of n_slots sequences: five arrays of [n_layer, n_slots, C], as Wkv4Forward and
+// NormShiftMixForward have them.
+struct Rwkv4Pool {
+  float* time_mix_x;
+  float* channel_mix_x;
+  float* num;
+  float* den;
+  float* log_scale;
+  int64_t n_slots;
+};
+
+// tokens: [B], each in [0, V). slots: [B], each another one of [0, n_slots), whose rows of the pool
+// go from the state before the token to the state after it. logits: [B, V].
+// scratch: rwkv4_step_scratch(model, B) bytes, aligned to 64, any content.
+struct Rwkv4Step {
+  const Rwkv4Model* model;
+  Rwkv4Pool pool;
+  const int64_t* tokens;
+  const int64_t* slots;
+  float* logits;
+  int64_t B;
+  uint8_t* scratch;
+};
+
+int64_t rwkv4_step_scratch(const Rwkv4Model& model, int64_t B);
+
+void rwkv4_step(const Rwkv4Step& step, InstructionSet instruction_set, const Threads& threads);
+
+}  // namespace receptance

@@ -1,0 +1,108 @@
+// The products over whole matrices: how their rows are handed to the threads.
+#include "receptance/products.h"
+
+#include <atomic>
+
+#include "instruction_set_tables.h"
+#include "parallel.h"
+#include "products_kernels.h"
+
+namespace receptance {
+
+RECEPTANCE_DECLARE_TABLES(FewProductTable, few_product_kernels)
+RECEPTANCE_DECLARE_TABLES(PackedProductTable, packed_product_kernels)
+RECEPTANCE_DECLARE_TABLES(QuantizedProductTable, quantized_product_kernels)
+
+namespace {
+
+// Fewest multiplications, or numbers, that are worth another thread.
+constexpr int64_t smallest_task = 1 << 16;
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// Runs body(begin, end) for pieces of [0, n), each of which costs `cost`.
+template <typename Body>
+void for_pieces(int64_t n, int64_t cost, const Threads& threads, const Body& body) {
+  parallel_for(0, n, ceil_div(smallest_task, larger(cost, 1)), threads, body);
+}
+
+// Scratch of one thread, in bytes: whole cache lines.
+int64_t thread_scratch(const PackedProductTable& table) {
+  return 4 * (table.packed_words + table.sums);
+}
+
+template <typename Element, typename Kernel>
+void run(const Product<Element>& arrays, const PackedProductTable& table, Kernel kernel,
+         const Threads& threads) {
+  const int64_t tiles = ceil_div(arrays.N, table.tile_rows);
+  // Each thread has a scratch of its own, so the pieces are cut here.
+  const int64_t pieces = smaller(tiles, threads.count), per_piece = ceil_div(tiles, larger(pieces, 1));
+  parallel_for(0, pieces, 1, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t piece = begin; piece < end; ++piece) {
+      uint8_t* own = arrays.scratch + piece * thread_scratch(table);
+      const ProductScratch lent{own, reinterpret_cast<float*>(own + 4 * table.packed_words)};
+      kernel(arrays, piece * per_piece, smaller((piece + 1) * per_piece, tiles), lent);
+    }
+  });
+}
+
+}  // namespace
+
+int64_t product_scratch(InstructionSet instruction_set, int64_t n_threads) {
+  return n_threads * thread_scratch(packed_product_kernels(instruction_set));
+}
+
+template <>
+void product(const Product<float>& arrays, InstructionSet instruction_set, const Threads& threads) {
+  const PackedProductTable& table = packed_product_kernels(instruction_set);
+  run(arrays, table, table.f32, threads);
+}
+
+template <>
+void product(const Product<bfloat16>& arrays, InstructionSet instruction_set,
+             const Threads& threads) {
+  const PackedProductTable& table = packed_product_kernels(instruction_set);
+  run(arrays, table, table.bf16, threads);
+}
+
+void quantize_rows(const float* x, const QuantizedRows& rows, int64_t M, int64_t K, int64_t Kp,
+                   InstructionSet instruction_set, const Threads& threads) {
+  const auto kernel = quantized_product_kernels(instruction_set).quantize;
+  const int64_t blocks = Kp / block_columns;
+  for_pieces(M, Kp, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t m = begin; m < end; ++m) {
+      const QuantizedRows row{rows.levels + m * Kp, rows.scales + m * blocks, rows.sums + m * blocks};
+      kernel(x + m * K, row, 0, blocks, K);
+    }
+  });
+}
+
+void quantized_product(const QuantizedProduct& arrays, InstructionSet instruction_set,
+                       const Threads& threads) {
+  const auto kernel = quantized_product_kernels(instruction_set).product;
+  const int64_t panels = ceil_div(arrays.w.N, panel_rows);
+  for_pieces(panels, panel_rows * arrays.M * arrays.w.K, threads,
+             [&](int64_t begin, int64_t end) { kernel(arrays, begin, end); });
+}
+
+void layer_norm(const LayerNorm& arrays, InstructionSet instruction_set, const Threads& threads) {
+  const auto kernel = few_product_kernels(instruction_set).layer_norm;
+  for_pieces(arrays.M, 8 * arrays.C, threads,
+             [&](int64_t begin, int64_t end) { kernel(arrays, begin, end); });
+}
+
+uint64_t read_all(const uint8_t* bytes, int64_t n, InstructionSet instruction_set,
+                  const Threads& threads) {
+  const auto kernel = few_product_kernels(instruction_set).read_all;
+  constexpr int64_t piece = 1 << 12;
+  std::atomic<uint64_t> total{0};
+  parallel_for(0, ceil_div(n, piece), 64, threads, [&](int64_t begin, int64_t end) {
+    const int64_t last = end * piece < n ? end * piece : n;
+    total ^= kernel(bytes + begin * piece, last - begin * piece);
+  });
+  return total;
+}
+
+}  // namespace receptance

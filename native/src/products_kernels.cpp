@@ -1,0 +1,207 @@
+// The products with matrices of float32 and bfloat16, compiled once for each instruction set: see
+// vector.h.
+//
+// A number of y is the sum of the lanes of one vector, to which the columns are added from left to
+// right: so it has one order of summation, whatever the tile that it is computed in. The matrix is
+// read as it lies in its file.
+#include "products_kernels.h"
+
+#include "moments.h"
+#include "vector.h"
+
+namespace receptance::RECEPTANCE_ISA {
+namespace {
+
+// A tile is so many rows of W by at most so many rows of x: as many sums as there are registers.
+constexpr int64_t tile_rows = 4;
+constexpr int64_t tile_tokens = RECEPTANCE_VECTOR_BYTES == 64 ? 6 : 2;
+
+// Up to so many rows of x, a tile's rows of W meet all of x before the next ones are read: they
+// come from memory in one stream. More rows of x are worth keeping more of W near: `kept_bytes`.
+constexpr int64_t few_tokens = 24;
+constexpr int64_t kept_bytes = 1 << 17;
+
+// How far ahead of itself W is brought near where it is read once.
+constexpr int64_t bytes_ahead = 8192;
+
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Numbers in the vector that is loaded at once.
+template <typename Element>
+constexpr int64_t step = RECEPTANCE_VECTOR_BYTES / sizeof(Element);
+
+typedef uint16_t Pairs __attribute__((vector_size(RECEPTANCE_VECTOR_BYTES)));
+
+template <typename Element>
+struct Packed;
+template <>
+struct Packed<float> {
+  using Type = Vector<float>;
+};
+template <>
+struct Packed<bfloat16> {
+  using Type = Pairs;
+};
+
+RECEPTANCE_INLINE Vector<float> add_products(Vector<float> w, Vector<float> x, Vector<float> sum) {
+  return fma<float>(w, x, sum);
+}
+
+// Each lane gets the products of two neighbours.
+RECEPTANCE_INLINE Vector<float> add_products(Pairs w, Pairs x, Vector<float> sum) {
+#if defined(__AVX512BF16__)
+  return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x);
+#else
+  const Words high_half = Words{} + 0xffff0000u;
+  const Vector<float> first =
+      fma<float>((Vector<float>)((Words)w << 16), (Vector<float>)((Words)x << 16), sum);
+  return fma<float>((Vector<float>)((Words)w & high_half), (Vector<float>)((Words)x & high_half),
+                    first);
+#endif
+}
+
+typedef float Quad __attribute__((vector_size(16)));
+
+// The sums of the lanes of four vectors; each by halves, as sum_of_lanes has it.
+RECEPTANCE_INLINE Quad sums_of_lanes(Vector<float> a, Vector<float> b, Vector<float> c,
+                                     Vector<float> d) {
+#if RECEPTANCE_VECTOR_BYTES == 64
+  const Vector<float> ab =
+      __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+      __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  const Vector<float> cd =
+      __builtin_shufflevector(c, d, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+      __builtin_shufflevector(c, d, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  Vector<float> all =
+      __builtin_shufflevector(ab, cd, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+      __builtin_shufflevector(ab, cd, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+  all = all + __builtin_shufflevector(all, all, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+  all = all + __builtin_shufflevector(all, all, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+  return __builtin_shufflevector(all, all, 0, 4, 8, 12);
+#else
+  return Quad{sum_of_lanes<float>(a), sum_of_lanes<float>(b), sum_of_lanes<float>(c),
+              sum_of_lanes<float>(d)};
+#endif
+}
+
+// ROWS rows of W from `w` on, by TOKENS rows of x from `x` on. What is brought near meanwhile lies
+// `ahead` bytes behind each number of W; it may lie outside of W.
+template <int64_t ROWS, int64_t TOKENS, typename Element>
+RECEPTANCE_INLINE void tile(const Element* w, const Element* x, Element* y, int64_t N, int64_t K,
+                            int64_t ahead) {
+  using Loaded = typename Packed<Element>::Type;
+  Vector<float> sums[TOKENS][ROWS] = {};
+  const auto add = [&](int64_t k, bool whole, int64_t count) __attribute__((always_inline)) {
+    Loaded rows[ROWS];
+#pragma GCC unroll 4
+    for (int64_t r = 0; r < ROWS; ++r) {
+      prefetch(w + r * K + k, ahead);
+      rows[r] = load_packed<Loaded>(w + r * K + k, whole, count);
+    }
+#pragma GCC unroll 6
+    for (int64_t m = 0; m < TOKENS; ++m) {
+      const Loaded token = load_packed<Loaded>(x + m * K + k, whole, count);
+#pragma GCC unroll 4
+      for (int64_t r = 0; r < ROWS; ++r) sums[m][r] = add_products(rows[r], token, sums[m][r]);
+    }
+  };
+  int64_t k = 0;
+  for (; k + step<Element> <= K; k += step<Element>) add(k, true, step<Element>);
+  if (k < K) add(k, false, K - k);
+#pragma GCC unroll 6
+  for (int64_t m = 0; m < TOKENS; ++m) {
+    Vector<float> row{};
+    if constexpr (ROWS == tile_rows) {
+      const Quad quad = sums_of_lanes(sums[m][0], sums[m][1], sums[m][2], sums[m][3]);
+      __builtin_memcpy(&row, &quad, sizeof(quad));
+    } else {
+      row[0] = sum_of_lanes<float>(sums[m][0]);
+    }
+    store<float>(y + m * N, row, false, ROWS);
+  }
+}
+
+// The same for `n` rows of x, fewer than or as many as a tile has.
+template <int64_t ROWS, int64_t TOKENS, typename Element>
+RECEPTANCE_INLINE void tile_of(int64_t n, const Element* w, const Element* x, Element* y, int64_t N,
+                               int64_t K, int64_t ahead) {
+  if constexpr (TOKENS > 1) {
+    if (n < TOKENS) return tile_of<ROWS, TOKENS - 1>(n, w, x, y, N, K, ahead);
+  }
+  tile<ROWS, TOKENS>(w, x, y, N, K, ahead);
+}
+
+// The rows [begin, end) of W by all rows of x.
+template <typename Element>
+void block(const Product<Element>& arrays, int64_t begin, int64_t end) {
+  const int64_t N = arrays.N, K = arrays.K;
+  const int64_t ahead = tile_rows * K * static_cast<int64_t>(sizeof(Element));  // the next tile
+  for (int64_t m = 0; m < arrays.M; m += tile_tokens) {
+    const Element* x = arrays.x + m * K;
+    const int64_t n = smaller(tile_tokens, arrays.M - m);
+    int64_t row = begin;
+    for (; row + tile_rows <= end; row += tile_rows) {
+      tile_of<tile_rows, tile_tokens>(n, arrays.w + row * K, x, arrays.y + m * N + row, N, K, ahead);
+    }
+    for (; row < end; ++row) {
+      tile_of<1, tile_tokens>(n, arrays.w + row * K, x, arrays.y + m * N + row, N, K, ahead);
+    }
+  }
+}
+
+template <typename Element>
+void product(const Product<Element>& arrays, int64_t begin, int64_t end) {
+  const int64_t N = arrays.N, K = arrays.K;
+  if (arrays.M == 1) {
+    // One row of W after the other, as they lie: nothing is read faster.
+    for (int64_t row = begin; row < end; ++row) {
+      tile<1, 1>(arrays.w + row * K, arrays.x, arrays.y + row, N, K, bytes_ahead);
+    }
+    return;
+  }
+  const int64_t row_bytes = K * static_cast<int64_t>(sizeof(Element));
+  const int64_t kept = arrays.M <= few_tokens ? tile_rows
+                                              : tile_rows * (1 + kept_bytes / (tile_rows * row_bytes + 1));
+  for (int64_t row = begin; row < end; row += kept) {
+    block(arrays, row, smaller(row + kept, end));
+  }
+}
+
+void layer_norm(const LayerNorm& arrays, int64_t begin, int64_t end) {
+  for (int64_t m = begin; m < end; ++m) {
+    const float* x = arrays.x + m * arrays.C;
+    float* y = arrays.y + m * arrays.C;
+    const Moments<float> of_x = moments<float>(x, arrays.C, arrays.eps);
+    for_each_column<float>(arrays.C, [&](int64_t channel, bool whole, int64_t count)
+                                         __attribute__((always_inline)) {
+      const Vector<float> h = (load<float>(x + channel, whole, count) - of_x.mean) * of_x.rstd;
+      const Vector<float> weight = load<float>(arrays.weight + channel, whole, count);
+      const Vector<float> bias = load<float>(arrays.bias + channel, whole, count);
+      store<float>(y + channel, fma<float>(h, weight, bias), whole, count);
+    });
+  }
+}
+
+uint64_t read_all(const uint8_t* bytes, int64_t n) {
+  constexpr int64_t width = sizeof(Integers<double>);
+  Integers<double> all[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * width <= n; i += 4 * width) {
+#pragma GCC unroll 4
+    for (int64_t j = 0; j < 4; ++j) {
+      all[j] ^= load_packed<Integers<double>>(bytes + i + j * width, true, width);
+    }
+  }
+  for (; i < n; i += 8) all[0] ^= load_packed<Integers<double>>(bytes + i, false, 8);
+  all[0] ^= all[1] ^ all[2] ^ all[3];
+  uint64_t total = 0;
+  for (int64_t lane = 0; lane < width / 8; ++lane) total ^= all[0][lane];
+  return total;
+}
+
+}  // namespace
+
+extern const FewProductTable few_product_kernels;
+const FewProductTable few_product_kernels = {product<float>, product<bfloat16>, layer_norm, read_all};
+
+}  // namespace receptance::RECEPTANCE_ISA

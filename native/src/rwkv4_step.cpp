@@ -1,0 +1,363 @@
+// A token of RWKV-4: phases between which all threads wait, each a loop over sequences or over rows
+// of a matrix. What follows a matrix number by number is done where its rows were computed.
+#include "receptance/rwkv4_step.h"
+
+#include "gate_kernels.h"
+#include "instruction_set_tables.h"
+#include "norm_shift_mix_kernels.h"
+#include "products_kernels.h"
+#include "team.h"
+#include "wkv4_kernels.h"
+
+namespace receptance {
+
+RECEPTANCE_DECLARE_TABLES(FewProductTable, few_product_kernels)
+RECEPTANCE_DECLARE_TABLES(QuantizedProductTable, quantized_product_kernels)
+RECEPTANCE_DECLARE_TABLES(NormShiftMixTable, norm_shift_mix_kernels)
+RECEPTANCE_DECLARE_TABLES(GateTable, gate_kernels)
+
+namespace {
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Rows of a matrix that a thread takes at once: a panel, and a block of what follows.
+constexpr int64_t unit = panel_rows;
+static_assert(unit == block_columns);
+
+// Hands out scratch in whole cache lines; with a null start it only counts.
+class Arena {
+ public:
+  explicit Arena(uint8_t* start) : start_(reinterpret_cast<uintptr_t>(start)) {}
+
+  template <typename Number>
+  Number* take(int64_t n) {
+    const uintptr_t here = start_ + size_;
+    size_ += ceil_div(n * static_cast<int64_t>(sizeof(Number)), 64) * 64;
+    return reinterpret_cast<Number*>(here);
+  }
+
+  int64_t size() const { return size_; }
+
+ private:
+  uintptr_t start_;
+  int64_t size_ = 0;
+};
+
+// B vectors that enter a matrix: as they are, and in int8 where the matrix is quantized.
+template <typename Element>
+struct Inputs {
+  Element* values;
+  QuantizedRows rows;
+  int64_t K, Kp;
+
+  Inputs(int64_t B, int64_t n, int64_t group, Arena& arena)
+      : values(arena.take<Element>(B * n)), K(n), Kp(ceil_div(n, group) * group) {
+    rows = {arena.take<int8_t>(B * Kp), arena.take<float>(B * Kp / block_columns),
+            arena.take<int32_t>(B * Kp / block_columns)};
+  }
+
+  QuantizedRows row(int64_t b) const {
+    const int64_t blocks = Kp / block_columns;
+    return {rows.levels + b * Kp, rows.scales + b * blocks, rows.sums + b * blocks};
+  }
+};
+
+// What is kept between the phases, of all sequences.
+template <typename Element>
+struct Scratch {
+  float* x;  // the stream
+  float* moments;
+  float* normed;
+  Inputs<Element> x_k, x_v, x_r, gated, squared, out;
+  Element *k, *v, *r, *y, *channel_k, *logits;
+
+  Scratch(const Rwkv4Model& model, int64_t B, Arena& arena)
+      : x(arena.take<float>(B * model.C)),
+        moments(arena.take<float>(2 * B)),
+        normed(arena.take<float>(B * model.C)),
+        x_k(B, model.C, model.quantization.group, arena),
+        x_v(B, model.C, model.quantization.group, arena),
+        x_r(B, model.C, model.quantization.group, arena),
+        gated(B, model.C, model.quantization.group, arena),
+        squared(B, 4 * model.C, model.quantization.group, arena),
+        out(B, model.C, model.quantization.group, arena),
+        k(arena.take<Element>(B * model.C)),
+        v(arena.take<Element>(B * model.C)),
+        r(arena.take<Element>(B * model.C)),
+        y(arena.take<Element>(B * model.C)),
+        channel_k(arena.take<Element>(B * 4 * model.C)),
+        logits(arena.take<Element>(B * model.V)) {}
+};
+
+float to_float(float x) { return x; }
+float to_float(bfloat16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+  float number;
+  __builtin_memcpy(&number, &bits, sizeof(number));
+  return number;
+}
+
+void put(float& to, float x) { to = x; }
+void put(bfloat16& to, float x) {  // to the nearest, halves to even
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof(bits));
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  to.bits = static_cast<uint16_t>(x == x ? rounded : 0x7fc0u);
+}
+
+// A row of the embedding.
+void look_up(const Rwkv4Model& model, int64_t token, float* x) {
+  const int64_t C = model.C, group = model.quantization.group;
+  if (model.embedding.format == Format::float32) {
+    const float* row = static_cast<const float*>(model.embedding.data) + token * C;
+    for (int64_t c = 0; c < C; ++c) x[c] = row[c];
+    return;
+  }
+  if (model.embedding.format == Format::bfloat16) {
+    const bfloat16* row = static_cast<const bfloat16*>(model.embedding.data) + token * C;
+    for (int64_t c = 0; c < C; ++c) x[c] = to_float(row[c]);
+    return;
+  }
+  const bool has_offset = model.quantization.has_offset, is_small = model.quantization.bits == 4;
+  const int64_t groups = ceil_div(C, group), header = groups * (has_offset ? 4 : 2);
+  const int64_t row_bytes = header + groups * group * model.quantization.bits / 8;
+  const uint8_t* row = static_cast<const uint8_t*>(model.embedding.data) + token * row_bytes;
+  const bfloat16* scales = reinterpret_cast<const bfloat16*>(row);
+  for (int64_t c = 0; c < C; ++c) {
+    const int64_t at = header + (is_small ? c / 2 : c);
+    const int q = is_small ? (row[at] >> (c % 2 * 4) & 15) - 8 : row[at] - 128;
+    x[c] = to_float(scales[c / group]) * static_cast<float>(q);
+    if (has_offset) x[c] = x[c] + to_float(scales[groups + c / group]);
+  }
+}
+
+// All phases of a step; each thread has one, on the same scratch.
+template <typename Element>
+class Stepping {
+ public:
+  Stepping(const Rwkv4Step& step, InstructionSet instruction_set, const Scratch<Element>& scratch,
+           Team& team)
+      : step_(step),
+        model_(*step.model),
+        C_(step.model->C),
+        scratch_(scratch),
+        team_(team),
+        wkv4_(kernel_table(instruction_set)),
+        few_(few_product_kernels(instruction_set)),
+        quantized_(quantized_product_kernels(instruction_set)),
+        mixing_(kernels_of(norm_shift_mix_kernels(instruction_set), Element{})),
+        gates_(kernels_of(gate_kernels(instruction_set), Element{})) {}
+
+  void run() {
+    team_.share(step_.B, [&](int64_t b) {
+      float* x = scratch_.x + b * C_;
+      look_up(model_, step_.tokens[b], x);
+      normalise(x, model_.ln0, x);
+    });
+    for (int64_t i = 0; i < model_.n_layer; ++i) {
+      time_mix(model_.layers[i], i);
+      channel_mix(model_.layers[i], i);
+    }
+    predict();
+  }
+
+ private:
+  void time_mix(const Rwkv4Layer& layer, int64_t i) {
+    const Scratch<Element>& s = scratch_;
+    const float* mixes[] = {layer.mix_k, layer.mix_v, layer.mix_r};
+    const Inputs<Element>* mixed[] = {&s.x_k, &s.x_v, &s.x_r};
+    const Matrix* matrices[] = {&layer.key, &layer.value, &layer.receptance};
+    team_.share(step_.B, [&](int64_t b) {
+      mix(layer.ln1, 3, mixes, mixed, step_.pool.time_mix_x, i, b);
+      for (int64_t m = 0; m < 3; ++m) quantize_if(*matrices[m], *mixed[m], b, 0, C_);
+    });
+    team_.share(ceil_div(C_, unit), [&](int64_t at) {
+      const int64_t begin = at * unit, end = smaller(begin + unit, C_);
+      multiply(layer.key, s.x_k, s.k, begin, end);
+      multiply(layer.value, s.x_v, s.v, begin, end);
+      multiply(layer.receptance, s.x_r, s.r, begin, end);
+      for (int64_t b = 0; b < step_.B; ++b) {
+        average(layer, i, b, begin, end);
+        gates_.gate({s.r + b * C_, s.y + b * C_, s.gated.values + b * C_, C_}, begin, end);
+        quantize_if(layer.output, s.gated, b, begin, end);
+      }
+    });
+    team_.share(ceil_div(C_, unit), [&](int64_t at) {
+      const int64_t begin = at * unit, end = smaller(begin + unit, C_);
+      multiply(layer.output, s.gated, s.y, begin, end);
+      for (int64_t b = 0; b < step_.B; ++b) {
+        float* x = s.x + b * C_;
+        gates_.gated_add({x, nullptr, s.y + b * C_, x, C_}, begin, end);
+      }
+    });
+  }
+
+  void channel_mix(const Rwkv4Layer& layer, int64_t i) {
+    const Scratch<Element>& s = scratch_;
+    const int64_t wide = 4 * C_, wide_units = ceil_div(wide, unit);
+    const float* mixes[] = {layer.channel_mix_k, layer.channel_mix_r};
+    const Inputs<Element>* mixed[] = {&s.x_k, &s.x_r};
+    team_.share(step_.B, [&](int64_t b) {
+      mix(layer.ln2, 2, mixes, mixed, step_.pool.channel_mix_x, i, b);
+      quantize_if(layer.channel_key, s.x_k, b, 0, C_);
+      quantize_if(layer.channel_receptance, s.x_r, b, 0, C_);
+    });
+    team_.share(wide_units + ceil_div(C_, unit), [&](int64_t at) {
+      if (at >= wide_units) {
+        const int64_t begin = (at - wide_units) * unit;
+        return multiply(layer.channel_receptance, s.x_r, s.r, begin, smaller(begin + unit, C_));
+      }
+      const int64_t begin = at * unit, end = smaller(begin + unit, wide);
+      multiply(layer.channel_key, s.x_k, s.channel_k, begin, end);
+      for (int64_t b = 0; b < step_.B; ++b) {
+        gates_.squared_relu({s.channel_k + b * wide, s.squared.values + b * wide, wide}, begin,
+                            end);
+        quantize_if(layer.channel_value, s.squared, b, begin, end);
+      }
+    });
+    team_.share(ceil_div(C_, unit), [&](int64_t at) {
+      const int64_t begin = at * unit, end = smaller(begin + unit, C_);
+      multiply(layer.channel_value, s.squared, s.v, begin, end);
+      for (int64_t b = 0; b < step_.B; ++b) {
+        float* x = s.x + b * C_;
+        gates_.gated_add({x, s.r + b * C_, s.v + b * C_, x, C_}, begin, end);
+      }
+    });
+  }
+
+  void predict() {
+    const Scratch<Element>& s = scratch_;
+    const int64_t V = model_.V;
+    team_.share(step_.B, [&](int64_t b) {
+      normalise(s.x + b * C_, model_.ln_out, s.normed + b * C_);
+      for (int64_t c = b * C_; c < (b + 1) * C_; ++c) put(s.out.values[c], s.normed[c]);
+      quantize_if(model_.head, s.out, b, 0, C_);
+    });
+    team_.share(ceil_div(V, unit), [&](int64_t at) {
+      const int64_t begin = at * unit, end = smaller(begin + unit, V);
+      multiply(model_.head, s.out, s.logits, begin, end);
+      for (int64_t b = 0; b < step_.B; ++b) {
+        for (int64_t n = b * V + begin; n < b * V + end; ++n) {
+          step_.logits[n] = to_float(s.logits[n]);
+        }
+      }
+    });
+  }
+
+  void normalise(const float* x, const Norm& norm, float* y) const {
+    few_.layer_norm({x, norm.weight, norm.bias, y, 1, C_, model_.eps}, 0, 1);
+  }
+
+  // Row b of the mixed, from row b of the stream and the slot's last one, which is replaced.
+  void mix(const Norm& norm, int64_t n_mixes, const float* const* mixes,
+           const Inputs<Element>* const* mixed, float* last, int64_t layer, int64_t b) const {
+    NormShiftMixForward<float, Element> arrays{};
+    arrays.x = scratch_.x + b * C_;
+    arrays.weight = norm.weight;
+    arrays.bias = norm.bias;
+    arrays.x_last = arrays.last = last + at_slot(layer, b);
+    arrays.n_mixes = n_mixes;
+    arrays.B = arrays.T = 1;
+    arrays.C = C_;
+    arrays.eps = model_.eps;
+    arrays.mean = scratch_.moments + 2 * b;
+    arrays.rstd = arrays.mean + 1;
+    for (int64_t m = 0; m < n_mixes; ++m) {
+      arrays.mixes[m] = mixes[m];
+      arrays.mixed[m] = mixed[m]->values + b * C_;
+    }
+    mixing_.forward(arrays, 0, 0, 1);
+  }
+
+  // WKV of the channels [begin, end) of sequence b: y and its slot's state from k and v.
+  void average(const Rwkv4Layer& layer, int64_t i, int64_t b, int64_t begin, int64_t end) const {
+    const int64_t at = b * C_ + begin, slot = at_slot(i, b) + begin;
+    const Rwkv4Pool& pool = step_.pool;
+    const Wkv4State<float> state{pool.num + slot, pool.den + slot, pool.log_scale + slot};
+    kernels_of_wkv4(Element{}).forward({layer.log_w + begin, layer.u + begin, scratch_.k + at,
+                                        scratch_.v + at, nullptr, state, 1, end - begin, C_},
+                                       scratch_.y + at);
+  }
+
+  // Columns [begin, end) of y = x W^T, whole panels of W or up to its last row.
+  void multiply(const Matrix& w, const Inputs<Element>& x, Element* y, int64_t begin,
+                int64_t end) const {
+    if (w.format == Format::quantized) return multiply_quantized(w, x, y, begin, end);
+    const Product<Element> arrays{x.values, static_cast<const Element*>(w.data), y, step_.B,
+                                  w.N,      w.K, nullptr};
+    product_of_few(arrays, begin, end);
+  }
+
+  void product_of_few(const Product<float>& arrays, int64_t begin, int64_t end) const {
+    few_.f32(arrays, begin, end);
+  }
+  void product_of_few(const Product<bfloat16>& arrays, int64_t begin, int64_t end) const {
+    few_.bf16(arrays, begin, end);
+  }
+
+  void multiply_quantized(const Matrix& w, const Inputs<float>& x, float* y, int64_t begin,
+                          int64_t end) const {
+    const QuantizedMatrix matrix{static_cast<const uint8_t*>(w.data), model_.quantization, w.N,
+                                 w.K};
+    quantized_.product({x.rows, matrix, y, step_.B}, begin / panel_rows, ceil_div(end, panel_rows));
+  }
+  void multiply_quantized(const Matrix&, const Inputs<bfloat16>&, bfloat16*, int64_t,
+                          int64_t) const {}  // there is no such model
+
+  // The columns [begin, end) of row b in int8, if the matrix that they enter wants them so.
+  void quantize_if(const Matrix& w, const Inputs<float>& x, int64_t b, int64_t begin,
+                   int64_t end) const {
+    if (w.format != Format::quantized) return;
+    // The last columns are followed by those that pad them to whole groups.
+    const int64_t last = end == x.K ? x.Kp : end;
+    quantized_.quantize(x.values + b * x.K, x.row(b), begin / block_columns, last / block_columns,
+                        x.K);
+  }
+  void quantize_if(const Matrix&, const Inputs<bfloat16>&, int64_t, int64_t, int64_t) const {}
+
+  const Wkv4Kernels<float, float>& kernels_of_wkv4(float) const { return wkv4_.wkv4_f32; }
+  const Wkv4Kernels<float, bfloat16>& kernels_of_wkv4(bfloat16) const { return wkv4_.wkv4_bf16; }
+
+  int64_t at_slot(int64_t layer, int64_t b) const {
+    return (layer * step_.pool.n_slots + step_.slots[b]) * C_;
+  }
+
+  const Rwkv4Step& step_;
+  const Rwkv4Model& model_;
+  const int64_t C_;
+  const Scratch<Element>& scratch_;
+  Team& team_;
+  const KernelTable& wkv4_;
+  const FewProductTable& few_;
+  const QuantizedProductTable& quantized_;
+  const NormShiftMixKernels<float, Element>& mixing_;
+  const GateKernels<float, Element>& gates_;
+};
+
+template <typename Element>
+void run(const Rwkv4Step& step, InstructionSet instruction_set, const Threads& threads) {
+  Arena arena(step.scratch);
+  const Scratch<Element> scratch(*step.model, step.B, arena);
+  Team::run(threads, [&](Team& team) {
+    Stepping<Element>(step, instruction_set, scratch, team).run();
+  });
+}
+
+bool is_bfloat16(const Rwkv4Model& model) { return model.head.format == Format::bfloat16; }
+
+}  // namespace
+
+int64_t rwkv4_step_scratch(const Rwkv4Model& model, int64_t B) {
+  Arena arena(nullptr);
+  is_bfloat16(model) ? void(Scratch<bfloat16>(model, B, arena))
+                     : void(Scratch<float>(model, B, arena));
+  return arena.size();
+}
+
+void rwkv4_step(const Rwkv4Step& step, InstructionSet instruction_set, const Threads& threads) {
+  is_bfloat16(*step.model) ? run<bfloat16>(step, instruction_set, threads)
+                           : run<float>(step, instruction_set, threads);
+}
+
+}  // namespace receptance
