@@ -225,21 +225,22 @@ void quantize(const float* x, const QuantizedRows& row, int64_t begin, int64_t e
   constexpr float smallest = 1.17549435e-38f;  // normal number
   for (int64_t block = begin; block < end; ++block) {
     Vector<float> numbers[vectors];
-    Vector<float> largest{};
+    Vector<float> largest{}, finite{};  // 0, or NaN if a number is not finite
 #pragma GCC unroll 8
     for (int64_t i = 0; i < vectors; ++i) {
       const int64_t at = block * block_columns + i * lanes<float>, count = K - at;
       numbers[i] = count <= 0 ? Vector<float>{}
                               : load<float>(x + at, count >= lanes<float>, count);
       largest = max<float>(largest, -negative_abs<float>(numbers[i]));
+      finite = finite + numbers[i] * 0.0f;
     }
     float most = 0;
 #pragma GCC unroll 16
     for (int64_t lane = 0; lane < lanes<float>; ++lane) {
       most = largest[lane] > most ? largest[lane] : most;
     }
-    float scale = most / 127;
-    if (!(scale >= smallest)) scale = 0;
+    float scale = most / 127 + sum_of_lanes<float>(finite);
+    if (scale < smallest) scale = 0;
     const Vector<float> inverse = broadcast<float>(scale > 0 ? 1 / scale : 0);
     Sums total{};
 #pragma GCC unroll 8

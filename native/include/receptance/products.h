@@ -77,7 +77,8 @@ struct QuantizedRows {
 };
 
 // The scale of a block is max |x| / 127, or 0 if that is below the smallest normal number; its
-// levels are x (1 / scale), rounded to the nearest, halves to even. x: [M, K].
+// levels are x (1 / scale), rounded to the nearest, halves to even. Where x is not finite, the scale
+// is not either. x: [M, K].
 void quantize_rows(const float* x, const QuantizedRows& rows, int64_t M, int64_t K, int64_t Kp,
                    InstructionSet instruction_set, const Threads& threads);
 

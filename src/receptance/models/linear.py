@@ -1,10 +1,11 @@
-"""The product with a matrix: the one place where a model's precision is chosen."""
+"""What all versions are made of: the product with a matrix, where precision is chosen, and a norm."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from receptance.ops.layer_norm import layer_norm
+from receptance.ops.linear import linear
 from receptance.ops.squared_relu import squared_relu_linear
 
 
@@ -30,9 +31,21 @@ class Linear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
         """Return the product in the dtype of W (under autocast, in autocast's)."""
-        return F.linear(x if x.dtype == self.weight.dtype else x.to(self.dtype), self.weight)
+        return linear(x if x.dtype == self.weight.dtype else x.to(self.dtype), self.weight)
 
     def of_squared_relu(self, k: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
         """Return the product with max(k, 0)², in the same dtype; only k is kept for backward."""
         dtype = self.dtype
         return squared_relu_linear(k.to(dtype), self.weight.to(dtype))
+
+    def packed_weight(self) -> Tensor:
+        """Return what the decoding step wants of this layer: W as it is."""
+        return self.weight.detach()
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm over the last axis, with the bits of the decoding step where that runs."""
+
+    def forward(self, input: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return each row normalised, scaled and shifted."""
+        return layer_norm(input, self.weight, self.bias, eps=self.eps)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from receptance.errors import ConfigError
 from receptance.models.fingerprint import fingerprint
-from receptance.models.linear import Linear
+from receptance.models.linear import LayerNorm, Linear
 from receptance.models.state import State
 from receptance.ops.gate import gate, gated_add
 from receptance.ops.norm_shift_mix import norm_shift_mix
@@ -180,9 +180,9 @@ class Block(nn.Module):
     def __init__(self, config: RWKV4Config, layer: int, dropout: float) -> None:
         super().__init__()
         # Only the first layer normalises the embedding.
-        self.ln0 = nn.LayerNorm(config.n_embd) if layer == 0 else None
-        self.ln1 = nn.LayerNorm(config.n_embd)
-        self.ln2 = nn.LayerNorm(config.n_embd)
+        self.ln0 = LayerNorm(config.n_embd) if layer == 0 else None
+        self.ln1 = LayerNorm(config.n_embd)
+        self.ln2 = LayerNorm(config.n_embd)
         self.att = TimeMix(config)
         self.ffn = ChannelMix(config)
         self.dropout = dropout
@@ -230,7 +230,7 @@ class RWKV4(nn.Module):
         self.blocks = nn.ModuleList(
             Block(config, layer, dropout) for layer in range(config.n_layer)
         )
-        self.ln_out = nn.LayerNorm(C)
+        self.ln_out = LayerNorm(C)
         self.head = Linear(C, V)
 
     def forward(

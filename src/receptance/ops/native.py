@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["instruction_sets", "library_obstacle", "number_obstacle", "refuse", "save_nothing"]
+__all__ = [
+    "gradient_obstacle",
+    "instruction_sets",
+    "library_obstacle",
+    "number_obstacle",
+    "refuse",
+    "save_nothing",
+]
 
 LIBRARY = Path(__file__).with_name("libreceptance_native.so")
 
@@ -42,8 +49,8 @@ def instruction_sets() -> dict[str, int]:
     """Return the instruction sets that kernels can use here, narrowest first.
 
     Returns:
-        The name of each ("portable", "avx2", "avx512"), with the number that the ops take it by.
-        Ops use the last one unless told otherwise. Empty without the extension.
+        The name of each ("portable"; "avx2", "avx512", "avx512_bf16"; "neon"), with the number that
+        the ops take it by. Ops use the last one unless told otherwise. Empty without the extension.
     """
     if _OBSTACLE is not None:
         return {}
@@ -71,6 +78,25 @@ def number_obstacle(real: torch.dtype, element: torch.dtype, *tensors: Tensor) -
             f"{real} with {element}"
         )
     return _OBSTACLE
+
+
+def gradient_obstacle(*tensors: Tensor) -> str | None:
+    """Return why an op without gradients cannot run these tensors here, or None if it can.
+
+    Args:
+        tensors: All that the op reads.
+
+    Returns:
+        A clause.
+    """
+    for tensor in tensors:
+        if not tensor.is_cpu:
+            return f"it runs on the cpu, and a tensor is on {tensor.device}"
+        if tensor.requires_grad and torch.is_grad_enabled():
+            return "it has no gradient, and one is wanted; use torch.no_grad()"
+    if torch.is_autocast_enabled("cpu"):
+        return "it knows nothing of autocast, which is on"
+    return None
 
 
 def save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

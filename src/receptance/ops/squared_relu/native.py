@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from receptance.ops.linear import linear_native
+from receptance.ops.linear import native_obstacle as linear_obstacle
 from receptance.ops.native import library_obstacle, number_obstacle, refuse, save_nothing
 
 
@@ -17,6 +19,8 @@ def squared_relu_linear_native(
     k: Float[Tensor, "*batch n_in"], weight: Float[Tensor, "n_out n_in"]
 ) -> Float[Tensor, "*batch n_out"]:
     """Return max(k, 0)² Wᵀ; see `receptance.ops.squared_relu.squared_relu_linear`."""
+    if linear_obstacle(k, weight) is None:  # no gradient is wanted
+        return linear_native(torch.ops.receptance.squared_relu(k), weight)
     return torch.ops.receptance.squared_relu_linear(k, weight)
 
 
