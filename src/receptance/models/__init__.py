@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from receptance.errors import ConfigError
+from receptance.models.packed import PackedModel
 from receptance.models.rwkv4 import PRESETS, RWKV4, RWKV4Config, RWKV4State
 from receptance.models.state import State
 
@@ -12,6 +13,7 @@ __all__ = [
     "ARCHITECTURES",
     "PRESETS",
     "RWKV4",
+    "PackedModel",
     "RWKV4Config",
     "RWKV4State",
     "State",

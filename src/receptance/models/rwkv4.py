@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from receptance.errors import ConfigError
 from receptance.models.fingerprint import fingerprint
 from receptance.models.linear import LayerNorm, Linear
+from receptance.models.packed import PackedForward, PackedModel
 from receptance.models.state import State
 from receptance.ops.gate import gate, gated_add
 from receptance.ops.norm_shift_mix import norm_shift_mix
@@ -283,6 +284,10 @@ class RWKV4(nn.Module):
         wkv = WKV4State.zeros(L * batch, len(like), dtype=like.dtype, device=like.device)
         num, den, log_scale = (each.unflatten(0, (L, batch)) for each in wkv)
         return RWKV4State(torch.zeros_like(num), torch.zeros_like(num), num, den, log_scale)
+
+    def pack(self) -> PackedModel:
+        """Return what decodes with these weights, which must not change from now on."""
+        return PackedForward(self, self.config.vocab_size)
 
     def fingerprint(self) -> str:
         """Return a hash of the architecture and of all weights, rounded to bfloat16."""

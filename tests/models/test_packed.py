@@ -1,0 +1,70 @@
+"""A step changes the states at its slots as the model's forward does, and no others."""
+
+import pytest
+import torch
+
+from receptance.models import PackedModel
+from receptance.models.packed import check_step
+from tests.random_models import random_rwkv4, random_tokens
+
+V = 17
+MODEL = random_rwkv4(2, 12, V, dtype=torch.float64).requires_grad_(False)
+PACKED = MODEL.pack()
+
+
+def pool_of(n_slots: int):
+    """Return states that have seen a few tokens each, no two the same."""
+    return MODEL(random_tokens(n_slots, 3, V))[1]
+
+
+def test_a_model_packs_into_a_packed_model():
+    assert isinstance(PACKED, PackedModel)
+
+
+@pytest.mark.parametrize("slots", [[0], [3, 1], [4, 0, 2, 1, 3]])
+def test_the_slots_see_a_token_each_and_the_others_nothing(slots):
+    pool = pool_of(5)
+    before = pool.clone()
+    tokens = random_tokens(len(slots), 1, V, seed=7)[:, 0]
+
+    logits = PACKED.step(tokens, pool, torch.tensor(slots))
+
+    expected, state = MODEL(tokens[:, None], before.select(slots))
+    others = [slot for slot in range(5) if slot not in slots]
+    assert torch.equal(logits, expected[:, -1])
+    for name, tensor in pool.tensors.items():
+        assert torch.equal(tensor[:, slots], state.tensors[name]), name
+        assert torch.equal(tensor[:, others], before.tensors[name][:, others]), name
+
+
+def test_a_step_has_no_graph():
+    model = random_rwkv4(2, 12, V)
+    pool = model.zero_state(2)
+
+    logits = model.pack().step(torch.tensor([1]), pool, torch.tensor([0]))
+
+    assert logits.dtype == torch.float32
+    assert not logits.requires_grad
+    assert not any(tensor.requires_grad for tensor in pool.tensors.values())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "slots", "words"),
+    [
+        ([1, V], [0, 1], "`tokens` must be from 0 to 16, got 17"),
+        ([-1, 1], [0, 1], "`tokens` must be from 0 to 16, got -1"),
+        ([1, 2], [0, 3], "`slots` must be from 0 to 2, got 3"),
+        ([1, 2], [-1, 0], "`slots` must be from 0 to 2, got -1"),
+        ([1, 2], [2, 2], r"`slots` must differ from each other, got \[2, 2\]"),
+    ],
+)
+def test_what_is_no_step_is_refused_before_anything_changes(tokens, slots, words):
+    pool = pool_of(3)
+    before = pool.clone()
+
+    with pytest.raises(ValueError, match=words):
+        PACKED.step(torch.tensor(tokens), pool, torch.tensor(slots))
+    with pytest.raises(ValueError, match=words):
+        check_step(torch.tensor(tokens), pool, torch.tensor(slots), V)
+
+    assert all(torch.equal(t, before.tensors[name]) for name, t in pool.tensors.items())
