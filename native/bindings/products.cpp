@@ -1,10 +1,11 @@
 // Products with the weights' matrices, for inference, as PyTorch ops.
+#include "receptance/products.h"
+
 #include <torch/csrc/stable/library.h>
 
 #include <cstdint>
 #include <vector>
 
-#include "receptance/products.h"
 #include "tensors.h"
 
 namespace {
@@ -93,9 +94,9 @@ int64_t read_all(const Tensor& given_bytes, int64_t instruction_set) {
   STD_TORCH_CHECK(given_bytes.dim() == 1 && given_bytes.size(0) % 8 == 0,
                   "`bytes` must be one axis of a multiple of 8, got ", shown(given_bytes.sizes()));
   const Tensor bytes = checked("bytes", given_bytes, ScalarType::Byte, given_bytes.sizes());
-  return static_cast<int64_t>(
-      receptance::read_all(input<uint8_t>(bytes), bytes.size(0),
-                           checked_instruction_set(instruction_set), torch_threads()));
+  return static_cast<int64_t>(receptance::read_all(input<uint8_t>(bytes), bytes.size(0),
+                                                   checked_instruction_set(instruction_set),
+                                                   torch_threads()));
 }
 
 }  // namespace

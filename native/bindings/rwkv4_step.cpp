@@ -1,5 +1,7 @@
 // The step of RWKV-4 as PyTorch ops: a plan is made once, of all weights, and then followed for
 // every token.
+#include "receptance/rwkv4_step.h"
+
 #include <torch/csrc/stable/library.h>
 
 #include <cstdint>
@@ -7,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "receptance/rwkv4_step.h"
 #include "tensors.h"
 
 namespace {
@@ -90,9 +91,8 @@ Rwkv4Layer layer_of(Weights& weights, int64_t C) {
 
 void check_formats(const Rwkv4Model& model, const Rwkv4Layer& layer) {
   const bool is_narrow = model.head.format == Format::bfloat16;
-  for (const Matrix& matrix :
-       {layer.key, layer.value, layer.receptance, layer.output, layer.channel_key,
-        layer.channel_receptance, layer.channel_value}) {
+  for (const Matrix& matrix : {layer.key, layer.value, layer.receptance, layer.output,
+                               layer.channel_key, layer.channel_receptance, layer.channel_value}) {
     STD_TORCH_CHECK((matrix.format == Format::bfloat16) == is_narrow,
                     "all matrices must be bfloat16, or none but the embedding");
   }
@@ -109,8 +109,8 @@ Tensor rwkv4_plan(std::vector<Tensor> tensors, int64_t n_layer, int64_t n_embd, 
                   "`bits` must be 4 or 8 and `group` a multiple of 32, got ", bits, " and ", group);
   const receptance::Quantization quantization{bits, group, has_offset};
   Weights weights(tensors, quantization);
-  Rwkv4Model model{n_embd, vocab_size, n_layer, static_cast<float>(eps), quantization, {}, {}, {},
-                   {}, nullptr};
+  Rwkv4Model model{n_embd, vocab_size, n_layer, static_cast<float>(eps), quantization, {}, {},
+                   {},     {},         nullptr};
   model.embedding = weights.matrix(vocab_size, n_embd, true);
   model.head = weights.matrix(vocab_size, n_embd);
   model.ln0 = weights.norm(n_embd);
@@ -163,8 +163,9 @@ Tensor rwkv4_step(const Tensor& plan, const Tensor& given_tokens, const Tensor& 
                                    n_slots};
   const Tensor logits = torch::stable::new_empty(num, {B, model.V});
   const Aligned scratch = aligned(num, receptance::rwkv4_step_scratch(model, B));
-  const receptance::Rwkv4Step step{&model, pool, input<int64_t>(tokens), input<int64_t>(slots),
-                                   output<float>(logits), B, scratch.bytes};
+  const receptance::Rwkv4Step step{
+      &model, pool,         input<int64_t>(tokens), input<int64_t>(slots), output<float>(logits),
+      B,      scratch.bytes};
   receptance::rwkv4_step(step, checked_instruction_set(instruction_set), torch_threads());
   return logits;
 }

@@ -9,11 +9,9 @@
 
 // use(set, Table, name) for each instruction set of the target's architecture.
 #if defined(__x86_64__)
-#define RECEPTANCE_FOR_EACH_SET(use, Table, name) \
-  use(portable, Table, name)                      \
-  use(avx2, Table, name)                          \
-  use(avx512, Table, name)                        \
-  use(avx512_bf16, Table, name)
+#define RECEPTANCE_FOR_EACH_SET(use, Table, name)                            \
+  use(portable, Table, name) use(avx2, Table, name) use(avx512, Table, name) \
+      use(avx512_bf16, Table, name)
 #elif defined(__aarch64__)
 #define RECEPTANCE_FOR_EACH_SET(use, Table, name) use(portable, Table, name) use(neon, Table, name)
 #else
@@ -28,14 +26,14 @@
   case InstructionSet::set:                        \
     return set::name;
 
-#define RECEPTANCE_DECLARE_TABLES(Table, name)                             \
-  RECEPTANCE_FOR_EACH_SET(RECEPTANCE_DECLARE_TABLE, Table, name)           \
-  inline const Table& name(InstructionSet instruction_set) {               \
-    switch (instruction_set) {                                             \
-      RECEPTANCE_FOR_EACH_SET(RECEPTANCE_CASE_OF_TABLE, Table, name)       \
-      default:                                                             \
-        return portable::name;                                             \
-    }                                                                      \
+#define RECEPTANCE_DECLARE_TABLES(Table, name)                       \
+  RECEPTANCE_FOR_EACH_SET(RECEPTANCE_DECLARE_TABLE, Table, name)     \
+  inline const Table& name(InstructionSet instruction_set) {         \
+    switch (instruction_set) {                                       \
+      RECEPTANCE_FOR_EACH_SET(RECEPTANCE_CASE_OF_TABLE, Table, name) \
+      default:                                                       \
+        return portable::name;                                       \
+    }                                                                \
   }
 
 namespace receptance {

@@ -1,4 +1,5 @@
-// The mean and spread of a row, for LayerNorm. Compiled once for each instruction set: see vector.h.
+// The mean and spread of a row, for LayerNorm. Compiled once for each instruction set: see
+// vector.h.
 #pragma once
 
 #include <cstdint>

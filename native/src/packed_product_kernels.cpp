@@ -116,7 +116,8 @@ void tile(const Words* packed, int64_t columns, const Element* x, int64_t K, flo
   const auto add = [&](int64_t k, int64_t count) __attribute__((always_inline)) {
     Words w[tile_vectors];
 #pragma GCC unroll 4
-    for (int64_t v = 0; v < tile_vectors; ++v) w[v] = packed[k / per_word<Element> * tile_vectors + v];
+    for (int64_t v = 0; v < tile_vectors; ++v)
+      w[v] = packed[k / per_word<Element> * tile_vectors + v];
 #pragma GCC unroll 6
     for (int64_t m = 0; m < TOKENS; ++m) {
       const Words word = word_of(x + m * K + k, count);
@@ -160,17 +161,17 @@ void part(const Product<Element>& arrays, int64_t row, int64_t first, int64_t la
     pack(arrays.w + row * K + k, n_rows, K, columns, words, packed);
     for (int64_t m = first; m < last; m += tile_tokens) {
       tile_of<Element, tile_tokens>(smaller(tile_tokens, last - m), packed, columns,
-                                    arrays.x + m * K + k, K,
-                                    scratch.sums + (m - first) * tile_rows, k == 0);
+                                    arrays.x + m * K + k, K, scratch.sums + (m - first) * tile_rows,
+                                    k == 0);
     }
   }
   for (int64_t m = first; m < last; ++m) {
     const float* sums = scratch.sums + (m - first) * tile_rows;
     Element* y = arrays.y + m * N + row;
-    for_each_column<float>(n_rows, [&](int64_t r, bool whole, int64_t count)
-                                       __attribute__((always_inline)) {
-      store<float>(y + r, load<float>(sums + r, whole, count), whole, count);
-    });
+    for_each_column<float>(
+        n_rows, [&](int64_t r, bool whole, int64_t count) __attribute__((always_inline)) {
+          store<float>(y + r, load<float>(sums + r, whole, count), whole, count);
+        });
   }
 }
 

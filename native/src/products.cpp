@@ -38,7 +38,8 @@ void run(const Product<Element>& arrays, const PackedProductTable& table, Kernel
          const Threads& threads) {
   const int64_t tiles = ceil_div(arrays.N, table.tile_rows);
   // Each thread has a scratch of its own, so the pieces are cut here.
-  const int64_t pieces = smaller(tiles, threads.count), per_piece = ceil_div(tiles, larger(pieces, 1));
+  const int64_t pieces = smaller(tiles, threads.count),
+                per_piece = ceil_div(tiles, larger(pieces, 1));
   parallel_for(0, pieces, 1, threads, [&](int64_t begin, int64_t end) {
     for (int64_t piece = begin; piece < end; ++piece) {
       uint8_t* own = arrays.scratch + piece * thread_scratch(table);
@@ -73,7 +74,8 @@ void quantize_rows(const float* x, const QuantizedRows& rows, int64_t M, int64_t
   const int64_t blocks = Kp / block_columns;
   for_pieces(M, Kp, threads, [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m) {
-      const QuantizedRows row{rows.levels + m * Kp, rows.scales + m * blocks, rows.sums + m * blocks};
+      const QuantizedRows row{rows.levels + m * Kp, rows.scales + m * blocks,
+                              rows.sums + m * blocks};
       kernel(x + m * K, row, 0, blocks, K);
     }
   });

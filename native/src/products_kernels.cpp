@@ -75,8 +75,10 @@ RECEPTANCE_INLINE Quad sums_of_lanes(Vector<float> a, Vector<float> b, Vector<fl
   Vector<float> all =
       __builtin_shufflevector(ab, cd, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
       __builtin_shufflevector(ab, cd, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
-  all = all + __builtin_shufflevector(all, all, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
-  all = all + __builtin_shufflevector(all, all, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+  all =
+      all + __builtin_shufflevector(all, all, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+  all =
+      all + __builtin_shufflevector(all, all, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
   return __builtin_shufflevector(all, all, 0, 4, 8, 12);
 #else
   return Quad{sum_of_lanes<float>(a), sum_of_lanes<float>(b), sum_of_lanes<float>(c),
@@ -141,7 +143,8 @@ void block(const Product<Element>& arrays, int64_t begin, int64_t end) {
     const int64_t n = smaller(tile_tokens, arrays.M - m);
     int64_t row = begin;
     for (; row + tile_rows <= end; row += tile_rows) {
-      tile_of<tile_rows, tile_tokens>(n, arrays.w + row * K, x, arrays.y + m * N + row, N, K, ahead);
+      tile_of<tile_rows, tile_tokens>(n, arrays.w + row * K, x, arrays.y + m * N + row, N, K,
+                                      ahead);
     }
     for (; row < end; ++row) {
       tile_of<1, tile_tokens>(n, arrays.w + row * K, x, arrays.y + m * N + row, N, K, ahead);
@@ -160,8 +163,9 @@ void product(const Product<Element>& arrays, int64_t begin, int64_t end) {
     return;
   }
   const int64_t row_bytes = K * static_cast<int64_t>(sizeof(Element));
-  const int64_t kept = arrays.M <= few_tokens ? tile_rows
-                                              : tile_rows * (1 + kept_bytes / (tile_rows * row_bytes + 1));
+  const int64_t kept = arrays.M <= few_tokens
+                           ? tile_rows
+                           : tile_rows * (1 + kept_bytes / (tile_rows * row_bytes + 1));
   for (int64_t row = begin; row < end; row += kept) {
     block(arrays, row, smaller(row + kept, end));
   }
@@ -172,13 +176,13 @@ void layer_norm(const LayerNorm& arrays, int64_t begin, int64_t end) {
     const float* x = arrays.x + m * arrays.C;
     float* y = arrays.y + m * arrays.C;
     const Moments<float> of_x = moments<float>(x, arrays.C, arrays.eps);
-    for_each_column<float>(arrays.C, [&](int64_t channel, bool whole, int64_t count)
-                                         __attribute__((always_inline)) {
-      const Vector<float> h = (load<float>(x + channel, whole, count) - of_x.mean) * of_x.rstd;
-      const Vector<float> weight = load<float>(arrays.weight + channel, whole, count);
-      const Vector<float> bias = load<float>(arrays.bias + channel, whole, count);
-      store<float>(y + channel, fma<float>(h, weight, bias), whole, count);
-    });
+    for_each_column<float>(
+        arrays.C, [&](int64_t channel, bool whole, int64_t count) __attribute__((always_inline)) {
+          const Vector<float> h = (load<float>(x + channel, whole, count) - of_x.mean) * of_x.rstd;
+          const Vector<float> weight = load<float>(arrays.weight + channel, whole, count);
+          const Vector<float> bias = load<float>(arrays.bias + channel, whole, count);
+          store<float>(y + channel, fma<float>(h, weight, bias), whole, count);
+        });
   }
 }
 
@@ -202,6 +206,7 @@ uint64_t read_all(const uint8_t* bytes, int64_t n) {
 }  // namespace
 
 extern const FewProductTable few_product_kernels;
-const FewProductTable few_product_kernels = {product<float>, product<bfloat16>, layer_norm, read_all};
+const FewProductTable few_product_kernels = {product<float>, product<bfloat16>, layer_norm,
+                                             read_all};
 
 }  // namespace receptance::RECEPTANCE_ISA

@@ -229,8 +229,7 @@ void quantize(const float* x, const QuantizedRows& row, int64_t begin, int64_t e
 #pragma GCC unroll 8
     for (int64_t i = 0; i < vectors; ++i) {
       const int64_t at = block * block_columns + i * lanes<float>, count = K - at;
-      numbers[i] = count <= 0 ? Vector<float>{}
-                              : load<float>(x + at, count >= lanes<float>, count);
+      numbers[i] = count <= 0 ? Vector<float>{} : load<float>(x + at, count >= lanes<float>, count);
       largest = max<float>(largest, -negative_abs<float>(numbers[i]));
       finite = finite + numbers[i] * 0.0f;
     }

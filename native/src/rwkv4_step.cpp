@@ -284,8 +284,8 @@ class Stepping {
   void multiply(const Matrix& w, const Inputs<Element>& x, Element* y, int64_t begin,
                 int64_t end) const {
     if (w.format == Format::quantized) return multiply_quantized(w, x, y, begin, end);
-    const Product<Element> arrays{x.values, static_cast<const Element*>(w.data), y, step_.B,
-                                  w.N,      w.K, nullptr};
+    const Product<Element> arrays{
+        x.values, static_cast<const Element*>(w.data), y, step_.B, w.N, w.K, nullptr};
     product_of_few(arrays, begin, end);
   }
 
@@ -339,9 +339,8 @@ template <typename Element>
 void run(const Rwkv4Step& step, InstructionSet instruction_set, const Threads& threads) {
   Arena arena(step.scratch);
   const Scratch<Element> scratch(*step.model, step.B, arena);
-  Team::run(threads, [&](Team& team) {
-    Stepping<Element>(step, instruction_set, scratch, team).run();
-  });
+  Team::run(threads,
+            [&](Team& team) { Stepping<Element>(step, instruction_set, scratch, team).run(); });
 }
 
 bool is_bfloat16(const Rwkv4Model& model) { return model.head.format == Format::bfloat16; }

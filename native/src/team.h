@@ -37,9 +37,9 @@ class Team {
     threads.parallel_for(0, n, 1, task, &context);
   }
 
-  // Calls f(i) for each i of [0, n), each on one of the threads; returns when all are done. A thread
-  // has a range of its own, so that memory is read in long streams; one that is done early helps
-  // the others.
+  // Calls f(i) for each i of [0, n), each on one of the threads; returns when all are done. A
+  // thread has a range of its own, so that memory is read in long streams; one that is done early
+  // helps the others.
   template <typename F>
   void share(int64_t n, const F& f) {
     for (int64_t i = 0; i < members_; ++i) {

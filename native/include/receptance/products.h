@@ -50,9 +50,9 @@ struct Quantization {
 
 // A quantized matrix [N, K]: for each panel of rows and each group of columns one block of bytes:
 // the panel's scales, its offsets (if it has any), both bfloat16, and its levels q. Eight bits:
-// [quad of columns][row][column of quad]. Four bits: [pair of quads][row][4], the low half of a byte
-// being a level of the first quad, the high half that of the second. What lies beyond N or K has
-// scale and offset 0.
+// [quad of columns][row][column of quad]. Four bits: [pair of quads][row][4], the low half of a
+// byte being a level of the first quad, the high half that of the second. What lies beyond N or K
+// has scale and offset 0.
 struct QuantizedMatrix {
   const uint8_t* blocks;
   Quantization quantization;
@@ -77,8 +77,8 @@ struct QuantizedRows {
 };
 
 // The scale of a block is max |x| / 127, or 0 if that is below the smallest normal number; its
-// levels are x (1 / scale), rounded to the nearest, halves to even. Where x is not finite, the scale
-// is not either. x: [M, K].
+// levels are x (1 / scale), rounded to the nearest, halves to even. Where x is not finite, the
+// scale is not either. x: [M, K].
 void quantize_rows(const float* x, const QuantizedRows& rows, int64_t M, int64_t K, int64_t Kp,
                    InstructionSet instruction_set, const Threads& threads);
 

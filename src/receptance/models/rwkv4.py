@@ -23,7 +23,8 @@ from torch.nn import functional as F
 from receptance.errors import ConfigError
 from receptance.models.fingerprint import fingerprint
 from receptance.models.linear import LayerNorm, Linear
-from receptance.models.packed import PackedForward, PackedModel
+from receptance.models.packed import PackedModel
+from receptance.models.rwkv4_packed import pack_rwkv4
 from receptance.models.state import State
 from receptance.ops.gate import gate, gated_add
 from receptance.ops.norm_shift_mix import norm_shift_mix
@@ -287,7 +288,7 @@ class RWKV4(nn.Module):
 
     def pack(self) -> PackedModel:
         """Return what decodes with these weights, which must not change from now on."""
-        return PackedForward(self, self.config.vocab_size)
+        return pack_rwkv4(self)
 
     def fingerprint(self) -> str:
         """Return a hash of the architecture and of all weights, rounded to bfloat16."""

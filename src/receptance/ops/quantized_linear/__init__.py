@@ -22,6 +22,7 @@ from receptance.ops.quantized_linear.layout import (
     pack_embedding,
     pack_weight,
 )
+from receptance.ops.quantized_linear.native import native_obstacle, quantized_linear_native
 from receptance.ops.quantized_linear.reference import (
     BLOCK_COLUMNS,
     quantized_input,
@@ -44,7 +45,10 @@ __all__ = [
 ]
 
 # Fastest first.
-IMPLEMENTATIONS = (Implementation("reference", quantized_linear_reference, lambda *_: None),)
+IMPLEMENTATIONS = (
+    Implementation("native", quantized_linear_native, native_obstacle),
+    Implementation("reference", quantized_linear_reference, lambda *_: None),
+)
 
 
 def quantized_linear(

@@ -1,0 +1,93 @@
+"""RWKV-4 made ready to decode: its weights gathered once for the native step."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from receptance.models.packed import PackedForward, PackedModel, check_step
+from receptance.models.state import State
+from receptance.ops.quantized_linear import QuantizedFormat
+from receptance.ops.rwkv4_step import (
+    RWKV4LayerWeights,
+    RWKV4Plan,
+    RWKV4Weights,
+    native_obstacle,
+    rwkv4_plan,
+    rwkv4_step,
+)
+
+if TYPE_CHECKING:
+    from receptance.models.rwkv4 import RWKV4
+
+
+class PackedRWKV4:
+    """The step in one native call."""
+
+    def __init__(self, plan: RWKV4Plan, vocab_size: int) -> None:
+        """Follow a plan.
+
+        Args:
+            plan: The weights.
+            vocab_size: How many tokens there are.
+        """
+        self._plan = plan
+        self._vocab_size = vocab_size
+
+    def step(
+        self, tokens: Int[Tensor, " B"], pool: State, slots: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B V"]:
+        """Feed one token to each sequence: see `PackedModel.step`."""
+        check_step(tokens, pool, slots, self._vocab_size)
+        return rwkv4_step(self._plan, tokens, list(pool.tensors.values()), slots)
+
+
+def pack_rwkv4(model: "RWKV4") -> PackedModel:
+    """Return what decodes with the weights of `model`: the native step where it can run."""
+    weights, formats = _gather(model)
+    if len(formats) > 1 or native_obstacle(weights) is not None:
+        return PackedForward(model, model.config.vocab_size)
+    vocab_size = model.config.vocab_size
+    eps = model.ln_out.eps
+    plan = rwkv4_plan(weights, vocab_size=vocab_size, eps=eps, format=next(iter(formats), None))
+    return PackedRWKV4(plan, vocab_size)
+
+
+def _gather(model: "RWKV4") -> tuple[RWKV4Weights, set[QuantizedFormat]]:
+    """Return the weights in the step's order, and the formats of those that are quantized."""
+    formats: set[QuantizedFormat] = set()
+
+    def matrix(module: Any) -> Tensor:
+        if isinstance(module, nn.Embedding):
+            return module.weight.detach()
+        weight = module.packed_weight()
+        if isinstance(weight, Tensor):
+            return weight
+        formats.add(weight.format)
+        return weight.data
+
+    first: Any = model.blocks[0]
+    norms = (first.ln0.weight, first.ln0.bias, model.ln_out.weight, model.ln_out.bias)
+    weights = RWKV4Weights(
+        matrix(model.emb),
+        matrix(model.head),
+        *(norm.detach() for norm in norms),
+        layers=[_gather_layer(block, matrix) for block in model.blocks],
+    )
+    return weights, formats
+
+
+def _gather_layer(block: Any, matrix: Callable[[Any], Tensor]) -> RWKV4LayerWeights:
+    """Return the weights of a layer, with the decay as its logarithm."""
+    att, ffn = block.att, block.ffn
+    vectors = [
+        *(block.ln1.weight, block.ln1.bias, block.ln2.weight, block.ln2.bias),
+        *(-torch.exp(att.time_decay), att.time_first),
+        *(att.time_mix_k, att.time_mix_v, att.time_mix_r, ffn.time_mix_k, ffn.time_mix_r),
+    ]
+    linears = [att.key, att.value, att.receptance, att.output, ffn.key, ffn.receptance, ffn.value]
+    return RWKV4LayerWeights(
+        *(vector.detach().flatten() for vector in vectors), *(matrix(each) for each in linears)
+    )

@@ -1,0 +1,128 @@
+"""The step on the CPU, in C++: `receptance::rwkv4_plan`, once, and `receptance::rwkv4_step`.
+
+The interface: native/include/receptance/rwkv4_step.h. Matrices are tensors [N, K] of float32 or
+bfloat16, or uint8 as receptance.ops.quantized_linear packs them.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from receptance.ops.native import library_obstacle
+from receptance.ops.quantized_linear import QuantizedFormat
+
+
+class RWKV4LayerWeights(NamedTuple):
+    """The weights of a layer, in the order in which the plan takes them. Vectors are [C]."""
+
+    ln1_weight: Tensor
+    ln1_bias: Tensor
+    ln2_weight: Tensor
+    ln2_bias: Tensor
+    log_w: Tensor
+    u: Tensor
+    mix_k: Tensor
+    mix_v: Tensor
+    mix_r: Tensor
+    channel_mix_k: Tensor
+    channel_mix_r: Tensor
+    key: Tensor
+    value: Tensor
+    receptance: Tensor
+    output: Tensor
+    channel_key: Tensor
+    channel_receptance: Tensor
+    channel_value: Tensor
+
+
+class RWKV4Weights(NamedTuple):
+    """The weights outside of the layers, and the layers."""
+
+    embedding: Tensor
+    head: Tensor
+    ln0_weight: Tensor
+    ln0_bias: Tensor
+    ln_out_weight: Tensor
+    ln_out_bias: Tensor
+    layers: Sequence[RWKV4LayerWeights]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All of them, in the order in which the plan takes them."""
+        return [*self[:-1], *(tensor for layer in self.layers for tensor in layer)]
+
+
+class RWKV4Plan(NamedTuple):
+    """What a step follows: where each weight lies."""
+
+    data: Tensor
+    """Addresses of `weights`, which therefore live as long."""
+    weights: RWKV4Weights
+
+
+def native_obstacle(weights: RWKV4Weights) -> str | None:
+    """Return why the extension cannot step with these weights, as a clause, or None if it can."""
+    for tensor in weights.tensors:
+        if not tensor.is_cpu:
+            return f"it runs on the cpu, and a tensor is on {tensor.device}"
+        if not tensor.is_contiguous():
+            return f"all weights must be contiguous, and one has the strides {tensor.stride()}"
+        is_matrix = tensor.ndim > 1
+        known = (torch.float32, torch.bfloat16, torch.uint8) if is_matrix else (torch.float32,)
+        if tensor.dtype not in known:
+            return f"it serves {[str(each) for each in known]}, and a tensor is {tensor.dtype}"
+    matrices = [tensor for layer in weights.layers for tensor in layer if tensor.ndim > 1]
+    narrow = {tensor.dtype == torch.bfloat16 for tensor in [*matrices, weights.head]}
+    if len(narrow) > 1:
+        return "its matrices must all be bfloat16 or none but the embedding, and some are"
+    return library_obstacle()
+
+
+def rwkv4_plan(
+    weights: RWKV4Weights, *, vocab_size: int, eps: float, format: QuantizedFormat | None
+) -> RWKV4Plan:
+    """Return the plan of these weights, which must not be moved or resized from now on.
+
+    Args:
+        weights: All weights; `native_obstacle` found none in their way.
+        vocab_size: Rows of embedding and head.
+        eps: What every LayerNorm adds to the variance.
+        format: That of the matrices in uint8; None if there are none.
+
+    Raises:
+        RuntimeError: If a tensor is of another shape or dtype than it must be.
+    """
+    format = format or QuantizedFormat(bits=8, group_size=32)
+    n_embd = len(weights.ln_out_bias)
+    data = torch.ops.receptance.rwkv4_plan(
+        weights.tensors,
+        *(len(weights.layers), n_embd, vocab_size, eps),
+        *(format.bits, format.group_size, format.has_offset),
+    )
+    return RWKV4Plan(data, weights)
+
+
+def rwkv4_step(
+    plan: RWKV4Plan,
+    tokens: Int[Tensor, " B"],
+    pool: Sequence[Float[Tensor, "L slots C"]],
+    slots: Int[Tensor, " B"],
+) -> Float[Tensor, "B V"]:
+    """Feed one token to each of B sequences; return the logits of their next ones.
+
+    Args:
+        plan: The weights.
+        tokens: One for each sequence, in the vocabulary.
+        pool: The five tensors of a state of RWKV-4, in its order. Those of `slots` change in place.
+        slots: Which of the pool's sequences each token belongs to; no two the same.
+
+    Returns:
+        Logits in float32. A row, and its slot's state, do not depend on the others.
+
+    Raises:
+        RuntimeError: If a token or a slot is not there, or a tensor does not fit.
+    """
+    return torch.ops.receptance.rwkv4_step(plan.data, tokens, *pool, slots)
