@@ -63,7 +63,7 @@ def test_the_package_works_without_the_library(tmp_path: Path):
 def test_instruction_sets_begin_with_the_portable_one():
     sets = native.instruction_sets()
     assert next(iter(sets.items())) == ("portable", 1)
-    assert set(sets) <= {"portable", "avx2", "avx512"}
+    assert set(sets) <= {"portable", "avx2", "avx512", "avx512_bf16", "neon"}
     assert list(sets.values()) == sorted(set(sets.values()))
     capability = torch.backends.cpu.get_cpu_capability()
     if capability in ("AVX2", "AVX512"):

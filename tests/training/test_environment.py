@@ -11,7 +11,9 @@ def test_it_names_the_versions_the_threads_and_the_processor():
     assert here["torch"] == torch.__version__
     assert here["threads"] == torch.get_num_threads()
     assert here["ranks"] == 3
-    assert here["instruction set of the kernels"] in ("none", "portable", "avx2", "avx512", "neon")
+    assert here["instruction set of the kernels"] in (
+        *("none", "portable", "avx2", "avx512", "avx512_bf16", "neon"),
+    )
 
 
 def test_nothing_changes_from_one_moment_to_the_next():

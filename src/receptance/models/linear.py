@@ -46,6 +46,6 @@ class Linear(nn.Module):
 class LayerNorm(nn.LayerNorm):
     """LayerNorm over the last axis, with the bits of the decoding step where that runs."""
 
-    def forward(self, x: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+    def forward(self, input: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:  # noqa: A002
         """Return each row normalised, scaled and shifted."""
-        return layer_norm(x, self.weight, self.bias, eps=self.eps)
+        return layer_norm(input, self.weight, self.bias, eps=self.eps)
