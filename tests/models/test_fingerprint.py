@@ -67,3 +67,13 @@ def test_a_model_has_one_fingerprint_in_every_precision():
     assert random_rwkv4(2, 8, 11, seed=1).fingerprint() != expected
     assert model.to(torch.bfloat16).fingerprint() == expected
     assert random_rwkv4(2, 8, 11, dtype=torch.float64).fingerprint() == expected
+
+
+def test_bytes_are_hashed_as_they_are():
+    packed = {"weight": torch.arange(256, dtype=torch.uint8)}
+    expected = fingerprint(CONFIG, packed)
+    packed["weight"] = packed["weight"].clone()
+    assert fingerprint(CONFIG, packed) == expected
+    packed["weight"][7] += 1
+    assert fingerprint(CONFIG, packed) != expected
+    assert fingerprint(CONFIG, {"weight": torch.arange(256.0)}) != expected

@@ -14,7 +14,8 @@ def fingerprint(config: Any, weights: Mapping[str, Tensor]) -> str:
     """Return the sha256, in hexadecimal, of a model's shape and weights.
 
     Weights are rounded to bfloat16 first, so that a checkpoint has one fingerprint whether it is
-    opened in float32 or in bfloat16. It costs one reading of the weights.
+    opened in float32 or in bfloat16; those of a quantized model are hashed as the bytes that they
+    are. It costs one reading of the weights.
     """
     total = hashlib.sha256(repr((config.architecture, sorted(asdict(config).items()))).encode())
     names = sorted(weights)
@@ -26,5 +27,6 @@ def fingerprint(config: Any, weights: Mapping[str, Tensor]) -> str:
 
 
 def _digest(weight: Tensor) -> bytes:
-    rounded = weight.detach().to("cpu", torch.bfloat16).contiguous()
+    dtype = torch.uint8 if weight.dtype == torch.uint8 else torch.bfloat16
+    rounded = weight.detach().to("cpu", dtype).contiguous()
     return hashlib.sha256(rounded.view(-1).view(torch.uint8).numpy().data).digest()

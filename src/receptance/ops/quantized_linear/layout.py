@@ -67,7 +67,7 @@ class QuantizedFormat:
     @property
     def group_bytes(self) -> int:
         """Bytes of a group of one row."""
-        return self._head_bytes + self.group_size * self.bits // 8
+        return self.head_bytes + self.group_size * self.bits // 8
 
     @property
     def block_bytes(self) -> int:
@@ -80,8 +80,8 @@ class QuantizedFormat:
         return self.group_bytes / self.group_size
 
     @property
-    def _head_bytes(self) -> int:
-        """Bytes of scale and offset."""
+    def head_bytes(self) -> int:
+        """Bytes of scale and offset of a group of one row."""
         return _SCALE_BYTES * (1 + self.has_offset)
 
     def n_groups(self, n_in: int) -> int:
@@ -113,6 +113,11 @@ class QuantizedWeight:
     def __post_init__(self) -> None:
         _check_shape(self.data, self.format.weight_shape(self.n_out, self.n_in))
 
+    @property
+    def scales(self) -> BFloat16[Tensor, "P G numbers"]:
+        """The 32 scales of each block, and then its 32 offsets if it has them; a copy."""
+        return _numbers(self.data[..., : self.format.head_bytes * PANEL_ROWS])
+
 
 @dataclass(frozen=True)
 class QuantizedEmbeddingWeight:
@@ -128,6 +133,12 @@ class QuantizedEmbeddingWeight:
 
     def __post_init__(self) -> None:
         _check_shape(self.data, self.format.embedding_shape(len(self.data), self.n_embd))
+
+    @property
+    def scales(self) -> BFloat16[Tensor, "V numbers"]:
+        """The G scales of each row, and then its G offsets if it has them; a copy."""
+        n_groups = self.format.n_groups(self.n_embd)
+        return _numbers(self.data[:, : self.format.head_bytes * n_groups])
 
 
 def pack_weight(
@@ -164,12 +175,8 @@ def dequantize(weight: QuantizedWeight) -> Float[Tensor, "N K"]:
     """Return the matrix, in float32."""
     format, data = weight.format, weight.data
     P, G, _ = data.shape
-    head = _SCALE_BYTES * PANEL_ROWS
-    heads = [
-        _numbers(data[..., at : at + head]).transpose(1, 2).reshape(P * PANEL_ROWS, G)
-        for at in range(0, head * (1 + format.has_offset), head)
-    ]
-    packed = data[..., head * len(heads) :].unflatten(-1, (-1, PANEL_ROWS, 4))
+    heads = weight.scales.unflatten(-1, (-1, PANEL_ROWS)).permute(2, 0, 3, 1).flatten(1, 2)
+    packed = data[..., format.head_bytes * PANEL_ROWS :].unflatten(-1, (-1, PANEL_ROWS, 4))
     if format.bits == 8:
         quads = packed.permute(0, 3, 1, 2, 4)  # [P, row, G, quad, 4]
     else:
@@ -196,11 +203,8 @@ def dequantize_embedding(weight: QuantizedEmbeddingWeight) -> Float[Tensor, "V K
     """Return the rows, in float32."""
     format, data = weight.format, weight.data
     G = format.n_groups(weight.n_embd)
-    head = _SCALE_BYTES * G
-    heads = [
-        _numbers(data[:, at : at + head]) for at in range(0, head * (1 + format.has_offset), head)
-    ]
-    q = data[:, head * len(heads) :]
+    heads = weight.scales.unflatten(1, (-1, G)).transpose(0, 1)
+    q = data[:, format.head_bytes * G :]
     if format.bits == 4:
         q = torch.stack([q & 15, q >> 4], dim=-1)
     q = q.reshape(len(data), G, format.group_size)
@@ -251,7 +255,7 @@ def _numbers(data: UInt8[Tensor, "*bytes"]) -> BFloat16[Tensor, "*shape"]:
 
 
 def _values(
-    q: UInt8[Tensor, "N G g"], heads: list[BFloat16[Tensor, "N G"]], format: QuantizedFormat
+    q: UInt8[Tensor, "N G g"], heads: BFloat16[Tensor, "one_or_two N G"], format: QuantizedFormat
 ) -> Float[Tensor, "N K"]:
     """Return scale · (q - z) + offset of levels by groups.
 
