@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from receptance.tensor_file import ALIGNMENT, tensor_file_parts, write_tensors
+from receptance.tensor_file import ALIGNMENT, Entry, tensor_file_parts, write_tensors
 
-DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.uint8]
 
 
 def header(content: bytes) -> tuple[int, dict]:
@@ -76,6 +77,48 @@ def test_wider_numbers_come_first_so_that_all_can_be_addressed(tmp_path):
     _, entries = header(path.read_bytes())
     assert entries["float"]["data_offsets"] == [0, 12]
     assert entries["half"]["data_offsets"] == [12, 18]
+
+
+def test_what_would_move_others_comes_last_of_its_width(tmp_path):
+    path = tmp_path / "tensors.safetensors"
+    odd, even = torch.zeros(7, 9, dtype=torch.uint8), torch.zeros(64, dtype=torch.uint8)
+
+    write_tensors(path, {"odd": odd, "even": even, "float": torch.ones(16)})
+
+    _, entries = header(path.read_bytes())
+    assert entries["float"]["data_offsets"] == [0, 64]
+    assert entries["even"]["data_offsets"] == [64, 128]
+    assert entries["odd"]["data_offsets"] == [128, 191]
+
+
+def test_an_entry_is_read_when_its_turn_comes_and_let_go_before_the_next():
+    alive: list[weakref.ref] = []
+    asked: list[str] = []
+
+    def entry(name: str) -> Entry:
+        def read() -> torch.Tensor:
+            assert all(each() is None for each in alive)
+            asked.append(name)
+            tensor = torch.full((2, 3), float(len(asked)))
+            alive.append(weakref.ref(tensor))
+            return tensor
+
+        return Entry(torch.float32, (2, 3), read)
+
+    parts = tensor_file_parts({name: entry(name) for name in "abc"})
+    assert asked == []
+    written = [bytes(part) for part in parts]
+    assert asked == ["a", "b", "c"]
+
+    expected = {name: torch.full((2, 3), float(i)) for i, name in enumerate("abc", 1)}
+    assert written == [bytes(part) for part in tensor_file_parts(expected)]
+
+
+def test_an_entry_that_reads_as_another_shape_is_a_bug():
+    parts = tensor_file_parts({"a": Entry(torch.float32, (2,), lambda: torch.ones(3))})
+    next(parts)
+    with pytest.raises(AssertionError):
+        next(parts)
 
 
 def test_a_view_is_written_as_what_it_shows(tmp_path):

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from receptance.checkpoint import save_model
 from receptance.models import RWKV4
+from receptance.tokenizer import load_tokenizer
 from tests.random_models import random_rwkv4
 
 
@@ -21,3 +23,10 @@ def pth(model: RWKV4, tmp_path: Path) -> Path:
     path = tmp_path / "RWKV-4-tiny.pth"
     torch.save(model.state_dict(), path)
     return path
+
+
+@pytest.fixture
+def folder(model: RWKV4, tmp_path: Path) -> Path:
+    """The model as a model folder."""
+    save_model(model, load_tokenizer("bytes"), tmp_path / "model")
+    return tmp_path / "model"

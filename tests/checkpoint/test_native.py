@@ -8,14 +8,7 @@ from safetensors.torch import load_file
 
 from receptance.checkpoint import load_checkpoint, model_files, save_model
 from receptance.errors import CheckpointError
-from receptance.tokenizer import load_tokenizer
 from tests.random_models import random_rwkv4
-
-
-@pytest.fixture
-def folder(model, tmp_path):
-    save_model(model, load_tokenizer("bytes"), tmp_path / "model")
-    return tmp_path / "model"
 
 
 def test_a_model_comes_back_as_it_was_saved(model, folder):
@@ -114,7 +107,19 @@ def test_the_file_is_not_changed_by_training_on_what_was_loaded(folder):
         ({"format_version": 2}, "`format_version` in {path} must be 1, got 2"),
         ({"format_version": None}, "`format_version` in {path} must be 1, got None"),
         ({"model_type": "rwkv"}, "marks a Hugging Face folder, which this version does not read"),
-        ({"quantization": "int8"}, "`quantization` in {path} must be null in this version"),
+        ({"quantization": "int8"}, "must be null or have the entries ['bits', 'group_size', "),
+        (
+            {"quantization": {"bits": 8}},
+            "`quantization` in {path} must be null or have the entries",
+        ),
+        (
+            {"quantization": {"bits": 5, "group_size": 32, "has_offset": False}},
+            "`quantization` in {path}: `bits` must be one of [4, 8], got 5",
+        ),
+        (
+            {"quantization": {"bits": 4, "group_size": 32, "has_offset": False}},
+            "'emb.weight' in {weights} must have the shape [256, 18], but it has [256, 8]",
+        ),
         ({"architecture": "rwkv9"}, "{path}: `architecture` must be one of"),
         ({"n_layer": 0}, "{path}: `n_layer` must be a positive integer, got 0"),
         ({"n_head": 4}, "unknown ['n_head']"),
@@ -130,7 +135,8 @@ def test_a_config_that_does_not_fit_is_refused(folder, change, words):
     with pytest.raises(CheckpointError) as raised:
         load_checkpoint(folder)
 
-    assert words.format(path=repr(str(path))) in str(raised.value)
+    weights = str(folder / "model.safetensors")
+    assert words.format(path=repr(str(path)), weights=repr(weights)) in str(raised.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\x00"])

@@ -17,7 +17,7 @@ def run(*args: str) -> tuple[Result, list[SamplingParams]]:
     @model_options
     def command(**options: object) -> None:
         noted.append(sampling_params(options))
-        assert options == {"dtype": None, "tokenizer": None, "threads": None}
+        assert options == {"dtype": None, "quantize": None, "tokenizer": None, "threads": None}
 
     return CliRunner().invoke(command, list(args)), noted
 
@@ -77,7 +77,14 @@ def test_threads_are_set_before_the_model_is_loaded(tmp_path):
     before = torch.get_num_threads()
     try:
         with pytest.raises(Exception, match="no checkpoint"):
-            load_model(tmp_path / "none", dtype=None, tokenizer=None, threads=1)
+            load_model(tmp_path / "none", dtype=None, quantize=None, tokenizer=None, threads=1)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_two_precisions_exclude_each_other(tmp_path):
+    with pytest.raises(click.UsageError, match="--dtype and --quantize exclude each other"):
+        load_model(
+            tmp_path / "none", dtype="float32", quantize="int8", tokenizer=None, threads=None
+        )

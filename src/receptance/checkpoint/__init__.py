@@ -1,5 +1,6 @@
 """Weights on disk: the model folder, and the formats of others, one a file."""
 
+from receptance.checkpoint.convert import convert_model
 from receptance.checkpoint.load import Checkpoint, load_checkpoint
 from receptance.checkpoint.native import (
     CONFIG_FILE,
@@ -7,6 +8,7 @@ from receptance.checkpoint.native import (
     WEIGHTS_FILE,
     model_files,
     save_model,
+    write_files,
 )
 from receptance.checkpoint.schema import check_weights
 
@@ -16,7 +18,9 @@ __all__ = [
     "WEIGHTS_FILE",
     "Checkpoint",
     "check_weights",
+    "convert_model",
     "load_checkpoint",
     "model_files",
     "save_model",
+    "write_files",
 ]

@@ -8,6 +8,8 @@ initial_state.safetensors   optional: the state from which the model starts by d
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,12 @@ from torch import Tensor
 from receptance.atomic import atomic_folder
 from receptance.checkpoint.schema import check_weights
 from receptance.checkpoint.shards import SHARDS, read_shards
+from receptance.checkpoint.stored import StoredModel
 from receptance.errors import CheckpointError, ConfigError
 from receptance.models import RWKV4, RWKV4Config, config_from_dict, config_to_dict
-from receptance.tensor_file import tensor_file_parts
+from receptance.ops.quantized_linear import QuantizedFormat
+from receptance.quantization import quantization
+from receptance.tensor_file import Entry, tensor_file_parts
 from receptance.tokenizer import Tokenizer
 
 CONFIG_FILE = "config.json"
@@ -55,15 +60,27 @@ def save_model(
     if tokenizer is not None:
         check_vocabulary(folder, tokenizer, model.config)
     with atomic_folder(folder, replace=replace) as staged:
-        for name, parts in model_files(model.config, weights).items():
-            with (staged / name).open("wb") as file:
-                file.writelines(parts)
+        write_files(staged, model.config, weights, quantization(model))
         if tokenizer is not None:
             tokenizer.save(staged)
 
 
+def write_files(
+    folder: Path,
+    config: RWKV4Config,
+    weights: Mapping[str, Tensor | Entry],
+    quantization: QuantizedFormat | None = None,
+) -> None:
+    """Write the files of `model_files` into `folder`."""
+    for name, parts in model_files(config, weights, quantization).items():
+        with (folder / name).open("wb") as file:
+            file.writelines(parts)
+
+
 def model_files(
-    config: RWKV4Config, weights: Mapping[str, Tensor]
+    config: RWKV4Config,
+    weights: Mapping[str, Tensor | Entry],
+    quantization: QuantizedFormat | None = None,
 ) -> dict[str, Iterable[bytes | memoryview]]:
     """Return the files of a model folder by name, each as the parts of its bytes.
 
@@ -71,16 +88,18 @@ def model_files(
 
     Args:
         config: The sizes of the model.
-        weights: Its parameters by name, which `check_weights` has passed. They must not change
-            until their file was written.
+        weights: Its parameters by name, which `check_weights` has passed, or how to read them one
+            at a time. They must not change until their file was written.
+        quantization: The format of its matrices; None for a plain model.
     """
     header = {"format": FORMAT, "format_version": FORMAT_VERSION}
-    entries = {**header, **config_to_dict(config), "quantization": None}
+    how = None if quantization is None else asdict(quantization)
+    entries = {**header, **config_to_dict(config), "quantization": how}
     text = json.dumps(entries, indent=2) + "\n"
     return {CONFIG_FILE: [text.encode()], WEIGHTS_FILE: tensor_file_parts(weights)}
 
 
-def read_folder(folder: Path) -> tuple[RWKV4Config, dict[str, Tensor]]:
+def read_folder(folder: Path) -> StoredModel:
     """Return what a model folder holds; the weights are memory-mapped and not yet checked.
 
     Weights may also be there in the parts of several ranks; they are then put together in memory.
@@ -88,18 +107,24 @@ def read_folder(folder: Path) -> tuple[RWKV4Config, dict[str, Tensor]]:
     Raises:
         CheckpointError: If a file is missing, damaged, or of a format that this version lacks.
     """
-    config = _read_config(folder)
+    config, quantization = _read_config(folder)
     path = folder / WEIGHTS_FILE
     if not path.is_file() and (shards := sorted(folder.glob(SHARDS))):
-        return config, read_shards(shards)
+        weights = read_shards(shards)
+        return StoredModel("native", folder, path, config, quantization, lambda: weights)
     if not path.is_file():
         raise CheckpointError(
             f"a model folder must hold {WEIGHTS_FILE!r}, but {str(folder)!r} holds "
             f"{list_names(folder)}"
         )
+    return StoredModel("native", folder, path, config, quantization, partial(_map_weights, path))
+
+
+def _map_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file, memory-mapped."""
     try:
         with safe_open(path, framework="pt") as file:
-            return config, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{str(path)!r} must be a whole safetensors file, but it cannot be read: {error}"
@@ -121,7 +146,7 @@ def list_names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())[:12]
 
 
-def _read_config(folder: Path) -> RWKV4Config:
+def _read_config(folder: Path) -> tuple[RWKV4Config, QuantizedFormat | None]:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise CheckpointError(
@@ -136,11 +161,27 @@ def _read_config(folder: Path) -> RWKV4Config:
         raise CheckpointError(f"{str(path)!r} must be a JSON object, got {entries!r:.60}")
     _check_header(path, entries)
     sizes = {k: v for k, v in entries.items() if k not in ("format", "format_version")}
-    sizes.pop("quantization", None)
+    quantization = _read_quantization(path, sizes.pop("quantization", None))
     try:
-        return config_from_dict(sizes)
+        return config_from_dict(sizes), quantization
     except ConfigError as error:
         raise CheckpointError(f"{str(path)!r}: {error}") from error
+
+
+def _read_quantization(path: Path, entry: object) -> QuantizedFormat | None:
+    """Return the format that an entry of a config.json names."""
+    if entry is None:
+        return None
+    names = [field.name for field in fields(QuantizedFormat)]
+    if not isinstance(entry, dict) or sorted(entry) != sorted(names):
+        raise CheckpointError(
+            f"`quantization` in {str(path)!r} must be null or have the entries {names}, got "
+            f"{entry!r:.80}; was it written by a later version of receptance?"
+        )
+    try:
+        return QuantizedFormat(**entry)
+    except ValueError as error:
+        raise CheckpointError(f"`quantization` in {str(path)!r}: {error}") from error
 
 
 def _check_header(path: Path, entries: dict[str, Any]) -> None:
@@ -159,9 +200,4 @@ def _check_header(path: Path, entries: dict[str, Any]) -> None:
         raise CheckpointError(
             f"`format_version` in {str(path)!r} must be {FORMAT_VERSION}, got {version!r}; was it "
             "written by a later version of receptance?"
-        )
-    if entries.get("quantization") is not None:
-        raise CheckpointError(
-            f"`quantization` in {str(path)!r} must be null in this version, got "
-            f"{entries['quantization']!r}"
         )

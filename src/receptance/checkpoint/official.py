@@ -10,6 +10,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from receptance.checkpoint.schema import shorten
+from receptance.checkpoint.stored import StoredModel
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4Config
 
@@ -64,7 +66,7 @@ _TENSORS_OF_A_BLOCK = {
 _TENSORS_OUTSIDE = {"emb.weight", "ln_out.weight", "ln_out.bias", "head.weight"}
 
 
-def read_pth(path: Path) -> tuple[RWKV4Config, dict[str, Tensor]]:
+def read_pth(path: Path) -> StoredModel:
     """Return what an authors' file holds; the weights are memory-mapped and not yet checked.
 
     Raises:
@@ -72,6 +74,16 @@ def read_pth(path: Path) -> tuple[RWKV4Config, dict[str, Tensor]]:
             but tensors, or is not an RWKV-4 as its authors release it.
     """
     _check_zip(path)
+    weights = _map_weights(path)
+    _check_version(path, weights)
+    # Mapped anew when it is used, so that nothing stays in memory that nobody holds.
+    return StoredModel(
+        "official", path, path, _sizes(path, weights), None, partial(_map_weights, path)
+    )
+
+
+def _map_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file, memory-mapped."""
     try:
         loaded = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
     except _UNREADABLE as error:
@@ -79,9 +91,7 @@ def read_pth(path: Path) -> tuple[RWKV4Config, dict[str, Tensor]]:
             f"{str(path)!r} must hold tensors and nothing else, whole, but PyTorch refuses it: "
             f"{_reason(error)}"
         ) from error
-    weights = _check_tensors(path, loaded)
-    _check_version(path, weights)
-    return _sizes(path, weights), weights
+    return _check_tensors(path, loaded)
 
 
 def _check_zip(path: Path) -> None:

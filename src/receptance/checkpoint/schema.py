@@ -4,6 +4,7 @@ The schema is the model itself, built on PyTorch's meta device, where a tensor h
 and no memory. Whatever the file format, nothing else comes between a file and a model.
 """
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4Config, build
+from receptance.ops.quantized_linear import QuantizedFormat
+from receptance.quantization import QuantizedEmbedding, QuantizedLinear, build_quantized
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +25,11 @@ _MAX_NAMES_SHOWN = 6
 
 
 def model_from_weights(
-    path: Path, config: RWKV4Config, weights: Mapping[str, Tensor], dtype: torch.dtype | None
+    path: Path,
+    config: RWKV4Config,
+    weights: Mapping[str, Tensor],
+    dtype: torch.dtype | None,
+    quantization: QuantizedFormat | None = None,
 ) -> RWKV4:
     """Return a model of the shape `config` that holds `weights`.
 
@@ -34,30 +41,32 @@ def model_from_weights(
         config: The shape.
         weights: The parameters by name, checked here.
         dtype: Of the matrices; None is as stored, except that float16 becomes float32.
+        quantization: The format that the matrices are stored in.
 
     Raises:
         CheckpointError: If a tensor is missing, unknown, of another shape or dtype, or not finite.
     """
-    check_sizes(path, config, weights)
-    with torch.device("meta"):
-        model = build(config)
+    model = empty_model(path, config, weights, quantization)
     check_weights(path, model, weights)
-    if dtype is None and any(weight.dtype == torch.float16 for weight in weights.values()):
-        logger.info("%r is stored in float16; its matrices become float32", str(path))
-    converted = {
-        name: weight.to(_dtype_in_model(weight, dtype)) for name, weight in weights.items()
-    }
+    say_dtype(path, weights, dtype)
+    converted = {name: weight.to(dtype_in_model(weight, dtype)) for name, weight in weights.items()}
     model.load_state_dict(converted, assign=True)
     return model
 
 
-def check_sizes(path: Path, config: RWKV4Config, weights: Mapping[str, Tensor]) -> None:
-    """Raise a CheckpointError unless the tensors can be those of a model as large as `config`.
+def empty_model(
+    path: Path,
+    config: RWKV4Config,
+    weights: Mapping[str, Tensor],
+    quantization: QuantizedFormat | None,
+) -> RWKV4:
+    """Return a model without values or memory, if the tensors can be those of one so large.
 
-    It comes before anything is built, so that a lie about a size costs nothing: even a tensor
-    without memory cannot be of any size.
+    What is checked comes before anything is built, so that a lie about a size costs nothing: even
+    a tensor without memory cannot be of any size.
     """
-    name, shape = "emb.weight", [config.vocab_size, config.n_embd]
+    name, V, C = "emb.weight", config.vocab_size, config.n_embd
+    shape = [V, C] if quantization is None else [*quantization.embedding_shape(V, C)]
     if name in weights and list(weights[name].shape) != shape:
         raise CheckpointError(
             f"{name!r} in {str(path)!r} must have the shape {shape}, but it has "
@@ -72,10 +81,32 @@ def check_sizes(path: Path, config: RWKV4Config, weights: Mapping[str, Tensor]) 
             f"{str(path)!r} must hold the tensors of {config.n_layer} layers, but it holds only "
             f"{len(weights)} tensors; is it the file of another model?"
         )
+    if quantization is not None:
+        return build_quantized(config, quantization)
+    with torch.device("meta"):
+        return build(config)
+
+
+def say_dtype(path: Path, weights: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
+    """Log that float16 becomes float32, where nobody asked for it."""
+    if dtype is None and any(weight.dtype == torch.float16 for weight in weights.values()):
+        logger.info("%r is stored in float16; its matrices become float32", str(path))
 
 
 def check_weights(path: Path, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Raise a CheckpointError unless `weights` are all of the model's, finite, and nothing else.
+
+    See `check_names_and_shapes` and `check_finite`.
+    """
+    check_names_and_shapes(path, model, weights)
+    for name, weight in weights.items():
+        check_finite(path, model, name, weight)
+
+
+def check_names_and_shapes(path: Path, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Raise a CheckpointError unless `weights` are all of the model's, and nothing else.
+
+    No number is read, so weights that are memory-mapped take no memory.
 
     Args:
         path: The file that the weights come from or go to, for messages.
@@ -84,7 +115,7 @@ def check_weights(path: Path, model: nn.Module, weights: Mapping[str, Tensor]) -
 
     Raises:
         CheckpointError: Naming the file and the tensors that are missing, unknown, of another
-            shape, of a dtype that no checkpoint has, or not finite.
+            shape, or of a dtype that no checkpoint has.
     """
     expected = model.state_dict()
     missing = [name for name in expected if name not in weights]
@@ -101,17 +132,33 @@ def check_weights(path: Path, model: nn.Module, weights: Mapping[str, Tensor]) -
                 f"{name!r} in {str(path)!r} must have the shape {shape}, but it has "
                 f"{list(weight.shape)}"
             )
-        if weight.dtype not in STORED_DTYPES:
+        is_packed = parameter.dtype == torch.uint8
+        dtypes = (torch.uint8,) if is_packed else STORED_DTYPES
+        if weight.dtype not in dtypes:
             raise CheckpointError(
-                f"{name!r} in {str(path)!r} must be one of {[str(d) for d in STORED_DTYPES]}, but "
+                f"{name!r} in {str(path)!r} must be one of {[str(d) for d in dtypes]}, but "
                 f"it is {weight.dtype}"
             )
-    for name, weight in weights.items():
-        if not _is_finite(weight):
-            raise CheckpointError(
-                f"{name!r} in {str(path)!r} must be finite, but some of it is not; the file is "
-                "damaged, or its training diverged"
-            )
+
+
+def check_finite(path: Path, model: nn.Module, name: str, weight: Tensor) -> None:
+    """Raise a CheckpointError unless all numbers of a tensor are finite.
+
+    It reads the tensor once, at the speed of memory, and takes no more memory than its scales do.
+    """
+    numbers = weight.detach()
+    if weight.dtype == torch.uint8:  # any level stands for a number, but not any scale
+        layer = model.get_submodule(name.rpartition(".")[0])
+        assert isinstance(layer, QuantizedLinear | QuantizedEmbedding)
+        numbers = dataclasses.replace(layer.packed_weight(), data=numbers).scales
+    # What is infinite or NaN comes through to the extremes; isfinite().all() makes a tensor of
+    # the weight's size and takes ten times as long.
+    least, greatest = torch.aminmax(numbers)
+    if not bool(torch.isfinite(least) and torch.isfinite(greatest)):
+        raise CheckpointError(
+            f"{name!r} in {str(path)!r} must be finite, but some of it is not; the file is "
+            "damaged, or its training diverged"
+        )
 
 
 def shorten(names: list[str]) -> str:
@@ -122,15 +169,13 @@ def shorten(names: list[str]) -> str:
     return f"[{shown}, … {len(names) - _MAX_NAMES_SHOWN} more]"
 
 
-def _is_finite(weight: Tensor) -> bool:
-    """Whether no number is infinite or NaN; both come through to the extremes."""
-    # Unlike isfinite().all(), this makes no tensor of the weight's size.
-    least, greatest = torch.aminmax(weight.detach())
-    return bool(torch.isfinite(least) and torch.isfinite(greatest))
+def dtype_in_model(weight: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    """Return the dtype that a stored tensor has in a model, `dtype` being wanted for matrices.
 
-
-def _dtype_in_model(weight: Tensor, dtype: torch.dtype | None) -> torch.dtype:
-    """Matrices may be of a lower precision; vectors never are."""
+    Matrices may be of a lower precision; vectors never are.
+    """
+    if weight.dtype == torch.uint8:
+        return torch.uint8
     if weight.ndim != 2:
         return torch.float32
     if dtype is not None:

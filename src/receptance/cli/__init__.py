@@ -20,6 +20,7 @@ VERBS = {
     "train": "Train a model from a TOML file, or go on with its run.",
     "generate": "Write on from a prompt.",
     "chat": "Talk to a model in the terminal.",
+    "convert": "Write a model in another precision, or in 4 or 8 bits.",
     "plot": "Draw the curves of runs, as a picture or in the terminal.",
     "data": "Prepare and inspect training data.",
 }

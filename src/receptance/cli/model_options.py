@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 MAX_THREADS = 1024
 """As many as machines have cores; far more end the process without a word."""
 
+_TWO_PRECISIONS = "--dtype and --quantize exclude each other: rounded matrices have no dtype"
+
 _SAMPLING_OPTIONS = (
     click.option(
         "--max-tokens", type=click.IntRange(min=1), help="The most tokens to write.  [default: 256]"
@@ -67,6 +69,11 @@ _LOADING_OPTIONS = (
         help="Of the matrices.  [default: as stored]",
     ),
     click.option(
+        "--quantize",
+        type=click.Choice(["int8", "int4"]),
+        help="Round the matrices to 8 or 4 bits a weight while they are read.",
+    ),
+    click.option(
         "--tokenizer",
         metavar="SOURCE",
         help="bytes, or the path of a vocabulary.  [default: the one beside the weights]",
@@ -102,7 +109,12 @@ def sampling_params(given: dict[str, Any]) -> "SamplingParams":
 
 
 def load_model(
-    path: Path, *, dtype: str | None, tokenizer: str | None, threads: int | None
+    path: Path,
+    *,
+    dtype: str | None,
+    quantize: str | None,
+    tokenizer: str | None,
+    threads: int | None,
 ) -> "LanguageModel":
     """Return the model, as the loading options want it."""
     import torch
@@ -111,4 +123,6 @@ def load_model(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    return load(path, dtype=dtype, tokenizer=tokenizer)
+    if dtype is not None and quantize is not None:
+        raise click.UsageError(_TWO_PRECISIONS)
+    return load(path, dtype=dtype, quantize=quantize, tokenizer=tokenizer)

@@ -32,6 +32,7 @@ def load(
     path: str | Path,
     *,
     dtype: str | None = None,
+    quantize: str | None = None,
     device: str = "cpu",
     tokenizer: Tokenizer | str | Path | None = None,
 ) -> "LanguageModel":
@@ -42,6 +43,8 @@ def load(
             from which the model starts.
         dtype: Of the matrices, "float32" or "bfloat16"; None is as stored, except that float16
             becomes float32.
+        quantize: What the matrices are rounded to while they are read, "int8" or "int4"; None is
+            as stored. It excludes `dtype`.
         device: Where the model computes, such as "cpu" or "cuda".
         tokenizer: A tokenizer, or a source for `load_tokenizer`; None is the one beside the
             weights.
@@ -50,10 +53,11 @@ def load(
         CheckpointError: If there is no checkpoint, or it is damaged, hostile or of another model.
         StateError: If the initial state is damaged or of another model.
         TokenizerError: If the tokenizer cannot be read.
-        ValueError: If `dtype` is unknown or `device` is not there.
+        ValueError: If `dtype` or `quantize` is unknown, or both are given, or `device` is not
+            there.
     """
     checked_device = _device(device)
-    checkpoint = load_checkpoint(path, dtype=dtype, tokenizer=tokenizer)
+    checkpoint = load_checkpoint(path, dtype=dtype, quantize=quantize, tokenizer=tokenizer)
     model = checkpoint.model.to(checked_device)
     lm = LanguageModel(model, checkpoint.tokenizer, path=checkpoint.path)
     if checkpoint.initial_state is None:

@@ -1,0 +1,117 @@
+"""A model as it lies in a file, and the way from there to a model or to another file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from receptance.checkpoint.schema import (
+    check_finite,
+    check_names_and_shapes,
+    dtype_in_model,
+    empty_model,
+    model_from_weights,
+    say_dtype,
+)
+from receptance.models import RWKV4, RWKV4Config
+from receptance.ops.quantized_linear import QuantizedFormat
+from receptance.quantization import Importance, build_quantized, quantized_tensor
+from receptance.tensor_file import Entry
+
+# Of a mapped file that is read through, what may stay in memory beside the tensor in hand.
+_MAX_MAPPED_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A checkpoint that was found, and of which no weight was read."""
+
+    format: Literal["native", "official"]
+    path: Path
+    """The folder or file that was found."""
+    weights_path: Path
+    """The file of the weights, for messages."""
+    config: RWKV4Config
+    quantization: QuantizedFormat | None
+    """The format of its matrices; None if they are floating-point numbers."""
+    open: Callable[[], dict[str, Tensor]]
+    """Maps the weights, by name, to memory; they are not checked."""
+
+    def model(self, dtype: torch.dtype | None, quantization: QuantizedFormat | None) -> RWKV4:
+        """Return the model with matrices in `dtype` or `quantization`, where None is as stored.
+
+        Weights that need no conversion stay memory-mapped. Those that are rounded are read one
+        tensor at a time, so that they are never in memory all at once.
+
+        Raises:
+            CheckpointError: If the weights are damaged.
+        """
+        if quantization in (None, self.quantization):
+            return model_from_weights(
+                self.weights_path, self.config, self.open(), dtype, self.quantization
+            )
+        converted = ConvertedTensors(self, dtype, quantization)
+        weights = {name: entry.read() for name, entry in converted.entries().items()}
+        converted.model.load_state_dict(weights, assign=True)
+        return converted.model
+
+
+class ConvertedTensors:
+    """The tensors of a stored model as another model holds them, read one at a time.
+
+    Args:
+        stored: The checkpoint.
+        dtype: Of the matrices; None is as stored, except that float16 becomes float32.
+        quantization: What matrices are rounded to; None is as stored.
+        calibration: As for `quantize_model`.
+
+    Raises:
+        CheckpointError: If names, shapes or dtypes are not those of the model. An entry's `read`
+            raises it where a number is not finite.
+    """
+
+    def __init__(
+        self,
+        stored: StoredModel,
+        dtype: torch.dtype | None,
+        quantization: QuantizedFormat | None,
+        calibration: Importance | None = None,
+    ) -> None:
+        path, weights = stored.weights_path, stored.open()
+        self._stored, self._weights, self._n_mapped_bytes = stored, weights, 0
+        self._dtype, self._calibration = dtype, calibration
+        self._source = empty_model(path, stored.config, weights, stored.quantization)
+        check_names_and_shapes(path, self._source, weights)
+        say_dtype(path, weights, dtype)
+        self._is_rounded = quantization not in (None, stored.quantization)
+        self.model = self._source
+        """The model to be, without values."""
+        if self._is_rounded:
+            assert quantization is not None
+            self.model = build_quantized(stored.config, quantization)
+
+    def entries(self) -> dict[str, Entry]:
+        """Return the tensors of the model to be by name, each read when it is asked for."""
+        entries: dict[str, Entry] = {}
+        for name, like in self.model.state_dict().items():
+            as_stored = dtype_in_model(self._weights[name], self._dtype)
+            dtype = like.dtype if self._is_rounded else as_stored
+            entries[name] = Entry(dtype, tuple(like.shape), partial(self._read, name))
+        return entries
+
+    def _read(self, name: str) -> Tensor:
+        """Return a tensor of the model to be."""
+        if self._n_mapped_bytes > _MAX_MAPPED_BYTES:
+            # What was read of a mapped file stays in memory until the file is mapped anew.
+            self._weights = {}
+            self._weights, self._n_mapped_bytes = self._stored.open(), 0
+        weight = self._weights[name]
+        self._n_mapped_bytes += weight.nbytes
+        check_finite(self._stored.weights_path, self._source, name, weight)
+        if self._is_rounded:
+            return quantized_tensor(self.model, name, weight, self._calibration)
+        return weight.to(dtype_in_model(weight, self._dtype))

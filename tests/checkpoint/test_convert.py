@@ -1,0 +1,147 @@
+"""Converting is loading and saving, without the memory for it."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from receptance.checkpoint import convert_model, load_checkpoint, save_model
+from receptance.errors import CheckpointError, TokenizerError
+from receptance.quantization import input_importance, quantize_model
+from receptance.tokenizer import load_tokenizer
+from tests.random_models import random_rwkv4
+
+PRECISIONS = [
+    {},
+    {"dtype": "float32"},
+    {"dtype": "bfloat16"},
+    {"quantize": "int8"},
+    {"quantize": "int4"},
+]
+TEXT = "the quick brown fox jumps over the lazy dog; " * 20
+
+
+@pytest.mark.parametrize("source", ["folder", "pth"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_files_are_those_of_loading_and_saving(source, precision, request, tmp_path):
+    path = request.getfixturevalue(source)
+    convert_model(path, tmp_path / "converted", **precision)
+    loaded = load_checkpoint(path, **precision)
+    save_model(loaded.model, loaded.tokenizer, tmp_path / "saved")
+
+    names = sorted(each.name for each in (tmp_path / "saved").iterdir())
+    assert sorted(each.name for each in (tmp_path / "converted").iterdir()) == names
+    for name in names:
+        found, expected = ((tmp_path / each / name).read_bytes() for each in ("converted", "saved"))
+        assert found == expected, name
+
+
+def test_weights_in_float16_are_converted(model, pth, tmp_path):
+    torch.save({name: weight.half() for name, weight in model.state_dict().items()}, pth)
+    convert_model(pth, tmp_path / "converted")
+    weights = load_file(tmp_path / "converted" / "model.safetensors")
+    assert {each.dtype for each in weights.values()} == {torch.float32}
+
+
+def test_a_rounded_folder_is_copied_as_it_is(folder, tmp_path):
+    convert_model(folder, tmp_path / "int4", quantize="int4")
+    for wanted in ({}, {"quantize": "int4"}):
+        convert_model(tmp_path / "int4", tmp_path / "copy", **wanted, replace=True)
+        for name in ("config.json", "model.safetensors"):
+            copy, original = ((tmp_path / each / name).read_bytes() for each in ("copy", "int4"))
+            assert copy == original
+
+
+def test_the_tokenizer_goes_with_the_model(tmp_path, pth):
+    tokenizer = load_tokenizer("bytes")
+    convert_model(pth, tmp_path / "converted", tokenizer=tokenizer)
+    found = load_checkpoint(tmp_path / "converted").tokenizer
+    assert found is not None
+    assert found.sha256 == tokenizer.sha256
+
+
+def test_a_calibration_text_is_read_by_the_plain_model(model, folder, tmp_path):
+    convert_model(folder, tmp_path / "converted", quantize="int4", calibration=TEXT)
+
+    tokens = torch.tensor([list(TEXT.encode())])
+    expected = quantize_model(model, "int4", input_importance(model, [tokens]))
+    found = load_checkpoint(tmp_path / "converted").model.state_dict()
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(found[name], weight), name
+    plain = load_checkpoint(folder, quantize="int4").model
+    assert plain.fingerprint() != expected.fingerprint()
+
+
+def test_a_long_calibration_text_is_read_in_batches(folder, tmp_path):
+    convert_model(folder, tmp_path / "converted", quantize="int4", calibration=TEXT * 4)
+    assert load_checkpoint(tmp_path / "converted").model.fingerprint()
+
+
+def test_an_initial_state_goes_with_the_weights_that_it_belongs_to(model, folder, tmp_path):
+    file = folder / "initial_state.safetensors"
+    model.zero_state(1).save(file, model.fingerprint())
+
+    convert_model(folder, tmp_path / "half", dtype="bfloat16")
+
+    half = load_checkpoint(tmp_path / "half")
+    assert half.initial_state is not None
+    assert half.initial_state.read_bytes() == file.read_bytes()
+    assert half.model.fingerprint() == model.fingerprint()
+    for attempt in (
+        lambda: convert_model(folder, tmp_path / "int4", quantize="int4"),
+        lambda: load_checkpoint(folder, quantize="int4"),
+    ):
+        with pytest.raises(CheckpointError, match="and the rounded one is another; move that file"):
+            attempt()
+    assert not (tmp_path / "int4").exists()
+
+
+def test_what_is_there_is_not_replaced_unless_asked(folder, tmp_path):
+    target = tmp_path / "converted"
+    target.mkdir()
+    (target / "precious").write_text("text")
+    with pytest.raises(FileExistsError, match="must not exist yet"):
+        convert_model(folder, target)
+    assert (target / "precious").exists()
+    convert_model(folder, target, replace=True)
+    assert (
+        load_checkpoint(target).model.fingerprint() == load_checkpoint(folder).model.fingerprint()
+    )
+
+
+def test_a_folder_may_be_converted_in_its_place(folder):
+    expected = load_checkpoint(folder, quantize="int8").model.fingerprint()
+    convert_model(folder, folder, quantize="int8", replace=True)
+    assert load_checkpoint(folder).model.fingerprint() == expected
+
+
+def test_a_damaged_source_leaves_nothing_behind(model, tmp_path):
+    path = tmp_path / "bad.pth"
+    weights = model.state_dict()
+    weights["head.weight"][0, 0] = torch.inf
+    torch.save(weights, path)
+    for wanted in PRECISIONS:
+        with pytest.raises(CheckpointError, match=r"'head.weight' in .* must be finite"):
+            convert_model(path, tmp_path / "converted", **wanted)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"dtype": "bfloat16", "quantize": "int4"}, "`dtype` must be None with `quantize`, since"),
+        ({"quantize": "int2"}, r"`quantize` must be one of \['int8', 'int4'\] or None, got 'int2'"),
+        ({"calibration": TEXT}, "`quantize` must be given with it, got None"),
+        ({"quantize": "int4", "calibration": ""}, "must hold tokens to calibrate with, got 0"),
+    ],
+)
+def test_what_makes_no_sense_is_a_wrong_argument(folder, tmp_path, wanted, words):
+    with pytest.raises(ValueError, match=words):
+        convert_model(folder, tmp_path / "converted", **wanted)
+    assert not (tmp_path / "converted").exists()
+
+
+def test_a_calibration_text_needs_a_tokenizer(tmp_path):
+    model = random_rwkv4(n_layer=1, n_embd=8, vocab_size=300)
+    save_model(model, None, tmp_path / "model")
+    with pytest.raises(TokenizerError, match="has none; pass it as `tokenizer`"):
+        convert_model(tmp_path / "model", tmp_path / "to", quantize="int4", calibration=TEXT)
