@@ -11,7 +11,7 @@ import pytest
 from receptance.cli.training_run import _stop_signals, run_training
 from receptance.data import TokenStore, prepare
 from receptance.errors import ConfigError, DataError
-from receptance.evaluation import score_documents
+from receptance.evaluation import held_out_documents, score_documents
 from receptance.inference import load
 from receptance.training import RunConfig, read_config
 
@@ -39,9 +39,8 @@ def test_the_held_out_figure_is_that_of_the_model(config, place):
     store = TokenStore.open("store")
     score = score_documents(
         load(outcome.model_folder).model,
-        store.valid,
+        held_out_documents(store.valid, 200),
         end_of_text=store.end_of_text,
-        max_tokens=200,
     )
     assert last["valid_bits_per_byte"] == pytest.approx(score.bits_per_byte, rel=1e-6)
 

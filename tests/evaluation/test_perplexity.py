@@ -1,33 +1,16 @@
 """A text costs what its documents cost one by one, however they are read side by side."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from receptance.data import Split
-from receptance.errors import DataError
-from receptance.evaluation import Score, score_documents
+from receptance.evaluation import Score, held_out_documents, score_documents
 from receptance.models import RWKV4
+from tests.evaluation.splits import END_OF_TEXT, LENGTHS, make_split
 from tests.random_models import random_rwkv4
-
-END_OF_TEXT = 0
-LENGTHS = [0, 1, 40, 7, 7, 100, 2, 0, 33]
-
-
-def make_split(lengths: list[int], seed: int = 3) -> Split:
-    """Return documents of random tokens, each of three bytes a token."""
-    generator = np.random.default_rng(seed)
-    stream: list[int] = []
-    documents = []
-    for length in lengths:
-        documents.append((len(stream), 3 * length))
-        stream += [*generator.integers(1, 40, length).tolist(), END_OF_TEXT]
-    pairs = np.array(documents, np.uint64).reshape(-1, 2)
-    tokens = np.array(stream, np.uint16)
-    return Split(path=Path("valid.bin"), tokens=tokens, documents=pairs, n_bytes=3 * sum(lengths))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +31,7 @@ def naive_nats(model: RWKV4, split: Split, n_documents: int) -> float:
 def test_it_is_the_sum_over_the_documents_each_from_the_zero_state(model):
     split = make_split(LENGTHS)
 
-    score = score_documents(model, split, end_of_text=END_OF_TEXT)
+    score = score_documents(model, held_out_documents(split), end_of_text=END_OF_TEXT)
 
     assert score.n_tokens == sum(LENGTHS) + len(LENGTHS) == split.n_tokens
     assert score.n_bytes == 3 * sum(LENGTHS)
@@ -62,7 +45,11 @@ def test_neither_batch_nor_chunk_changes_it(model, batch_size, chunk):
     expected = naive_nats(model, split, len(LENGTHS))
 
     score = score_documents(
-        model, split, end_of_text=END_OF_TEXT, batch_size=batch_size, chunk=chunk
+        model,
+        held_out_documents(split),
+        end_of_text=END_OF_TEXT,
+        batch_size=batch_size,
+        chunk=chunk,
     )
 
     assert score.nats == pytest.approx(expected, rel=1e-10)
@@ -82,38 +69,18 @@ def test_the_order_of_the_documents_changes_nothing(model):
         n_bytes=split.n_bytes,
     )
 
-    one = score_documents(model, split, end_of_text=END_OF_TEXT)
-    other = score_documents(model, turned, end_of_text=END_OF_TEXT)
+    one = score_documents(model, held_out_documents(split), end_of_text=END_OF_TEXT)
+    other = score_documents(model, held_out_documents(turned), end_of_text=END_OF_TEXT)
 
     assert other.nats == pytest.approx(one.nats, rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("max_tokens", "n_documents"), [(1, 1), (2, 2), (3, 2), (4, 3), (44, 3), (45, 4), (9999, 9)]
-)
-def test_documents_are_taken_from_the_first_until_there_are_enough_tokens(
-    model, max_tokens, n_documents
-):
-    split = make_split(LENGTHS)
-
-    score = score_documents(model, split, end_of_text=END_OF_TEXT, max_tokens=max_tokens)
-
-    assert score.n_tokens == sum(LENGTHS[:n_documents]) + n_documents
-    assert score.n_bytes == 3 * sum(LENGTHS[:n_documents])
-    assert score.nats == pytest.approx(naive_nats(model, split, n_documents), rel=1e-12)
-
-
 def test_an_empty_document_costs_its_end(model):
-    score = score_documents(model, make_split([0]), end_of_text=END_OF_TEXT)
+    score = score_documents(model, held_out_documents(make_split([0])), end_of_text=END_OF_TEXT)
 
     logits = model(torch.tensor([[END_OF_TEXT]]))[0][0, 0]
     assert score.nats == pytest.approx(-logits.log_softmax(-1)[END_OF_TEXT].item(), rel=1e-12)
     assert (score.n_tokens, score.n_bytes) == (1, 0)
-
-
-def test_no_documents_are_an_error_that_names_the_file(model):
-    with pytest.raises(DataError, match=r"'valid\.bin' must hold documents .* but it holds none"):
-        score_documents(model, make_split([]), end_of_text=END_OF_TEXT)
 
 
 def test_the_model_and_the_random_state_are_left_alone(model):
@@ -122,7 +89,7 @@ def test_the_model_and_the_random_state_are_left_alone(model):
     expected = torch.rand(4)
     torch.manual_seed(5)
 
-    score_documents(model, make_split(LENGTHS), end_of_text=END_OF_TEXT)
+    score_documents(model, held_out_documents(make_split(LENGTHS)), end_of_text=END_OF_TEXT)
 
     assert torch.equal(torch.rand(4), expected)
     assert all(torch.equal(before[name], each) for name, each in model.state_dict().items())
@@ -134,7 +101,7 @@ def test_equally_likely_tokens_cost_the_logarithm_of_their_number():
     with torch.no_grad():
         model.head.weight.zero_()
 
-    score = score_documents(model, make_split([4, 8]), end_of_text=END_OF_TEXT)
+    score = score_documents(model, held_out_documents(make_split([4, 8])), end_of_text=END_OF_TEXT)
 
     assert score.perplexity == pytest.approx(40, rel=1e-6)
     assert score.bits_per_token == pytest.approx(math.log2(40), rel=1e-6)

@@ -76,11 +76,12 @@ def _tokens(corpus: "Corpus", folder: Path, vocab_size: int) -> "TokenStore":
 
 def _report(model_folder: Path, store: "TokenStore") -> None:
     """Print the held-out figures, a few lines of Python and what to try next."""
-    from receptance.evaluation import score_documents
+    from receptance.evaluation import held_out_documents, score_documents
     from receptance.inference import load
 
     lm = load(model_folder)
-    score = score_documents(lm.model, store.valid, end_of_text=store.end_of_text)
+    held_out = held_out_documents(store.valid)
+    score = score_documents(lm.model, held_out, end_of_text=store.end_of_text)
     rows = {
         **_compressed(store),
         f"RWKV-4 of {lm.model.config.n_parameters / 1e6:.1f} M": score.bits_per_byte,

@@ -12,7 +12,7 @@ from receptance.checkpoint import save_model
 from receptance.cli.panel import TrainingPanel
 from receptance.data import Batches, TokenStore
 from receptance.errors import DataError
-from receptance.evaluation import score_documents
+from receptance.evaluation import held_out_documents, score_documents
 from receptance.inference import LanguageModel
 from receptance.training import (
     Heartbeat,
@@ -162,18 +162,16 @@ def with_store(config: RunConfig, store: TokenStore) -> RunConfig:
 
 def _validation(store: TokenStore, config: RunConfig) -> "Callable[[RWKV4], float] | None":
     """Return what measures the held-out bits per byte; None where no text is held out."""
+    if not store.valid.n_documents:
+        return None
+    documents = held_out_documents(store.valid, config.every.validation_tokens)
 
     def validate(model: "RWKV4") -> float:
         with autocast(config.training.precision):
-            score = score_documents(
-                model,
-                store.valid,
-                end_of_text=store.end_of_text,
-                max_tokens=config.every.validation_tokens,
-            )
+            score = score_documents(model, documents, end_of_text=store.end_of_text)
         return score.bits_per_byte
 
-    return validate if store.valid.n_documents else None
+    return validate
 
 
 def _sample(model: "RWKV4", store: TokenStore, config: RunConfig, step: int) -> str:

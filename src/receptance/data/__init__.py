@@ -5,6 +5,7 @@ tokens a training step sees: by arithmetic, so that a run resumes exactly.
 """
 
 from receptance.data.batches import Batch, Batches, Sample
+from receptance.data.documents import Boundaries, NotTextError, Piece, read_pieces
 from receptance.data.manifest import Source
 from receptance.data.order import order_key, permute
 from receptance.data.prepare import prepare
@@ -14,7 +15,10 @@ from receptance.data.store import Split, TokenStore
 __all__ = [
     "Batch",
     "Batches",
+    "Boundaries",
     "Corpus",
+    "NotTextError",
+    "Piece",
     "Sample",
     "Source",
     "Split",
@@ -22,5 +26,6 @@ __all__ = [
     "order_key",
     "permute",
     "prepare",
+    "read_pieces",
     "standard_library",
 ]

@@ -215,7 +215,7 @@ def _decoded(path: Path) -> Iterator[str]:
 def _not_text(path: Path, place: int, reason: str) -> NotTextError:
     return NotTextError(
         f"{str(path)!r} must be plain UTF-8 text, but byte {place} {reason}; "
-        "convert the file, leave it out, or pass `skip_undecodable` (--skip-undecodable)"
+        "convert the file or leave it out (`data prepare` does so with --skip-undecodable)"
     )
 
 

@@ -1,0 +1,100 @@
+"""A text is scored whole, or cut where as many tokens are read as were asked for."""
+
+import numpy as np
+import pytest
+
+from receptance.data import NotTextError
+from receptance.errors import DataError
+from receptance.evaluation import held_out_documents, read_documents
+from receptance.tokenizer import load_tokenizer
+from tests.evaluation.splits import END_OF_TEXT, LENGTHS, make_split
+
+BYTES = load_tokenizer("bytes")
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "n_documents"),
+    [(1, 1), (2, 2), (3, 2), (4, 3), (44, 3), (45, 4), (9999, 9), (None, 9)],
+)
+def test_documents_of_a_split_are_taken_from_the_first_until_there_are_enough_tokens(
+    max_tokens, n_documents
+):
+    split = make_split(LENGTHS)
+
+    documents = held_out_documents(split, max_tokens)
+
+    assert [len(each.tokens) for each in documents] == [n + 1 for n in LENGTHS[:n_documents]]
+    assert [each.n_bytes for each in documents] == [3 * n for n in LENGTHS[:n_documents]]
+    for index, each in enumerate(documents):
+        assert each.tokens.tolist() == [*split.document(index).tolist(), END_OF_TEXT]
+
+
+def test_a_split_without_documents_is_an_error_that_names_the_file():
+    with pytest.raises(DataError, match=r"'valid\.bin' must hold documents .* but it holds none"):
+        held_out_documents(make_split([]))
+
+
+@pytest.fixture
+def files(tmp_path):
+    for name, text in (("a", "abc\r\n"), ("b", "né"), ("c", "x")):
+        (tmp_path / name).write_bytes(text.encode())
+    return [tmp_path / name for name in "abc"]
+
+
+def test_a_file_is_a_document_and_its_end_is_predicted(files):
+    documents = read_documents(files, BYTES)
+
+    assert [each.tokens.tolist() for each in documents] == [
+        [*b"abc\r\n", 0],
+        [*"né".encode(), 0],
+        [*b"x", 0],
+    ]
+    assert [each.n_bytes for each in documents] == [5, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "lengths", "n_bytes"),
+    [
+        (1, [1], [1]),
+        (5, [5], [5]),
+        (6, [6], [5]),
+        (7, [6, 1], [5, 1]),
+        (8, [6, 2], [5, 2]),
+        (9, [6, 3], [5, 3]),
+        (10, [6, 4], [5, 3]),
+        (11, [6, 4, 1], [5, 3, 1]),
+        (99, [6, 4, 2], [5, 3, 1]),
+    ],
+)
+def test_texts_are_cut_after_so_many_tokens(files, max_tokens, lengths, n_bytes):
+    documents = read_documents(files, BYTES, max_tokens)
+
+    assert [len(each.tokens) for each in documents] == lengths
+    assert [each.n_bytes for each in documents] == n_bytes
+
+
+def test_a_long_text_is_read_in_pieces_and_is_one_document(tmp_path):
+    text = "".join(f"line {index} of many\n" for index in range(60_000))
+    (tmp_path / "long").write_text(text)
+
+    (whole,) = read_documents([tmp_path / "long"], BYTES)
+    (cut,) = read_documents([tmp_path / "long"], BYTES, 700_000)
+
+    assert np.array_equal(whole.tokens, [*text.encode(), 0])
+    assert whole.n_bytes == len(text)
+    assert np.array_equal(cut.tokens, whole.tokens[:700_000])
+    assert cut.n_bytes == 700_000
+
+
+def test_an_empty_text_is_an_error_that_names_the_file(tmp_path):
+    (tmp_path / "empty.txt").write_bytes(b"")
+
+    with pytest.raises(DataError, match=r"must not be empty, but '.*empty\.txt' is"):
+        read_documents([tmp_path / "empty.txt"], BYTES)
+
+
+def test_what_is_no_utf8_is_an_error_that_names_the_byte(tmp_path):
+    (tmp_path / "picture").write_bytes(b"abc\xff\xfe")
+
+    with pytest.raises(NotTextError, match=r"picture' must be plain UTF-8 text, but byte 3"):
+        read_documents([tmp_path / "picture"], BYTES)
