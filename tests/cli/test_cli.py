@@ -18,6 +18,7 @@ from tests.random_models import random_rwkv4
 def model(place: Path) -> Path:
     model = random_rwkv4(n_layer=1, n_embd=8, vocab_size=256)
     save_model(model, load_tokenizer("bytes"), place / "model")
+    (place / "empty").touch()
     return place / "model"
 
 
@@ -94,6 +95,13 @@ def test_wrong_usage_is_code_2_and_one_message(receptance, args, words):
         (["train", "none.toml"], 3, "'none.toml' does not exist"),
         (["data", "inspect", "none"], 3, "no token store at 'none'"),
         (["generate", "model", "a", "--tokenizer", "none.json"], 3, "'none.json'"),
+        (["eval", "model", "--text", "run.toml", "--tokenizer", "none.json"], 3, "'none.json'"),
+        (
+            ["eval", "model", "--text", "run.toml", "--text", "empty"],
+            3,
+            "must not be empty, but 'empty'",
+        ),
+        (["eval", "none", "--text", "run.toml"], 4, "no checkpoint at 'none'"),
         (["generate", "none", "a"], 4, "no checkpoint at 'none'"),
         (["generate", "model", "a", "--state", "run.toml"], 4, "'run.toml' is not a safetensors"),
     ],

@@ -21,6 +21,7 @@ VERBS = {
     "generate": "Write on from a prompt.",
     "chat": "Talk to a model in the terminal.",
     "convert": "Write a model in another precision, or in 4 or 8 bits.",
+    "eval": "Measure how well a model predicts text, quantized or not.",
     "plot": "Draw the curves of runs, as a picture or in the terminal.",
     "data": "Prepare and inspect training data.",
 }

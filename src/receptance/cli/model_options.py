@@ -1,4 +1,4 @@
-"""The options that `generate` and `chat` share: how a model is loaded, and chooses tokens."""
+"""The options that verbs share: how a model is loaded, and how it chooses tokens."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +89,13 @@ _LOADING_OPTIONS = (
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose how a model is loaded, and how it chooses tokens."""
     for option in reversed(_SAMPLING_OPTIONS + _LOADING_OPTIONS):
+        function = option(function)
+    return function
+
+
+def loading_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose how a model is loaded."""
+    for option in reversed(_LOADING_OPTIONS):
         function = option(function)
     return function
 

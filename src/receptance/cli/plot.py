@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from receptance.cli.terminal import printable, stdout_is_terminal
+from receptance.cli.terminal import printable, stdout_console
 from receptance.errors import DataError
 
 if TYPE_CHECKING:
     from receptance.plotting import Chart
 
-PIPE_WIDTH = 100
-"""Characters in a line where the output is no terminal."""
 MAX_WIDTH = 140
 """Characters in a line at most: wider curves are no easier to read."""
 
@@ -78,15 +76,12 @@ def _name(folder: Path, folders: list[Path]) -> str:
 
 def _show(charts: "list[Chart]") -> None:
     """Draw the charts on stdout, as the terminal can show them."""
-    from rich.console import Console
-
     from receptance.plotting import draw
 
-    console = Console(highlight=False)
-    width = console.width if stdout_is_terminal() else PIPE_WIDTH
+    console = stdout_console()
     drawing = draw(
         charts,
-        min(width, MAX_WIDTH),
+        min(console.width, MAX_WIDTH),
         is_coloured=console.color_system is not None,
         is_braille=console.encoding.startswith("utf"),
     )

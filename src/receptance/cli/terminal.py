@@ -1,6 +1,13 @@
 """What may be written to a terminal: a text, and nothing that acts."""
 
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPE_WIDTH = 100
+"""Characters in a line where the output is no terminal."""
 
 
 def printable(text: str) -> str:
@@ -27,3 +34,10 @@ def stdin_is_terminal() -> bool:
 def stdout_is_terminal() -> bool:
     """Whether somebody reads along."""
     return sys.stdout is not None and sys.stdout.isatty()
+
+
+def stdout_console() -> "Console":
+    """Return what draws tables on stdout, as wide as the terminal or as `PIPE_WIDTH`."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if stdout_is_terminal() else PIPE_WIDTH)

@@ -1,0 +1,169 @@
+"""The figures are those of the library, for people and for programs, and errors are clear."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from receptance.checkpoint import save_model
+from receptance.cli.eval import command
+from receptance.errors import CheckpointError, DataError, TokenizerError
+from receptance.evaluation import compare, read_documents, score_documents
+from receptance.inference import load
+from receptance.tokenizer import load_tokenizer
+from tests.random_models import random_rwkv4
+
+TEXT = "".join(f"the cat of house {index} sat on the mat.\n" for index in range(80))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("eval") / "model"
+    save_model(random_rwkv4(1, 32, 256), load_tokenizer("bytes"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("eval") / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def run(*args: object):
+    return CliRunner().invoke(command, [str(each) for each in args])
+
+
+def test_json_has_the_figures_of_the_library(model, text):
+    lm = load(model)
+    score = score_documents(lm.model, read_documents([text, text], lm.tokenizer), end_of_text=0)
+
+    result = run(model, "--text", text, "--text", text, "--json")
+
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {
+        "bits_per_byte": pytest.approx(score.bits_per_byte),
+        "bits_per_token": pytest.approx(score.bits_per_token),
+        "perplexity": pytest.approx(score.perplexity),
+        "tokens": 2 * (len(TEXT) + 1),
+        "bytes": 2 * len(TEXT),
+    }
+
+
+def test_people_read_the_same_figures(model, text):
+    document = json.loads(run(model, "--text", text, "--json").stdout)
+
+    lines = run(model, "--text", text).stdout.splitlines()
+
+    assert lines == [
+        f"bits per byte   {document['bits_per_byte']:.4f}",
+        f"bits per token  {document['bits_per_token']:.4f}",
+        f"perplexity      {document['perplexity']:,.3f}",
+        f"tokens          {len(TEXT) + 1:,}",
+        f"bytes           {len(TEXT):,}",
+    ]
+
+
+def test_as_many_tokens_are_read_as_asked_for(model, text):
+    document = json.loads(run(model, "--text", text, "--max-tokens", 100, "--json").stdout)
+
+    assert (document["tokens"], document["bytes"]) == (100, 100)
+
+
+def test_formats_are_set_beside_the_model(model, text):
+    lm = load(model)
+    variants = {"bfloat16": load(model, dtype="bfloat16").model}
+    variants["int4"] = load(model, quantize="int4").model
+    documents = read_documents([text], lm.tokenizer)
+    expected = compare(lm.model, variants, documents, end_of_text=0)
+
+    result = run(model, "--text", text, "--compare", "bfloat16,int4", "--json")
+
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["bits_per_byte"] == pytest.approx(expected.full.bits_per_byte)
+    assert list(document["formats"]) == ["bfloat16", "int4"]
+    for name, figures in document["formats"].items():
+        for figure, estimate in expected.distances[name]._asdict().items():
+            assert figures[figure] == pytest.approx(estimate._asdict())
+    assert document["formats"]["int4"]["kl_nats"]["low"] > 0
+
+
+def test_the_table_shows_each_format_with_its_intervals(model, text):
+    arguments = (model, "--text", text, "--compare", "int8,int4")
+    figures = json.loads(run(*arguments, "--json").stdout)["formats"]
+
+    result = run(*arguments)
+
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    for name in ("int8", "int4"):
+        (place,) = [index for index, line in enumerate(lines) if f" {name} " in line]
+        kl, same = figures[name]["kl_nats"], figures[name]["top_1_agreement"]
+        assert f" {kl['value']:.2e} " in lines[place]
+        assert f" [{kl['low']:.2e}, {kl['high']:.2e}] " in lines[place + 1]
+        assert f" {same['value']:.2%} " in lines[place]
+        assert f" [{same['low']:.2%}, {same['high']:.2%}] " in lines[place + 1]
+
+
+def test_a_short_text_has_figures_without_intervals_and_says_so(model, tmp_path):
+    (tmp_path / "short").write_text("the cat")
+    arguments = (model, "--text", tmp_path / "short", "--compare", "int8")
+
+    result = run(*arguments)
+
+    assert result.exit_code == 0
+    assert result.stderr == "the text is too short for 95 % intervals\n"
+    document = json.loads(run(*arguments, "--json").stdout)
+    assert document["formats"]["int8"]["kl_nats"]["low"] is None
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "Missing option '--text'"),
+        (["--text", "nothing"], "File 'nothing' does not exist"),
+        (["--text", "TEXT", "--compare", "int3"], "got 'int3'"),
+        (["--text", "TEXT", "--max-tokens", "0"], "0 is not in the range"),
+    ],
+)
+def test_wrong_usage_is_code_2_with_one_message(model, text, args, words):
+    result = run(model, *(text if each == "TEXT" else each for each in args))
+
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("options", [(), ("--compare", "float32")])
+def test_a_model_whose_numbers_are_not_finite_has_no_score(text, tmp_path, options):
+    model = random_rwkv4(1, 32, 256)
+    with torch.no_grad():
+        model.head.weight.fill_(3e38)
+    save_model(model, load_tokenizer("bytes"), tmp_path / "wild")
+
+    result = run(tmp_path / "wild", "--text", text, *options, "--json")
+
+    assert result.exit_code == 1
+    assert "the probabilities of the text must be finite" in result.stderr
+    assert result.stdout == ""
+
+
+def test_bad_files_are_the_errors_of_the_library(model, text, tmp_path):
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "picture").write_bytes(b"\x89PNG\xff")
+    save_model(random_rwkv4(1, 8, 300), None, tmp_path / "mute")
+
+    for arguments, error, words in (
+        ((model, "--text", tmp_path / "empty"), DataError, "must not be empty"),
+        ((model, "--text", tmp_path / "picture"), DataError, "must be plain UTF-8 text"),
+        ((tmp_path / "none", "--text", text), CheckpointError, "no checkpoint"),
+        ((tmp_path / "mute", "--text", text), TokenizerError, "came without one"),
+    ):
+        result = run(*arguments)
+        assert isinstance(result.exception, error)
+        assert words in str(result.exception)
+        assert result.stdout == ""
