@@ -22,6 +22,7 @@ VERBS = {
     "chat": "Talk to a model in the terminal.",
     "convert": "Write a model in another precision, or in 4 or 8 bits.",
     "eval": "Measure how well a model predicts text, quantized or not.",
+    "bench": "Measure decoding and prefill beside what the machine can do.",
     "plot": "Draw the curves of runs, as a picture or in the terminal.",
     "data": "Prepare and inspect training data.",
 }
