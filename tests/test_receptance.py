@@ -11,10 +11,12 @@ import receptance
 def test_the_public_names_are_these():
     assert receptance.__all__ == [
         "RWKV4",
+        "Engine",
         "Generation",
         "LanguageModel",
         "RWKV4Config",
         "ReceptanceError",
+        "Request",
         "SamplingParams",
         "State",
         "load",

@@ -6,16 +6,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from receptance.data import prepare
     from receptance.errors import ReceptanceError
-    from receptance.inference import Generation, LanguageModel, SamplingParams, load
+    from receptance.inference import (
+        Engine,
+        Generation,
+        LanguageModel,
+        Request,
+        SamplingParams,
+        load,
+    )
     from receptance.models import RWKV4, RWKV4Config, State
     from receptance.tokenizer import load_tokenizer
 
 __all__ = [
     "RWKV4",
+    "Engine",
     "Generation",
     "LanguageModel",
     "RWKV4Config",
     "ReceptanceError",
+    "Request",
     "SamplingParams",
     "State",
     "load",
@@ -27,10 +36,12 @@ __all__ = [
 # takes over a second.
 _ROOMS = {
     "RWKV4": "models",
+    "Engine": "inference",
     "Generation": "inference",
     "LanguageModel": "inference",
     "RWKV4Config": "models",
     "ReceptanceError": "errors",
+    "Request": "inference",
     "SamplingParams": "inference",
     "State": "models",
     "load": "inference",

@@ -162,7 +162,7 @@ def test_a_reader_that_goes_away_is_no_error_message(model):
 
 
 def test_options_that_leave_no_token_end_it_with_one_message(model):
-    penalty = ("--presence-penalty", "1e308", "--frequency-penalty", "1e308")
+    penalty = ("--presence-penalty", "-1e308", "--frequency-penalty", "-1e308")
 
     result = run(model, "a", "--max-tokens", 300, *penalty)
 

@@ -1,13 +1,13 @@
-"""The loop that makes text: choose a token, pass on the text it completes, feed it."""
+"""A text in the making: choose a token, pass on the text it completes, feed it."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
-from receptance.inference.sampling import Sampler
+from receptance.inference.sampler import Sampler
 from receptance.inference.stop_strings import StopScanner
 from receptance.models import State
 from receptance.tokenizer import Detokenizer, Tokenizer
@@ -84,107 +84,152 @@ class TextStream(Iterator[str]):
         return self.generation
 
 
-class Start(NamedTuple):
-    """What a generation begins from: a prompt that was fed."""
+class Draft:
+    """A text that is being written, token by token; whoever writes it holds the model.
 
-    logits: Float[Tensor, " V"]
-    """Of the token after the prompt."""
-    state: State
-    n_tokens: int
-    """How many tokens the prompt had."""
+        while draft.finish_reason is None:
+            draft.push(token)               # chosen by draft.sampler
+            if draft.awaits_its_token:
+                ...                         # the model is fed the token
+        draft.finish(feed)
+
+    When a stop string is found, the state to go on from is the one at the last border before it.
+    At a border, every token is out as text: no character is half complete and nothing is held
+    back. Nearly always the border is where the model is, so its state is copied only while text
+    is held back that may become a stop string.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        sampler: Sampler,
+        prompt_tokens: int,
+        read_state: Callable[[], State],
+    ) -> None:
+        """Begin an empty text behind a prompt that was fed.
+
+        Args:
+            tokenizer: The model's.
+            sampler: Chooses the tokens, all of them the tokenizer's; its `params` say when to end.
+            prompt_tokens: How many tokens the prompt had.
+            read_state: Gives a copy of the model's state, which has seen the prompt and the tokens
+                that were pushed and fed.
+        """
+        self.sampler = sampler
+        self.finish_reason: FinishReason | None = None
+        """Why the text is over; None while it is not."""
+        self._tokenizer = tokenizer
+        self._prompt_tokens = prompt_tokens
+        self._read_state = read_state
+        self._detokenizer = Detokenizer(tokenizer)
+        self._scanner = StopScanner(sampler.params.stop)
+        self._tokens: list[int] = []
+        self._pieces: list[str] = []
+        self._border_tokens = 0
+        self._border_pieces = 0
+        self._border_state: State | None = None  # None while the model is at the border
+
+    @property
+    def awaits_its_token(self) -> bool:
+        """Whether the model is to be fed the token that was pushed last."""
+        return self.finish_reason in (None, "length")
+
+    def push(self, token: int) -> str:
+        """Return the text that `token` lets out; all that is left if it is the last one.
+
+        Args:
+            token: The next one. The model has been fed those before it, and not yet this one.
+        """
+        if token == self._tokenizer.end_of_text:
+            self.finish_reason = "end_of_text"
+            return self._flush()
+        self._tokens.append(token)
+        text = self._let_out(self._detokenizer.push(token))
+        if self._scanner.found is not None:
+            self.finish_reason = "stop"
+            return text
+        self._move_border()
+        if len(self._tokens) < self.sampler.params.max_tokens:
+            return text
+        self.finish_reason = "length"
+        return text + self._flush()
+
+    def finish(self, feed: Feed) -> Generation:
+        """Return the whole, once the text is over and no token is awaited.
+
+        Args:
+            feed: The model, for the beginning of a token whose end belongs to a stop string.
+        """
+        assert self.finish_reason is not None
+        generated_tokens = len(self._tokens) + (self.finish_reason == "end_of_text")
+        if self._scanner.found is not None:
+            tokens, state = self._tokens_and_state_before_stop(feed)
+            self.finish_reason = "stop"
+        else:
+            tokens, state = self._tokens, self._read_state()
+        return Generation(
+            "".join(self._pieces),
+            tuple(tokens),
+            self.finish_reason,
+            self._prompt_tokens,
+            generated_tokens,
+            state,
+            self.sampler.seed,
+        )
+
+    def _flush(self) -> str:
+        """Let out the text that was held back in the hope of more."""
+        return self._let_out(self._detokenizer.flush()) + self._noted(self._scanner.flush())
+
+    def _let_out(self, text: str) -> str:
+        return self._noted(self._scanner.push(text))
+
+    def _noted(self, piece: str) -> str:
+        if piece:
+            self._pieces.append(piece)
+        return piece
+
+    def _move_border(self) -> None:
+        """Move the border behind the last token if it is out as text, or else keep its state."""
+        if not self.sampler.params.stop:
+            return
+        new = self._tokenizer.decode(self._tokens[self._border_tokens :])
+        if not self._scanner.held and new == self._text_since_border():
+            self._border_tokens = len(self._tokens)
+            self._border_pieces = len(self._pieces)
+            self._border_state = None
+        elif self._border_state is None:
+            self._border_state = self._read_state()
+
+    def _tokens_and_state_before_stop(self, feed: Feed) -> tuple[list[int], State]:
+        """Return tokens that are the text without the stop string, and the state after them."""
+        rest = self._tokenizer.encode(self._text_since_border())
+        tokens = self._tokens[: self._border_tokens] + rest
+        state = self._read_state() if self._border_state is None else self._border_state
+        return tokens, feed(rest, state)[1] if rest else state
+
+    def _text_since_border(self) -> str:
+        return "".join(self._pieces[self._border_pieces :])
 
 
 def generate_pieces(
-    feed: Feed, tokenizer: Tokenizer, sampler: Sampler, start: Start
+    draft: Draft,
+    logits: Float[Tensor, " V"],
+    step: Callable[[int], Float[Tensor, " V"]],
+    feed: Feed,
 ) -> Generator[str, None, Generation]:
-    """Yield the text after a prompt in pieces, and return the whole.
+    """Yield the pieces of one text, and return the whole.
 
     Args:
-        feed: The model.
-        tokenizer: Its tokenizer.
-        sampler: Chooses the tokens, all of them the tokenizer's; its `params` say when to end.
-        start: The prompt, fed.
+        draft: Nothing was pushed to it yet.
+        logits: Of the token after the prompt.
+        step: Feeds one token to the model whose state the draft reads.
+        feed: The same weights, with any state.
     """
-    params, (logits, state, prompt_tokens) = sampler.params, start
-    output = _Output(tokenizer, params.stop, state)
-    finish_reason: FinishReason = "length"
-
-    for _ in range(params.max_tokens):
-        token = sampler.choose(logits)
-        if token == tokenizer.end_of_text:
-            finish_reason = "end_of_text"
-            break
-        if piece := output.push(token):
+    while draft.finish_reason is None:
+        token = draft.sampler.choose(logits)
+        if piece := draft.push(token):
             yield piece
-        if output.is_stopped:
-            break
-        logits, state = feed([token], state)
-        output.set_border_if_clean(state)
-    if rest := output.flush():
-        yield rest
-
-    n_chosen = len(output.tokens) + (finish_reason == "end_of_text")
-    if output.is_stopped:
-        finish_reason = "stop"
-        tokens, state = output.tokens_and_state_of_text(feed)
-    else:
-        tokens = output.tokens
-    text = "".join(output.pieces)
-    return Generation(
-        text, tuple(tokens), finish_reason, prompt_tokens, n_chosen, state, sampler.seed
-    )
-
-
-class _Output:
-    """The text of the tokens chosen so far, and the last border where text and tokens agree.
-
-    At a border, every token is out as text: no character is half complete and nothing is held
-    back. When a stop string is found behind it, the state to go on from is the one there.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], state: State) -> None:
-        self.tokens: list[int] = []
-        self.pieces: list[str] = []
-        self._tokenizer = tokenizer
-        self._detokenizer = Detokenizer(tokenizer)
-        self._scanner = StopScanner(stops)
-        self._border_tokens = 0
-        self._border_pieces = 0
-        self._border_state = state
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether a stop string is complete."""
-        return self._scanner.found is not None
-
-    def push(self, token: int) -> str:
-        """Return the text that `token` lets out."""
-        self.tokens.append(token)
-        return self._append(self._scanner.push(self._detokenizer.push(token)))
-
-    def flush(self) -> str:
-        """Return the text that was held back in the hope of more."""
-        text = self._scanner.push(self._detokenizer.flush())
-        return self._append(text + self._scanner.flush())
-
-    def set_border_if_clean(self, state: State) -> None:
-        """Note `state`, which has seen all tokens so far, if all of them are out as text."""
-        new = self._tokenizer.decode(self.tokens[self._border_tokens :])
-        if not self._scanner.held and new == self._text_since_border():
-            self._border_tokens = len(self.tokens)
-            self._border_pieces = len(self.pieces)
-            self._border_state = state
-
-    def tokens_and_state_of_text(self, feed: Feed) -> tuple[list[int], State]:
-        """Return tokens that are the text without the stop string, and the state after them."""
-        rest = self._tokenizer.encode(self._text_since_border())
-        tokens = self.tokens[: self._border_tokens] + rest
-        return tokens, feed(rest, self._border_state)[1] if rest else self._border_state
-
-    def _append(self, piece: str) -> str:
-        if piece:
-            self.pieces.append(piece)
-        return piece
-
-    def _text_since_border(self) -> str:
-        return "".join(self.pieces[self._border_pieces :])
+        if draft.awaits_its_token:
+            logits = step(token)
+    return draft.finish(feed)

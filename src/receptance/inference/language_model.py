@@ -1,11 +1,9 @@
 """A model and its tokenizer: text and tokens in, text, logits and states out."""
 
 import copy
-import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
-from itertools import islice
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -15,17 +13,18 @@ from torch import Tensor
 
 from receptance.checkpoint import load_checkpoint
 from receptance.errors import StateError, TokenizerError
-from receptance.inference.generation import Generation, Start, TextStream, generate_pieces
-from receptance.inference.sampling import Sampler, SamplingParams, TokenHistory
-from receptance.models import RWKV4, State
+from receptance.inference.generation import Draft, Generation, TextStream, generate_pieces
+from receptance.inference.prompt import Chunks, Prompt
+from receptance.inference.runner import Runner
+from receptance.inference.sampler import Sampler
+from receptance.inference.sampling import SamplingParams
+from receptance.inference.state_pool import StatePool
+from receptance.models import RWKV4, PackedModel, State
 from receptance.tokenizer import Tokenizer
 
 CHUNK_TOKENS = 256
 """How many tokens go through the model at once: many enough for matrices to be fast, and few
 enough for the memory that they take to be small beside the weights."""
-
-Prompt = str | Iterable[SupportsIndex]
-"""A text, or tokens: any integers, from a list or from a stream that does not fit in memory."""
 
 
 def load(
@@ -134,13 +133,18 @@ class LanguageModel:
         return self._tokenizer
 
     @cached_property
+    def packed(self) -> PackedModel:
+        """The model made ready to decode; the first use makes it."""
+        return self.model.pack()
+
+    @cached_property
     def fingerprint(self) -> str:
         """The hash that states of this model carry; the first use reads all weights."""
         return self.model.fingerprint()
 
     def zero_state(self) -> State:
         """Return the state that has seen nothing."""
-        return self._signed(self.model.zero_state(1))
+        return replace(self.model.zero_state(1), fingerprint=lambda: self.fingerprint)
 
     def load_state(self, path: str | Path) -> State:
         """Return a state that was saved with this model.
@@ -156,7 +160,7 @@ class LanguageModel:
                 f"{str(path)!r} must hold the state of one sequence, but it holds "
                 f"{state.batch_size}"
             )
-        return self._signed(state)
+        return replace(state, fingerprint=lambda: self.fingerprint)
 
     def forward(
         self, tokens: Iterable[SupportsIndex], state: State | None = None
@@ -174,10 +178,10 @@ class LanguageModel:
             ValueError: If there is no token, one is not in the vocabulary, or `state` is of more
                 than one sequence or of another model.
         """
-        logits, state, _ = self._feed(tokens, state)
-        if logits is None:
+        chunks = self._chunks(tokens)
+        if chunks.is_over:
             raise ValueError(_NO_TOKENS)
-        return logits, state
+        return self._read(chunks, self.start_state(state))
 
     def prefill(self, prompt: Prompt, state: State | None = None) -> State:
         """Return the state after a prompt, in constant memory however long it is.
@@ -190,7 +194,7 @@ class LanguageModel:
             ValueError: If `prompt` is empty and there is a state, or as `forward`.
             TokenizerError: If `prompt` is text and the model has no tokenizer.
         """
-        return self._start(prompt, state)[1]
+        return self._read(self.open_prompt(prompt, state), self.start_state(state))[1]
 
     def generate(
         self,
@@ -229,14 +233,25 @@ class LanguageModel:
         The prompt is fed before this returns, so all that is wrong with the arguments is raised
         here. Args and Raises as `generate`.
         """
-        params = replace(params or SamplingParams(), **options)
-        tokenizer = self.tokenizer
+        tokenizer, params = self.tokenizer, replace(params or SamplingParams(), **options)
         sampler = Sampler(params, tokenizer.vocab_size)
-        # Counting a prompt for nothing would cost more than its tokenization.
-        counted = sampler.history if params.repetition_penalty != 1 else None
-        logits, state, n_tokens = self._start(prompt, state, counted)
-        start = Start(logits, state, n_tokens)
-        return TextStream(generate_pieces(self.forward, tokenizer, sampler, start))
+        chunks = self.open_prompt(prompt, state)
+        pool = StatePool(self.zero_state(), 1)
+        runner = Runner(self.model, self.packed, pool)
+        slot = pool.acquire()
+        pool.write(slot, self.start_state(state))
+        logits = None
+        for chunk in chunks:
+            logits = runner.prefill(slot, chunk)
+            if not chunks.is_stand_in:
+                sampler.add_prompt(chunk)
+        assert logits is not None  # a prompt that was opened has a chunk
+
+        def step(token: int) -> Float[Tensor, " V"]:
+            return runner.decode([slot], [token])[0]
+
+        draft = Draft(tokenizer, sampler, chunks.n_tokens, partial(pool.read, slot))
+        return TextStream(generate_pieces(draft, logits, step, self.forward))
 
     def score(
         self, context: Prompt, continuation: Prompt, state: State | None = None
@@ -255,71 +270,81 @@ class LanguageModel:
             ValueError: If `context` is empty and there is a state, or as `forward`.
             TokenizerError: If one is text and the model has no tokenizer.
         """
-        logits, state, _ = self._start(context, state)
+        logits, state = self._read(self.open_prompt(context, state), self.start_state(state))
         last = logits[None]
         logprobs: list[float] = []
         for chunk in self._chunks(self._tokens(continuation)):
+            tokens = torch.tensor([chunk], device=last.device)
             # Each token is predicted by the logits before it: those of this chunk, shifted by one.
             with torch.no_grad():
-                logits, state = self.model(chunk, state)
+                logits, state = self.model(tokens, state)
                 predicted = torch.cat([last, logits[0, :-1]]).log_softmax(-1)
-                chosen = predicted.gather(1, chunk[0][:, None])[:, 0]
+                chosen = predicted.gather(1, tokens[0][:, None])[:, 0]
             logprobs += [float(number) for number in chosen.cpu()]
             last = logits[0, -1:]
         return logprobs
 
-    def _start(
-        self, prompt: Prompt, state: State | None, history: TokenHistory | None = None
-    ) -> tuple[Float[Tensor, " V"], State, int]:
-        """Feed a prompt: the logits after it, the state, and how many tokens it had."""
-        logits, new_state, n_tokens = self._feed(self._tokens(prompt), state, history)
-        if logits is not None:
-            return logits, new_state, n_tokens
-        if state is not None:
-            raise ValueError(_EMPTY_PROMPT)
-        end_of_text = 0 if self._tokenizer is None else self._tokenizer.end_of_text
-        return *self.forward([end_of_text]), 0
+    def start_state(self, state: State | None) -> State:
+        """Return the state that a call with `state` begins from: its own, or the model's start.
 
-    def _feed(
-        self,
-        tokens: Iterable[SupportsIndex],
-        state: State | None,
-        history: TokenHistory | None = None,
-    ) -> tuple[Float[Tensor, " V"] | None, State, int]:
-        """Feed tokens in chunks: the last logits (None without a token), the state, the count."""
-        current = self._initial_state if state is None else state
-        current = self.zero_state() if current is None else current
-        if current.batch_size != 1:
+        Raises:
+            ValueError: If `state` is of more than one sequence.
+        """
+        start = self._initial_state if state is None else state
+        start = self.zero_state() if start is None else start
+        if start.batch_size != 1:
             raise ValueError(
                 "`state` must be the memory of one sequence, got one of "
-                f"{current.batch_size}; take one out of it by `state.select([row])`"
+                f"{start.batch_size}; take one out of it by `state.select([row])`"
             )
-        logits, n_tokens = None, 0
-        for chunk in self._chunks(tokens):
+        return start
+
+    def open_prompt(
+        self, prompt: Prompt, state: State | None, *, chunk_tokens: int | None = None
+    ) -> Chunks:
+        """Return what is fed of a prompt, in chunks: at least one.
+
+        Args:
+            prompt: A text or tokens. If empty, and without a state, the token that ends a text is
+                fed; it is not counted.
+            state: What comes before it.
+            chunk_tokens: How many tokens a chunk has; None is as in all calls.
+
+        Raises:
+            ValueError: If `prompt` is empty and there is a state, or a token at its beginning is
+                not in the vocabulary.
+            TokenizerError: If `prompt` is text and the model has no tokenizer.
+        """
+        end_of_text = 0 if self._tokenizer is None else self._tokenizer.end_of_text
+        if_empty = [end_of_text] if state is None else []
+        chunks = self._chunks(self._tokens(prompt), chunk_tokens, if_empty)
+        if chunks.is_over:
+            raise ValueError(_EMPTY_PROMPT)
+        return chunks
+
+    def _read(self, chunks: Chunks, state: State) -> tuple[Float[Tensor, " V"], State]:
+        """Feed at least one chunk: the logits after the last one, and the state."""
+        device = self.model.emb.weight.device
+        logits = None
+        for chunk in chunks:
             with torch.no_grad():
-                all_logits, current = self.model(chunk, current, last_only=True)
-            logits = all_logits[0, -1]
-            n_tokens += chunk.shape[1]
-            if history is not None:
-                history.add_prompt_(chunk[0].cpu())
-        return logits, self._signed(current), n_tokens
+                tokens = torch.tensor([chunk], device=device)
+                logits, state = self.model(tokens, state, last_only=True)
+        assert logits is not None
+        return logits[0, -1], replace(state, fingerprint=lambda: self.fingerprint)
 
-    def _signed(self, state: State) -> State:
-        """Return the state with what it needs to be saved."""
-        return replace(state, fingerprint=lambda: self.fingerprint)
-
-    def _chunks(self, tokens: Iterable[SupportsIndex]) -> Iterator[Tensor]:
-        """Yield the tokens as [1, T], T at most `chunk_tokens`; refuse those of no vocabulary."""
-        device, vocab_size = self.model.emb.weight.device, self.model.config.vocab_size
-        stream = iter(tokens)
-        while chunk := [operator.index(token) for token in islice(stream, self._chunk_tokens)]:
-            if min(chunk) < 0 or max(chunk) >= vocab_size:
-                wrong = next(token for token in chunk if not 0 <= token < vocab_size)
-                raise ValueError(
-                    f"tokens must be from 0 to {vocab_size - 1}, as the model's vocabulary is, "
-                    f"got {wrong}"
-                )
-            yield torch.tensor([chunk], device=device)
+    def _chunks(
+        self,
+        tokens: Iterable[SupportsIndex],
+        chunk_tokens: int | None = None,
+        if_empty: Sequence[int] = (),
+    ) -> Chunks:
+        return Chunks(
+            tokens,
+            chunk_tokens=self._chunk_tokens if chunk_tokens is None else chunk_tokens,
+            vocab_size=self.model.config.vocab_size,
+            if_empty=if_empty,
+        )
 
     def _tokens(self, prompt: Prompt) -> Iterable[SupportsIndex]:
         return self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt

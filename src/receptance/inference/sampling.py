@@ -3,20 +3,17 @@
     logits + bias → penalties → / temperature → top-k → top-p → min-p → a draw
 
 Everything is float64 on the CPU, whatever computed the logits: a draw costs little beside a
-token's forward, and so the same logits and seed give the same token on every machine.
+token's forward, and so the same logits and seed give the same token on every machine. A function
+takes one sequence or many; what it gives for a row does not depend on the others, by no bit.
 """
 
 import math
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float64, Int
 from torch import Tensor
-
-# Seeds that were not given are short, for they are shown to be typed in again.
-_DRAWN_SEED_BITS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +85,11 @@ class SamplingParams:
         """Whether nothing is left to chance."""
         return self.temperature == 0
 
+    @property
+    def is_penalising(self) -> bool:
+        """Whether it matters which tokens came before."""
+        return self.repetition_penalty != 1 or bool(self.presence_penalty or self.frequency_penalty)
+
 
 @dataclass(frozen=True)
 class TokenHistory:
@@ -116,14 +118,15 @@ class TokenHistory:
         self.generated[token] += 1
 
 
-Step = Callable[[Float64[Tensor, " V"], TokenHistory], Float64[Tensor, " V"]]
+Logits = Float64[Tensor, "*B V"]
+Step = Callable[[Logits, TokenHistory], Logits]
 
 
 def steps_of(params: SamplingParams) -> Step:
     """Return the steps of `params` as one function: logits and history in, logits out.
 
     What comes out has the wanted distribution as its softmax; if `params` is greedy, its largest
-    is the token. Steps that would change nothing are left out.
+    is the token. Steps that would change nothing are left out. Rows share the history.
     """
     steps: list[Step] = []
     if params.logit_bias:
@@ -136,7 +139,7 @@ def steps_of(params: SamplingParams) -> Step:
     if not params.is_greedy:
         steps += _steps_of_chance(params)
 
-    def run(logits: Float64[Tensor, " V"], history: TokenHistory) -> Float64[Tensor, " V"]:
+    def run(logits: Logits, history: TokenHistory) -> Logits:
         for step in steps:
             logits = step(logits, history)
         return logits
@@ -158,125 +161,96 @@ def _steps_of_chance(params: SamplingParams) -> list[Step]:
     return steps
 
 
-def with_bias(logits: Float64[Tensor, " V"], bias: Mapping[int, float]) -> Float64[Tensor, " V"]:
+def with_bias(logits: Logits, bias: Mapping[int, float]) -> Logits:
     """Return the logits with `bias` added, by token."""
     biased = logits.clone()
-    biased[list(bias)] += torch.tensor(list(bias.values()), dtype=logits.dtype)
+    biased[..., list(bias)] += torch.tensor(list(bias.values()), dtype=logits.dtype)
     return biased
 
 
-def with_repetition(
-    logits: Float64[Tensor, " V"], history: TokenHistory, penalty: float
-) -> Float64[Tensor, " V"]:
+def with_repetition(logits: Logits, history: TokenHistory, penalty: float) -> Logits:
     """Return the logits with those of all tokens before moved away from likely by a factor.
 
     Source: Keskar et al. 2019, arXiv:1909.05858, section 4.1, with the sign rule of Hugging Face.
     """
-    is_before = (history.prompt + history.generated) > 0
-    return torch.where(
-        is_before, torch.where(logits > 0, logits / penalty, logits * penalty), logits
-    )
+    before = (history.prompt + history.generated).nonzero()[:, 0]  # few beside the vocabulary
+    theirs = logits[..., before]
+    penalised = logits.clone()
+    penalised[..., before] = torch.where(theirs > 0, theirs / penalty, theirs * penalty)
+    return penalised
 
 
 def with_presence_and_frequency(
-    logits: Float64[Tensor, " V"], history: TokenHistory, presence: float, frequency: float
-) -> Float64[Tensor, " V"]:
-    """Return logits - presence · [count > 0] - frequency · count, of the tokens generated."""
-    count = history.generated
-    return logits - presence * (count > 0) - frequency * count
+    logits: Logits, history: TokenHistory, presence: float, frequency: float
+) -> Logits:
+    """Return logits - (presence + frequency · count) for the tokens that were generated."""
+    before = history.generated.nonzero()[:, 0]
+    penalised = logits.clone()
+    penalised[..., before] -= presence + frequency * history.generated[before]
+    return penalised
 
 
-def with_temperature(logits: Float64[Tensor, " V"], temperature: float) -> Float64[Tensor, " V"]:
+def with_temperature(logits: Logits, temperature: float) -> Logits:
     """Return the logits divided by a temperature above 0, shifted so that the largest is 0."""
     # Shifted first: the largest stays 0 at any temperature, and nothing becomes inf - inf.
-    return (logits - logits.max()) / temperature
+    return (logits - logits.amax(-1, keepdim=True)).div_(temperature)
 
 
-def keep_top_k(logits: Float64[Tensor, " V"], k: int) -> Float64[Tensor, " V"]:
+def keep_top_k(logits: Logits, k: int) -> Logits:
     """Return the logits with all below the k-th largest at minus infinity; equals are kept."""
-    least = logits.topk(min(k, len(logits))).values[-1]
+    least = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
     return logits.masked_fill(logits < least, -math.inf)
 
 
-def keep_top_p(logits: Float64[Tensor, " V"], p: float) -> Float64[Tensor, " V"]:
+def keep_top_p(logits: Logits, p: float) -> Logits:
     """Return the logits of the fewest likeliest tokens with probability `p` together.
 
     All others are at minus infinity. The likeliest token is always kept, and so are tokens as
     likely as the last one that is.
     """
-    probabilities = logits.softmax(-1)
+    weight = weights(logits)
+    wanted = p * weight.cumsum(-1)[..., -1:]
     # Few tokens nearly always suffice, and sorting a whole vocabulary would cost milliseconds.
-    n = min(128, len(logits))
-    likeliest = probabilities.topk(n).values
-    while likeliest.sum() < p and n < len(logits):
-        n = min(8 * n, len(logits))
-        likeliest = probabilities.topk(n).values
-    last = int((likeliest.cumsum(0) < p).sum())
-    return logits.masked_fill(probabilities < likeliest[min(last, n - 1)], -math.inf)
+    n, vocab_size = 128, logits.shape[-1]
+    likeliest = weight.topk(min(n, vocab_size)).values
+    while n < vocab_size and bool((likeliest.cumsum(-1)[..., -1:] < wanted).any()):
+        n *= 8
+        likeliest = weight.topk(min(n, vocab_size)).values
+    n_before_last = (likeliest.cumsum(-1) < wanted).sum(-1, keepdim=True)
+    last = n_before_last.clamp(max=likeliest.shape[-1] - 1)
+    return logits.masked_fill(weight < likeliest.gather(-1, last), -math.inf)
 
 
-def keep_min_p(logits: Float64[Tensor, " V"], p: float) -> Float64[Tensor, " V"]:
+def keep_min_p(logits: Logits, p: float) -> Logits:
     """Return the logits with tokens less than `p` times as likely as the likeliest forbidden."""
-    return logits.masked_fill(logits < logits.max() + math.log(p), -math.inf)
+    least = logits.amax(-1, keepdim=True) + math.log(p)
+    return logits.masked_fill(logits < least, -math.inf)
 
 
-def draw(logits: Float64[Tensor, " V"], generator: torch.Generator) -> int:
-    """Return a token drawn from the softmax of `logits`, by one uniform number.
+def draw(
+    logits: Float64[Tensor, "B V"], generators: Sequence[torch.Generator]
+) -> Int[Tensor, " B"]:
+    """Return a token of each row, drawn from its softmax by one uniform number.
 
     It is the first token at which the cumulative probability exceeds the number. (One number per
     token, unlike `torch.multinomial`'s V, and independent of what else is in the vocabulary's
     tail.)
+
+    Args:
+        logits: Of the next tokens.
+        generators: Where the number of each row comes from.
     """
-    cumulative = logits.softmax(-1).cumsum(0)
-    number = torch.rand((), generator=generator, dtype=torch.float64) * cumulative[-1]
-    return int(torch.searchsorted(cumulative, number, right=True))
+    numbers = [torch.rand(1, generator=each, dtype=torch.float64) for each in generators]
+    # Added from first to last, unlike the sum within `softmax`: so tokens of weight 0 make no
+    # difference, not even to its rounding, and can be left out.
+    cumulative = weights(logits).cumsum(-1)
+    exceeded = torch.stack(numbers) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, exceeded, right=True)[:, 0]
 
 
-class Sampler:
-    """Chooses tokens one after the other, with random numbers and a history of its own."""
-
-    def __init__(self, params: SamplingParams, vocab_size: int) -> None:
-        """Begin a sequence.
-
-        Args:
-            params: How to choose.
-            vocab_size: How many tokens there are to choose from.
-
-        Raises:
-            ValueError: If `params.logit_bias` names a token that there is not.
-        """
-        biased = max(params.logit_bias, default=0)
-        if biased >= vocab_size:
-            raise ValueError(f"`logit_bias` must name tokens below {vocab_size}, got {biased}")
-        self.params = params
-        self.seed = secrets.randbits(_DRAWN_SEED_BITS) if params.seed is None else params.seed
-        """Of the random numbers; drawn if none was given. Global random state is not touched."""
-        self.history = TokenHistory.empty(vocab_size)
-        """The tokens so far. Whoever feeds the prompt adds it; tokens that are chosen are added."""
-        self._steps = steps_of(params)
-        self._generator = torch.Generator().manual_seed(self.seed)
-
-    def choose(self, logits: Float[Tensor, " V"]) -> int:
-        """Return the next token.
-
-        Args:
-            logits: Of the next token. Those beyond `vocab_size` are passed over: a model may have
-                more rows than its tokenizer has tokens.
-
-        Raises:
-            ValueError: If a logit is NaN or infinite, or every token is forbidden.
-        """
-        logits = logits[: len(self.history.generated)].to("cpu", torch.float64)
-        logits = self._steps(logits, self.history)
-        largest = logits.max().item()
-        if not math.isfinite(largest):
-            raise ValueError(
-                f"the largest logit must be finite to choose a token, got {largest}; does "
-                "`logit_bias` or a penalty forbid every token, or has the model diverged?"
-            )
-        token = int(logits.argmax()) if self.params.is_greedy else draw(logits, self._generator)
-        self.history.add_generated_(token)
-        return token
+def weights(logits: Logits) -> Logits:
+    """Return the probabilities up to a factor: e^{logit - largest}."""
+    return (logits - logits.amax(-1, keepdim=True)).exp_()
 
 
 def _check_range(name: str, value: object, is_within: bool, range_in_words: str) -> None:

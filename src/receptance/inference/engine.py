@@ -1,0 +1,292 @@
+"""Many texts at once: requests come and go at any time, and share each reading of the weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from receptance.inference.generation import Draft, Generation
+from receptance.inference.language_model import LanguageModel
+from receptance.inference.prompt import Chunks, Prompt
+from receptance.inference.request import Output, Request
+from receptance.inference.runner import Runner
+from receptance.inference.sampler import Sampler, choose_tokens
+from receptance.inference.sampling import SamplingParams
+from receptance.inference.scheduler import Scheduler
+from receptance.inference.state_pool import StatePool
+from receptance.models import State
+
+_BUSY = "the engine must have no requests of its own while it generates; step until they are done"
+
+
+@dataclass(eq=False)
+class _Prompt:
+    """What a family reads, and then goes on from."""
+
+    chunks: Chunks
+    state: State
+    samplers: dict[int, Sampler]
+    """Of the members that are still wanted, by id."""
+    slot: int | None = None
+    """Where the state is once the family was admitted; the other members get theirs at the end."""
+
+
+@dataclass(eq=False)
+class _Sequence:
+    """A request whose prompt was read."""
+
+    slot: int
+    draft: Draft
+    logits: Float[Tensor, " V"]
+
+
+class Engine:
+    """Writes texts for many requests with one model, a token of each a step.
+
+    A step reads one chunk of one prompt, and then every sequence whose prompt was read gets its
+    next token, all through one call of the model: `Scheduler` says who goes when. A request that
+    begins or ends changes nothing for the others: each gets the text that it would get alone. What
+    memory the sequences take is fixed when the engine is made.
+
+    It belongs to one thread.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        *,
+        max_sequences: int = 16,
+        chunk_tokens: int | None = None,
+        poison: bool = False,
+    ) -> None:
+        """Take the memory for the states.
+
+        Args:
+            lm: The model, with a tokenizer.
+            max_sequences: How many are read or written at once; others wait.
+            chunk_tokens: How many tokens of a prompt go through the model in a step; None is as
+                `lm` does. Fewer delay the other sequences less, more read the prompt faster.
+            poison: Whether slots that are free hold NaN, to show a mistake of the engine.
+
+        Raises:
+            ValueError: If one of the numbers is not positive.
+            TokenizerError: If the model has no tokenizer.
+        """
+        if chunk_tokens is not None and chunk_tokens < 1:
+            raise ValueError(f"`chunk_tokens` must be at least 1, got {chunk_tokens}")
+        self._lm = lm
+        self._tokenizer = lm.tokenizer
+        self._chunk_tokens = chunk_tokens
+        self._pool = StatePool(lm.zero_state(), max_sequences, poison=poison)
+        self._runner = Runner(lm.model, lm.packed, self._pool)
+        self._scheduler = Scheduler()
+        self._ids = count()
+        self._prompts: dict[int, _Prompt] = {}
+        self._sequences: dict[int, _Sequence] = {}
+
+    @property
+    def n_waiting(self) -> int:
+        """How many requests have nowhere to be yet."""
+        return self._scheduler.n_waiting
+
+    @property
+    def n_running(self) -> int:
+        """How many requests are being read or written."""
+        return len(self._prompts) + len(self._sequences) - self.n_waiting
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much memory the states of all sequences take, however many there are."""
+        return self._pool.memory_bytes
+
+    def add(self, request: Request) -> int:
+        """Take a request, and return the id under which its outputs come.
+
+        Args:
+            request: What is to be written. A prompt that is a stream is read as it is needed.
+
+        Raises:
+            ValueError: If the prompt is empty and there is a state, a token at its beginning is
+                not in the vocabulary, or the state is not one sequence's of this model.
+            TokenizerError: If the prompt is a text that cannot be tokenized.
+        """
+        return self.fork(request, 1)[0]
+
+    def fork(self, request: Request, n: int) -> list[int]:
+        """Take a request for `n` texts that go on from one prompt, which is read once.
+
+        Args:
+            request: What is to be written. Its seed is that of the first text, and each further
+                one has the next.
+            n: How many texts, at most as many as the engine has room for.
+
+        Returns:
+            Their ids.
+
+        Raises:
+            ValueError: If `n` is out of its range, or as `add`.
+            TokenizerError: As `add`.
+        """
+        if not 1 <= n <= self._pool.n_slots:
+            raise ValueError(f"`n` must be from 1 to {self._pool.n_slots}, got {n}")
+        state = self._lm.start_state(request.state)
+        self._pool.check(state)
+        chunks = self._lm.open_prompt(
+            request.prompt, request.state, chunk_tokens=self._chunk_tokens
+        )
+        first = Sampler(request.params, self._tokenizer.vocab_size)
+        seeds = [(first.seed + i) % 2**63 for i in range(n)]
+        params = [replace(request.params, seed=seed) for seed in seeds]
+        samplers = {next(self._ids): Sampler(each, first.vocab_size) for each in params}
+        prompt = _Prompt(chunks, state, samplers)
+        self._prompts |= dict.fromkeys(samplers, prompt)
+        self._scheduler.add(list(samplers))
+        return list(samplers)
+
+    def step(self) -> list[Output]:
+        """Read one chunk, write a token of each sequence, and return what came of it.
+
+        A request has an output in every step in which it got a token; the last one has the whole
+        text and the state after it, or the error that ended it. None means that nothing is to be
+        done, or that all there is are prompts that go on.
+        """
+        for family in self._scheduler.admit(self._pool.n_free):
+            prompt = self._prompts[family[0]]
+            prompt.slot = self._pool.acquire()
+            self._pool.write(prompt.slot, prompt.state)
+        return [*self._read(), *self._write()]
+
+    def cancel(self, request_id: int) -> bool:
+        """Forget a request; it has no further output.
+
+        Args:
+            request_id: The one that `add` gave.
+
+        Returns:
+            Whether it was still waiting or running.
+        """
+        if sequence := self._sequences.pop(request_id, None):
+            self._pool.release(sequence.slot)
+            return True
+        if prompt := self._prompts.pop(request_id, None):
+            self._scheduler.remove(request_id)
+            del prompt.samplers[request_id]
+            if prompt.slot is not None and not prompt.samplers:
+                self._pool.release(prompt.slot)
+            return True
+        return False
+
+    def generate(
+        self, prompts: Sequence[Prompt], params: SamplingParams | None = None
+    ) -> list[Generation]:
+        """Return the texts that go on from several prompts, in their order.
+
+        Args:
+            prompts: Texts or tokens, any number of them.
+            params: How to choose tokens, and when to end, for each text as if it were the only one.
+
+        Raises:
+            RuntimeError: If there are requests that were added and have not ended: their outputs
+                would be lost.
+            ValueError: If a prompt is wrong, or no token can be chosen; then none is finished.
+            TokenizerError: As `add`.
+        """
+        if self._prompts or self._sequences:
+            raise RuntimeError(_BUSY)
+        params = params or SamplingParams()
+        ids: list[int] = []
+        texts: dict[int, Generation] = {}
+        try:
+            for prompt in prompts:
+                ids.append(self.add(Request(prompt, params)))
+            while len(texts) < len(ids):
+                for output in self.step():
+                    if output.error is not None:
+                        raise output.error
+                    if output.generation is not None:
+                        texts[output.id] = output.generation
+        finally:
+            for each in ids:
+                self.cancel(each)
+        return [texts[each] for each in ids]
+
+    def _read(self) -> list[Output]:
+        """Read a chunk of the prompt whose turn it is."""
+        family = self._scheduler.next_to_read()
+        if not family:
+            return []
+        prompt = self._prompts[family[0]]
+        assert prompt.slot is not None
+        try:
+            chunk = next(prompt.chunks)
+        except (TypeError, ValueError) as error:
+            self._cancel_all(family)
+            return [Output(id=each, error=error) for each in family]
+        except BaseException:
+            # A stream that broke can not be gone on with, and why is for its owner to know.
+            self._cancel_all(family)
+            raise
+        logits = self._runner.prefill(prompt.slot, chunk)
+        if not prompt.chunks.is_stand_in:
+            for sampler in prompt.samplers.values():
+                sampler.add_prompt(chunk)
+        if prompt.chunks.is_over:
+            self._begin_to_write(prompt, prompt.slot, logits)
+        return []
+
+    def _cancel_all(self, family: Sequence[int]) -> None:
+        for each in family:
+            self.cancel(each)
+
+    def _begin_to_write(self, prompt: _Prompt, read: int, logits: Float[Tensor, " V"]) -> None:
+        """Give each member of a family its own copy of the state in the slot `read`."""
+        for i, (id_, sampler) in enumerate(prompt.samplers.items()):
+            self._scheduler.remove(id_)
+            del self._prompts[id_]
+            slot = read if i == 0 else self._pool.acquire()
+            if slot != read:
+                self._pool.copy(read, slot)
+            n_tokens = prompt.chunks.n_tokens
+            draft = Draft(self._tokenizer, sampler, n_tokens, partial(self._pool.read, slot))
+            self._sequences[id_] = _Sequence(slot, draft, logits)
+
+    def _write(self) -> list[Output]:
+        """Choose a token of every sequence, and feed it."""
+        if not self._sequences:
+            return []
+        logits = torch.stack([each.logits for each in self._sequences.values()])
+        samplers = [each.draft.sampler for each in self._sequences.values()]
+        chosen = dict(zip(self._sequences, choose_tokens(samplers, logits), strict=True))
+        failed = {id_: error for id_, error in chosen.items() if isinstance(error, ValueError)}
+        tokens = {id_: token for id_, token in chosen.items() if isinstance(token, int)}
+        self._cancel_all(list(failed))
+        texts = {id_: self._sequences[id_].draft.push(token) for id_, token in tokens.items()}
+        self._feed(tokens)
+        return [
+            *(Output(id=id_, error=error) for id_, error in failed.items()),
+            *(self._output(id_, token, texts[id_]) for id_, token in tokens.items()),
+        ]
+
+    def _feed(self, tokens: dict[int, int]) -> None:
+        """Feed the tokens that are awaited, all in one call."""
+        awaited = {
+            id_: each for id_, each in self._sequences.items() if each.draft.awaits_its_token
+        }
+        if awaited:
+            slots = [each.slot for each in awaited.values()]
+            logits = self._runner.decode(slots, [tokens[id_] for id_ in awaited])
+            for row, sequence in enumerate(awaited.values()):
+                sequence.logits = logits[row]
+
+    def _output(self, id_: int, token: int, text: str) -> Output:
+        """Return what a step did for a sequence, and end it if its text is over."""
+        draft = self._sequences[id_].draft
+        if draft.finish_reason is None:
+            return Output(id=id_, token=token, text=text)
+        generation = draft.finish(self._lm.forward)
+        self.cancel(id_)
+        return Output(id=id_, token=token, text=text, generation=generation)

@@ -1,0 +1,150 @@
+"""Tokens chosen for sequences, one after the other and side by side."""
+
+import math
+import secrets
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from receptance.inference.sampling import SamplingParams, TokenHistory, draw, steps_of
+
+# Seeds that were not given are short, for they are shown to be typed in again.
+_DRAWN_SEED_BITS = 32
+# So many numbers stay in the cache from one step to the next.
+_BLOCK_LOGITS = 2**18
+
+
+class Sampler:
+    """Chooses tokens one after the other, with random numbers and a history of its own."""
+
+    def __init__(self, params: SamplingParams, vocab_size: int) -> None:
+        """Begin a sequence.
+
+        Args:
+            params: How to choose.
+            vocab_size: How many tokens there are to choose from.
+
+        Raises:
+            ValueError: If `params.logit_bias` names a token that there is not.
+        """
+        biased = max(params.logit_bias, default=0)
+        if biased >= vocab_size:
+            raise ValueError(f"`logit_bias` must name tokens below {vocab_size}, got {biased}")
+        self.params = params
+        self.seed = secrets.randbits(_DRAWN_SEED_BITS) if params.seed is None else params.seed
+        """Of the random numbers; drawn if none was given. Global random state is not touched."""
+        self.vocab_size = vocab_size
+        self.steps = steps_of(params)
+        self.generator = torch.Generator().manual_seed(self.seed)
+        # Without penalties nothing is counted, since two numbers for each token of a vocabulary
+        # may be more than the state of a small model.
+        self.history = TokenHistory.empty(vocab_size if params.is_penalising else 0)
+
+    def add_prompt(self, tokens: Sequence[int]) -> None:
+        """Note tokens of the prompt, which penalties may look at."""
+        if self.params.repetition_penalty != 1:
+            self.history.add_prompt_(torch.tensor(tokens))
+
+    def choose(self, logits: Float[Tensor, " V"]) -> int:
+        """Return the next token.
+
+        Args:
+            logits: Of the next token. Those beyond `vocab_size` are passed over: a model may have
+                more rows than its tokenizer has tokens.
+
+        Raises:
+            ValueError: If a logit is NaN or infinite, or every token is forbidden.
+        """
+        (token,) = choose_tokens([self], logits[None])
+        if isinstance(token, ValueError):
+            raise token
+        return token
+
+
+def choose_tokens(
+    samplers: Sequence[Sampler], logits: Float[Tensor, "B V"]
+) -> list[int | ValueError]:
+    """Return the next token of every sequence, or what `Sampler.choose` would raise for it.
+
+    Rows with the same settings go through the steps together. Each gets what it would get alone,
+    whatever the others are.
+
+    Args:
+        samplers: Those of the sequences.
+        logits: Of their next tokens, as for `Sampler.choose`.
+    """
+    rows_alike: dict[Hashable, list[int]] = defaultdict(list)
+    for row, sampler in enumerate(samplers):
+        rows_alike[_likeness(sampler)].append(row)
+    chosen: dict[int, int | ValueError] = {}
+    logits = logits.to("cpu")
+    n = max(1, _BLOCK_LOGITS // logits.shape[1])
+    for alike in rows_alike.values():
+        for rows in (alike[start : start + n] for start in range(0, len(alike), n)):
+            tokens = _choose_alike([samplers[row] for row in rows], logits[rows])
+            chosen |= zip(rows, tokens, strict=True)
+    return [chosen[row] for row in range(len(samplers))]
+
+
+def _likeness(sampler: Sampler) -> Hashable:
+    """What two samplers have in common whose rows go through the same steps."""
+    params = sampler.params
+    if params.logit_bias or params.is_penalising:
+        return sampler
+    chance = params.temperature, params.top_k, params.top_p, params.min_p
+    return sampler.vocab_size, chance
+
+
+def _choose_alike(
+    samplers: Sequence[Sampler], logits: Float[Tensor, "B V"]
+) -> list[int | ValueError]:
+    """Choose from rows that go through the steps of the first sampler."""
+    first = samplers[0]
+    logits = logits[:, : first.vocab_size].to(torch.float64)
+    kept = _tokens_that_may_be_kept(first.params, logits)
+    if kept is not None:
+        logits = logits.gather(-1, kept)
+    logits = first.steps(logits, first.history)
+    largest, likeliest = logits.max(-1)
+    if first.params.is_greedy:
+        tokens = likeliest
+    else:
+        tokens = draw(logits, [sampler.generator for sampler in samplers])
+    if kept is not None:
+        tokens = kept.gather(-1, tokens.clamp(max=kept.shape[-1] - 1)[:, None])[:, 0]
+    return [
+        _noted(sampler, int(token), float(at_most))
+        for sampler, token, at_most in zip(samplers, tokens, largest, strict=True)
+    ]
+
+
+def _tokens_that_may_be_kept(
+    params: SamplingParams, logits: Float64[Tensor, "B V"]
+) -> Int[Tensor, "B n"] | None:
+    """Return the tokens that top-k leaves, in rising order; None if all tokens may be.
+
+    Rows have those of the row with most equals of its k-th. What follows costs next to nothing
+    with k tokens in place of a whole vocabulary, and leaving out tokens of weight 0 changes no sum.
+    """
+    k, vocab_size = params.top_k, logits.shape[-1]
+    is_plain = not (params.logit_bias or params.is_penalising or params.is_greedy)
+    if not (is_plain and 0 < k < vocab_size):
+        return None
+    least = logits.topk(k).values[:, -1:]
+    n_with_equals = int((logits >= least).sum(-1).max())
+    return logits.topk(max(k, n_with_equals)).indices.sort(-1).values
+
+
+def _noted(sampler: Sampler, token: int, largest: float) -> int | ValueError:
+    """Return the token that was chosen, counted, if its logits were a distribution."""
+    if not math.isfinite(largest):
+        return ValueError(
+            f"the largest logit must be finite to choose a token, got {largest}; does "
+            "`logit_bias` or a penalty forbid every token, or has the model diverged?"
+        )
+    if sampler.params.is_penalising:
+        sampler.history.add_generated_(token)
+    return token

@@ -1,0 +1,56 @@
+"""Prompts and tokens go through the model to the slots that they are for."""
+
+import pytest
+import torch
+
+from receptance.inference.runner import Runner
+from receptance.inference.state_pool import StatePool
+from tests.random_models import random_rwkv4
+from tests.tolerances import ALGEBRA
+
+MODEL = random_rwkv4(2, 8, 17, dtype=torch.float64)
+
+
+@pytest.fixture
+def runner() -> Runner:
+    return Runner(MODEL, MODEL.pack(), StatePool(MODEL.zero_state(1), 3, poison=True))
+
+
+@torch.no_grad()
+def logits_after(tokens: list[int]) -> torch.Tensor:
+    return MODEL(torch.tensor([tokens]))[0][0, -1]
+
+
+def test_a_prompt_in_chunks_is_the_prompt(runner):
+    slot = runner.pool.acquire()
+
+    runner.prefill(slot, [1, 2, 3])
+    logits = runner.prefill(slot, [4, 5])
+
+    torch.testing.assert_close(logits, logits_after([1, 2, 3, 4, 5]), **ALGEBRA)
+
+
+def test_each_sequence_gets_its_own_token(runner):
+    prompts = {runner.pool.acquire(): [5, 6], runner.pool.acquire(): [9, 8, 7]}
+    for slot, tokens in prompts.items():
+        runner.prefill(slot, tokens)
+
+    first, second = prompts
+    logits = runner.decode([second, first], [3, 4])
+
+    torch.testing.assert_close(logits[0], logits_after([9, 8, 7, 3]), **ALGEBRA)
+    torch.testing.assert_close(logits[1], logits_after([5, 6, 4]), **ALGEBRA)
+
+
+def test_states_are_ordinary_tensors_for_whoever_reads_them(runner):
+    slot = runner.pool.acquire()
+    runner.prefill(slot, [1, 2])
+    runner.decode([slot], [3])
+
+    state = runner.pool.read(slot)
+    logits, _ = MODEL(torch.tensor([[4]]), state)
+    logits.sum().backward()
+
+    assert not any(tensor.is_inference() for tensor in state.tensors.values())
+    assert MODEL.head.weight.grad is not None
+    MODEL.zero_grad()

@@ -1,0 +1,172 @@
+"""A sampler chooses by its own settings and numbers alone, whatever else is chosen beside it."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from receptance.inference.sampler import Sampler, choose_tokens
+from receptance.inference.sampling import (
+    SamplingParams,
+    TokenHistory,
+    draw,
+    keep_top_p,
+    steps_of,
+    weights,
+    with_temperature,
+)
+
+# Probabilities 0.4, 0.3, 0.2, 0.1, in another order.
+LOGITS = torch.tensor([0.3, 0.1, 0.4, 0.2], dtype=torch.float64).log() + 5
+
+
+def test_a_bias_for_a_token_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="`logit_bias` must name tokens below 4, got 4"):
+        Sampler(SamplingParams(logit_bias={4: 1.0}), 4)
+
+
+def test_zero_temperature_takes_the_likeliest_after_bias_and_penalties():
+    greedy = SamplingParams(temperature=0.0, frequency_penalty=10.0, logit_bias={1: 0.1})
+    chosen = Sampler(greedy, 4)
+
+    assert [chosen.choose(LOGITS.float()) for _ in range(6)] == [2, 0, 3, 1, 2, 0]
+
+
+def test_the_same_seed_gives_the_same_tokens_and_leaves_global_randomness_alone():
+    before = torch.get_rng_state()
+
+    first, second = (Sampler(SamplingParams(seed=7), 4) for _ in range(2))
+    tokens = [first.choose(LOGITS.float()) for _ in range(40)]
+
+    assert tokens == [second.choose(LOGITS.float()) for _ in range(40)]
+    assert len(set(tokens)) > 1
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_seed_that_was_not_given_is_drawn_and_told():
+    first, second = Sampler(SamplingParams(), 4), Sampler(SamplingParams(), 4)
+    assert first.seed != second.seed
+
+    again = Sampler(SamplingParams(seed=first.seed), 4)
+    assert [first.choose(LOGITS.float()) for _ in range(40)] == [
+        again.choose(LOGITS.float()) for _ in range(40)
+    ]
+
+
+def test_rows_of_the_model_beyond_the_vocabulary_are_never_chosen():
+    logits = torch.tensor([0.0, 1.0, 50.0, 60.0])
+
+    assert Sampler(SamplingParams(temperature=0.0), 2).choose(logits) == 1
+
+
+@pytest.mark.parametrize("logits", [[math.nan, 0.0], [math.inf, 0.0], [-math.inf, -math.inf]])
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 0.5])
+def test_logits_that_give_no_distribution_are_refused(logits, temperature):
+    chosen = Sampler(SamplingParams(temperature=temperature, top_p=0.9, top_k=1), 2)
+
+    with pytest.raises(ValueError, match="the largest logit must be finite to choose a token"):
+        chosen.choose(torch.tensor(logits))
+
+
+KINDS = [
+    {"temperature": 0.0},
+    {},
+    {"temperature": 0.7},
+    {"temperature": 1.3, "top_k": 5},
+    {"top_p": 0.9},
+    {"top_p": 0.999},
+    {"temperature": 0.8, "top_k": 20, "top_p": 0.7, "min_p": 0.05},
+    {"min_p": 0.1},
+    {"top_k": 3, "min_p": 0.01},
+    {"repetition_penalty": 1.3, "top_p": 0.9},
+    {"frequency_penalty": 0.4, "presence_penalty": 0.2, "temperature": 0.0},
+    {"logit_bias": {3: 2.0, 7: -math.inf}, "top_k": 4},
+]
+V = 301
+
+
+def many_logits(n: int, *, seed: int, step: float = 0.0) -> torch.Tensor:
+    """Return logits [n, V], in steps of `step`, as those of bfloat16 are, if it is not 0."""
+    logits = 3 * torch.randn(n, V, generator=torch.Generator().manual_seed(seed))
+    return (logits / step).round() * step if step else logits
+
+
+def by_definition(params: SamplingParams, logits: torch.Tensor, n_tokens: int) -> list[int]:
+    """Return tokens chosen as `sampling` defines it, over all of the vocabulary."""
+    history = TokenHistory.empty(V)
+    generator = torch.Generator().manual_seed(params.seed or 0)
+    tokens = []
+    for row in logits[:n_tokens].double():
+        steps = steps_of(params)(row, history)
+        token = int(steps.argmax() if params.is_greedy else draw(steps[None], [generator]))
+        history.add_generated_(token)
+        tokens.append(token)
+    return tokens
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("step", [0.0, 0.5])
+def test_every_kind_chooses_what_its_steps_define(kind, step):
+    params = SamplingParams(seed=5, **kind)
+    sampler = Sampler(params, V)
+    logits = many_logits(60, seed=1, step=step)
+
+    assert [sampler.choose(row) for row in logits] == by_definition(params, logits, 60)
+
+
+@settings(max_examples=40)
+@given(
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=16),
+    step=st.sampled_from([0.0, 0.5]),
+    seed=st.integers(0, 100),
+)
+def test_a_sequence_gets_the_tokens_that_it_gets_alone(kinds, step, seed):
+    """Though they are chosen side by side with others, of any kind, that come and go."""
+    alone = [Sampler(SamplingParams(seed=row, **kind), V) for row, kind in enumerate(kinds)]
+    together = [Sampler(SamplingParams(seed=row, **kind), V) for row, kind in enumerate(kinds)]
+    for token in range(4):
+        logits = many_logits(len(kinds), seed=100 * seed + token, step=step)
+        rows = [row for row in range(len(kinds)) if (row + token) % 3]
+        expected = [alone[row].choose(logits[row]) for row in rows]
+
+        assert choose_tokens([together[row] for row in rows], logits[rows]) == expected
+
+
+def test_the_numbers_behind_a_choice_do_not_depend_on_the_rows_beside_it():
+    logits = many_logits(16, seed=0).double()
+
+    for step in (lambda x: with_temperature(x, 0.7), lambda x: keep_top_p(x, 0.9), weights):
+        together = step(logits)
+        for row in range(16):
+            assert torch.equal(together[row : row + 1], step(logits[row : row + 1]))
+            assert torch.equal(together[row], step(logits[row]))
+
+
+def test_a_sequence_without_a_choice_fails_alone():
+    forbidden = SamplingParams(logit_bias=dict.fromkeys(range(4), -math.inf))
+    samplers = [Sampler(SamplingParams(seed=1), 4) for _ in range(3)]
+    samplers.insert(1, Sampler(forbidden, 4))
+    logits = LOGITS.float().repeat(4, 1)
+    logits[3] = math.nan
+
+    first, mute, second, diverged = choose_tokens(samplers, logits)
+
+    assert first == second == Sampler(SamplingParams(seed=1), 4).choose(logits[0])
+    for error in (mute, diverged):
+        assert isinstance(error, ValueError)
+        assert "the largest logit must be finite" in str(error)
+
+
+def test_only_a_penalty_makes_a_sampler_count():
+    assert len(Sampler(SamplingParams(), 50_000).history.generated) == 0
+    assert len(Sampler(SamplingParams(frequency_penalty=0.1), 50).history.generated) == 50
+
+
+def test_rows_beyond_the_vocabulary_are_no_tokens_of_a_prompt():
+    sampler = Sampler(SamplingParams(repetition_penalty=2.0), 4)
+
+    sampler.add_prompt([1, 1, 5])
+
+    assert sampler.history.prompt.tolist() == [0, 2, 0, 0]
