@@ -5,42 +5,18 @@
 // transposed into scratch, where they stay near while all of x passes: one shuffle or two for the
 // hundreds of products that each number enters. Columns are added from left to right: a number of y
 // has one order of summation, whatever the tile that it is computed in.
+#include "packed_tile.h"
 #include "products_kernels.h"
 #include "vector.h"
 
 namespace receptance::RECEPTANCE_ISA {
 namespace {
 
-// A tile is so many vectors of rows of W by so many rows of x: as many sums as registers hold.
-constexpr int64_t tile_vectors = RECEPTANCE_VECTOR_BYTES == 64 ? 4 : 2;
-constexpr int64_t tile_tokens = 6;
-constexpr int64_t tile_rows = tile_vectors * lanes<float>;
-
 // Rows of x that pass a part of W before the next one is transposed.
 constexpr int64_t tokens_at_once = 512;
 
 // Words of 4 bytes of a row of W that are transposed at once: 128 KiB for 64 rows.
 constexpr int64_t words_at_once = 512;
-
-constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// A word is one number of float32, or two neighbours of bfloat16.
-template <typename Element>
-constexpr int64_t per_word = 4 / sizeof(Element);
-
-RECEPTANCE_INLINE Vector<float> add_products(float, Words w, Words x, Vector<float> sum) {
-  return fma<float>((Vector<float>)w, (Vector<float>)x, sum);
-}
-
-RECEPTANCE_INLINE Vector<float> add_products(bfloat16, Words w, Words x, Vector<float> sum) {
-#if defined(__AVX512BF16__)
-  return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x);
-#else
-  const Words high_half = Words{} + 0xffff0000u;
-  sum = fma<float>((Vector<float>)(w << 16), (Vector<float>)(x << 16), sum);
-  return fma<float>((Vector<float>)(w & high_half), (Vector<float>)(x & high_half), sum);
-#endif
-}
 
 // Exchanges rows and lanes: lane j of row i goes to lane i of row j.
 RECEPTANCE_INLINE void transpose(Words (&rows)[lanes<float>]) {
@@ -89,63 +65,6 @@ void pack(const Element* w, int64_t n_rows, int64_t K, int64_t columns, int64_t 
       }
     }
   }
-}
-
-// One word of a row of x, in all lanes. Behind the last column there is nothing to be read.
-template <typename Element>
-RECEPTANCE_INLINE Words word_of(const Element* x, int64_t count) {
-  uint32_t word = 0;
-  __builtin_memcpy(&word, x, count * sizeof(Element));
-  return Words{} + word;
-}
-
-// Adds to `sums`, [TOKENS][tile_rows], the products of the packed words with those of TOKENS rows
-// of x.
-template <typename Element, int64_t TOKENS>
-void tile(const Words* packed, int64_t columns, const Element* x, int64_t K, float* sums,
-          bool is_first) {
-  Vector<float> sum[TOKENS][tile_vectors];
-#pragma GCC unroll 6
-  for (int64_t m = 0; m < TOKENS; ++m) {
-#pragma GCC unroll 4
-    for (int64_t v = 0; v < tile_vectors; ++v) {
-      sum[m][v] = is_first ? Vector<float>{}
-                           : load<float>(sums + m * tile_rows + v * lanes<float>, true, 0);
-    }
-  }
-  const auto add = [&](int64_t k, int64_t count) __attribute__((always_inline)) {
-    Words w[tile_vectors];
-#pragma GCC unroll 4
-    for (int64_t v = 0; v < tile_vectors; ++v)
-      w[v] = packed[k / per_word<Element> * tile_vectors + v];
-#pragma GCC unroll 6
-    for (int64_t m = 0; m < TOKENS; ++m) {
-      const Words word = word_of(x + m * K + k, count);
-#pragma GCC unroll 4
-      for (int64_t v = 0; v < tile_vectors; ++v) {
-        sum[m][v] = add_products(Element{}, w[v], word, sum[m][v]);
-      }
-    }
-  };
-  int64_t k = 0;
-  for (; k + per_word<Element> <= columns; k += per_word<Element>) add(k, per_word<Element>);
-  if (k < columns) add(k, columns - k);
-#pragma GCC unroll 6
-  for (int64_t m = 0; m < TOKENS; ++m) {
-#pragma GCC unroll 4
-    for (int64_t v = 0; v < tile_vectors; ++v) {
-      store<float>(sums + m * tile_rows + v * lanes<float>, sum[m][v], true, 0);
-    }
-  }
-}
-
-template <typename Element, int64_t TOKENS>
-RECEPTANCE_INLINE void tile_of(int64_t n, const Words* packed, int64_t columns, const Element* x,
-                               int64_t K, float* sums, bool is_first) {
-  if constexpr (TOKENS > 1) {
-    if (n < TOKENS) return tile_of<Element, TOKENS - 1>(n, packed, columns, x, K, sums, is_first);
-  }
-  tile<Element, TOKENS>(packed, columns, x, K, sums, is_first);
 }
 
 // The rows of W from `row` on, at most tile_rows, by the rows [first, last) of x.

@@ -36,6 +36,15 @@ struct FewProductTable {
   uint64_t (*read_all)(const uint8_t* bytes, int64_t n);
 };
 
+// For few rows of x, most of which are 0, with w as [K, N]: a matrix that lies by columns.
+struct ColumnProductTable {
+  // The columns [begin, end) of y, which are rows of W. Bit k % 32 of is_used[k / 32] is 0 where
+  // the column k meets nothing but 0; bits from K on are 0.
+  void (*f32)(const Product<float>& arrays, const uint32_t* is_used, int64_t begin, int64_t end);
+  void (*bf16)(const Product<bfloat16>& arrays, const uint32_t* is_used, int64_t begin,
+               int64_t end);
+};
+
 struct QuantizedProductTable {
   // The columns of y that belong to the panels [begin, end) of W.
   void (*product)(const QuantizedProduct& arrays, int64_t begin, int64_t end);
