@@ -1,7 +1,9 @@
 // Products with the weights' matrices, for inference, as PyTorch ops.
 #include "receptance/products.h"
 
+#include <sys/mman.h>
 #include <torch/csrc/stable/library.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <vector>
@@ -26,26 +28,43 @@ std::vector<int64_t> with_last(const Tensor& x, int64_t size) {
   return shape;
 }
 
-Tensor linear(const Tensor& given_x, const Tensor& given_w, int64_t given_instruction_set) {
-  const ScalarType element = given_w.scalar_type();
+// W as [n_out, n_in], or by columns as [words, n_out, numbers of a word].
+struct Weight {
+  Tensor tensor;
+  ScalarType element;
+  int64_t N, K;
+  bool by_columns;
+};
+
+Weight checked_weight(const Tensor& given) {
+  const ScalarType element = given.scalar_type();
   STD_TORCH_CHECK(element == ScalarType::Float || element == ScalarType::BFloat16,
                   "`weight` must have the dtype Float or BFloat16, got ", element);
-  STD_TORCH_CHECK(given_w.dim() == 2, "`weight` must have the shape [n_out, n_in], got ",
-                  shown(given_w.sizes()));
+  const int64_t per_word = element == ScalarType::Float ? 1 : 2;
+  STD_TORCH_CHECK(given.dim() == 2 || (given.dim() == 3 && given.size(2) == per_word),
+                  "`weight` must have the shape [n_out, n_in] or [words, n_out, ", per_word,
+                  "], got ", shown(given.sizes()));
+  const Tensor w = checked("weight", given, element, given.sizes());
+  if (given.dim() == 2) return {w, element, w.size(0), w.size(1), false};
+  return {w, element, w.size(1), w.size(0) * per_word, true};
+}
+
+Tensor linear(const Tensor& given_x, const Tensor& given_w, int64_t given_instruction_set) {
+  const Weight w = checked_weight(given_w);
   STD_TORCH_CHECK(given_x.dim() > 0, "`x` must have at least one axis");
-  const int64_t N = given_w.size(0), K = given_w.size(1), M = n_rows(given_x);
-  const Tensor x = checked("x", given_x, element, with_last(given_x, K));
-  const Tensor w = checked("weight", given_w, element, {N, K});
+  const int64_t M = n_rows(given_x);
+  const Tensor x = checked("x", given_x, w.element, with_last(given_x, w.K));
   const receptance::InstructionSet instruction_set = checked_instruction_set(given_instruction_set);
   const receptance::Threads threads = torch_threads();
-  const Tensor y = torch::stable::new_empty(x, with_last(x, N));
+  const Tensor y = torch::stable::new_empty(x, with_last(x, w.N));
   const Aligned scratch = aligned(x, receptance::product_scratch(instruction_set, threads.count));
   const auto run = [&]<typename Element>(Element) {
     const receptance::Product<Element> arrays{
-        input<Element>(x), input<Element>(w), output<Element>(y), M, N, K, scratch.bytes};
+        input<Element>(x), input<Element>(w.tensor), output<Element>(y), M, w.N, w.K, w.by_columns,
+        scratch.bytes};
     receptance::product(arrays, instruction_set, threads);
   };
-  element == ScalarType::Float ? run(float{}) : run(receptance::bfloat16{});
+  w.element == ScalarType::Float ? run(float{}) : run(receptance::bfloat16{});
   return y;
 }
 
@@ -99,6 +118,20 @@ int64_t read_all(const Tensor& given_bytes, int64_t instruction_set) {
                                                    torch_threads()));
 }
 
+// Asks the system to take back the whole pages of a tensor; what is mapped from a file is dropped.
+void page_out(const Tensor& tensor) {
+  STD_TORCH_CHECK(tensor.is_cpu() && tensor.is_contiguous(),
+                  "`tensor` must be contiguous and on the cpu");
+#if defined(MADV_PAGEOUT)
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t start = reinterpret_cast<uintptr_t>(tensor.const_data_ptr());
+  const uintptr_t end = start + tensor.numel() * tensor.element_size();
+  const uintptr_t first = (start + page - 1) / page * page, last = end / page * page;
+  // An older system does not know how: then the pages stay.
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_PAGEOUT);
+#endif
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(receptance, m) {
@@ -110,6 +143,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(receptance, m) {
       "layer_norm(Tensor x, Tensor weight, Tensor bias, float eps, int instruction_set=0)"
       " -> Tensor");
   m.def("read_all(Tensor bytes, int instruction_set=0) -> int");
+  m.def("page_out(Tensor tensor) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(receptance, CPU, m) {
@@ -117,4 +151,5 @@ STABLE_TORCH_LIBRARY_IMPL(receptance, CPU, m) {
   m.impl("quantized_linear", TORCH_BOX(&quantized_linear));
   m.impl("layer_norm", TORCH_BOX(&layer_norm));
   m.impl("read_all", TORCH_BOX(&read_all));
+  m.impl("page_out", TORCH_BOX(&page_out));
 }

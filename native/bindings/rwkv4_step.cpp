@@ -44,7 +44,7 @@ class Weights {
     if (tensor.scalar_type() != ScalarType::Byte) {
       const bool is_wide = tensor.scalar_type() == ScalarType::Float;
       next(is_wide ? ScalarType::Float : ScalarType::BFloat16, {N, K});
-      return {is_wide ? Format::float32 : Format::bfloat16, tensor.const_data_ptr(), N, K};
+      return {is_wide ? Format::float32 : Format::bfloat16, tensor.const_data_ptr(), N, K, false};
     }
     const receptance::QuantizedMatrix w{nullptr, quantization_, N, K};
     const int64_t groups = n_groups(w);
@@ -55,7 +55,18 @@ class Weights {
       const int64_t panels = (N + receptance::panel_rows - 1) / receptance::panel_rows;
       next(ScalarType::Byte, {panels, groups, block_bytes(quantization_)});
     }
-    return {Format::quantized, tensor.const_data_ptr(), N, K};
+    return {Format::quantized, tensor.const_data_ptr(), N, K, false};
+  }
+
+  // The same, or [words, N, numbers of a word].
+  Matrix matrix_by_columns(int64_t N, int64_t K) {
+    const Tensor& tensor = tensors_[at_];
+    const ScalarType element = tensor.scalar_type();
+    if (tensor.dim() != 3 || element == ScalarType::Byte) return matrix(N, K);
+    const bool is_wide = element == ScalarType::Float;
+    const int64_t per_word = is_wide ? 1 : 2;
+    next(is_wide ? ScalarType::Float : ScalarType::BFloat16, {K / per_word, N, per_word});
+    return {is_wide ? Format::float32 : Format::bfloat16, tensor.const_data_ptr(), N, K, true};
   }
 
  private:
@@ -85,7 +96,7 @@ Rwkv4Layer layer_of(Weights& weights, int64_t C) {
   }
   layer.channel_key = weights.matrix(4 * C, C);
   layer.channel_receptance = weights.matrix(C, C);
-  layer.channel_value = weights.matrix(C, 4 * C);
+  layer.channel_value = weights.matrix_by_columns(C, 4 * C);
   return layer;
 }
 

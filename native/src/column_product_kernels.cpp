@@ -1,8 +1,9 @@
-// The product with a matrix that lies by columns, for inputs of which most are 0: the columns that
-// meet a 0 are not read. Compiled once for each instruction set: see vector.h.
+// The product with a matrix that lies by columns, for inputs of which most are 0: what meets
+// nothing but 0 is not read. Compiled once for each instruction set: see vector.h.
 //
-// A lane of a vector is a row of W; columns are added from left to right. A column that is left out
-// would have added 0: so the sums have the same bits as with it, whatever else is multiplied.
+// A lane of a vector is a row of W; words of columns are added from left to right. A word that is
+// left out would have added 0: so the sums have the same bits as with it, whatever else is
+// multiplied.
 #include "packed_tile.h"
 #include "products_kernels.h"
 #include "vector.h"
@@ -10,132 +11,113 @@
 namespace receptance::RECEPTANCE_ISA {
 namespace {
 
-// One row of x meets so many vectors of rows of W at once.
-constexpr int64_t most_vectors = 8;
+// Rows of W whose sums are kept near while one row of x meets them: long stretches of each word.
+constexpr int64_t rows_at_once = 1024;
 
-// Columns that are looked through at once, and how many of those used are brought near ahead.
-constexpr int64_t columns_at_once = 256;
-constexpr int64_t columns_of_one = 1024;
+// Words that are added to a sum before it is stored again.
+constexpr int64_t words_together = 4;
+
+// Words that are copied for several rows of x, and how many of those are brought near ahead.
+constexpr int64_t words_at_once = 256;
 constexpr int64_t ahead = 12;
 
-// Rows of x that pass the copied columns, so that their sums find room.
+// Rows of x that pass the copied words, so that their sums find room.
 constexpr int64_t tokens_at_once = 64;
 
-// Writes which of the columns [begin, end) are used, and a few behind them; returns how many.
-RECEPTANCE_INLINE int64_t list_used(const uint32_t* is_used, int64_t begin, int64_t end,
-                                    int32_t* columns) {
-  int64_t n = 0;
-  for (int64_t first = begin; first < end; first += 32) {
-    for (uint32_t bits = is_used[first / 32]; bits != 0; bits &= bits - 1) {
-      columns[n++] = static_cast<int32_t>(first + __builtin_ctz(bits));
-    }
+// COUNT words of each row, from the i-th used one on, are added to the sums of n_rows rows.
+template <int64_t COUNT, typename Element>
+RECEPTANCE_INLINE void add_words(const ColumnProduct<Element>& arrays, int64_t i, int64_t row,
+                                 int64_t n_rows, float* sums) {
+  const uint32_t* words[COUNT];
+  const uint32_t* coming[COUNT];
+  Words factors[COUNT];
+#pragma GCC unroll 4
+  for (int64_t j = 0; j < COUNT; ++j) {
+    const int64_t later = smaller(i + j + COUNT, arrays.n_used - 1);
+    words[j] = arrays.w + arrays.used[i + j] * arrays.N + row;
+    coming[j] = arrays.w + arrays.used[later] * arrays.N + row;
+    factors[j] = Words{} + arrays.x[i + j];
   }
-  const int32_t last = n > 0 ? columns[n - 1] : static_cast<int32_t>(begin);
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < ahead; ++i) columns[n + i] = last;
-  return n;
+  for_each_column<float>(n_rows,
+                         [&](int64_t r, bool whole, int64_t count) __attribute__((always_inline)) {
+                           Vector<float> sum = load<float>(sums + r, whole, count);
+#pragma GCC unroll 4
+                           for (int64_t j = 0; j < COUNT; ++j) {
+                             prefetch(coming[j] + r, 0);
+                             const Words w = load_packed<Words>(words[j] + r, whole, count);
+                             sum = add_products(Element{}, w, factors[j], sum);
+                           }
+                           store<float>(sums + r, sum, whole, count);
+                         });
 }
 
-RECEPTANCE_INLINE float number(float x) { return x; }
-RECEPTANCE_INLINE float number(bfloat16 x) {
-  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
-  float value;
-  __builtin_memcpy(&value, &bits, sizeof(value));
-  return value;
+template <typename Element>
+void store_sums(const float* sums, Element* y, int64_t n_rows) {
+  for_each_column<float>(n_rows,
+                         [&](int64_t r, bool whole, int64_t count) __attribute__((always_inline)) {
+                           store<float>(y + r, load<float>(sums + r, whole, count), whole, count);
+                         });
 }
 
-// VECTORS vectors of rows of W from `row` on, by the only row of x.
-template <int64_t VECTORS, typename Element>
-void meet_one(const Product<Element>& arrays, const uint32_t* is_used, int64_t row,
-              int64_t n_rows) {
-  if constexpr (VECTORS > 1) {
-    if (n_rows <= (VECTORS - 1) * lanes<float>) {
-      return meet_one<VECTORS - 1>(arrays, is_used, row, n_rows);
-    }
+// The rows of W from `row` on, at most rows_at_once, by the only row of x.
+template <typename Element>
+void meet_one(const ColumnProduct<Element>& arrays, int64_t row, int64_t n_rows) {
+  alignas(64) float sums[rows_at_once];
+  for (int64_t r = 0; r < n_rows; ++r) sums[r] = 0;
+  int64_t i = 0;
+  for (; i + words_together <= arrays.n_used; i += words_together) {
+    add_words<words_together>(arrays, i, row, n_rows, sums);
   }
-  const int64_t N = arrays.N, K = arrays.K;
-  const Element* w = arrays.w + row;
-  const bool is_whole = n_rows == VECTORS * lanes<float>;
-  Vector<float> sums[VECTORS] = {};
-  int32_t columns[columns_of_one + ahead];
-  for (int64_t first = 0; first < K; first += columns_of_one) {
-    const int64_t n = list_used(is_used, first, smaller(first + columns_of_one, K), columns);
-    for (int64_t i = 0; i < n; ++i) {
-      const Vector<float> factor = broadcast<float>(number(arrays.x[columns[i]]));
-      const Element* column = w + columns[i] * N;
-      const Element* coming = w + columns[i + ahead] * N;
-#pragma GCC unroll 8
-      for (int64_t v = 0; v < VECTORS; ++v) {
-        const int64_t at = v * lanes<float>;
-        prefetch(coming + at, 0);
-        const Vector<float> rows =
-            load<float>(column + at, is_whole, smaller(n_rows - at, lanes<float>));
-        sums[v] = fma<float>(rows, factor, sums[v]);
-      }
-    }
-  }
-#pragma GCC unroll 8
-  for (int64_t v = 0; v < VECTORS; ++v) {
-    const int64_t at = v * lanes<float>;
-    store<float>(arrays.y + row + at, sums[v], is_whole, smaller(n_rows - at, lanes<float>));
-  }
+  for (; i < arrays.n_used; ++i) add_words<1>(arrays, i, row, n_rows, sums);
+  store_sums(sums, arrays.y + row, n_rows);
 }
 
-// What a thread keeps near: some columns of W and the numbers of x that they meet.
+// What a thread keeps near of several rows of x: some words of W, and sums.
 struct Near {
-  Words w[columns_at_once * tile_vectors];
-  float x[tile_tokens * columns_at_once];
-  float sums[tokens_at_once * tile_rows];
-  int32_t columns[columns_at_once + ahead];
+  Words w[words_at_once * tile_vectors];
+  alignas(64) float sums[tokens_at_once * tile_rows];
 };
 
 // At most tile_rows rows of W from `row` on, by the rows [first, last) of x.
 template <typename Element>
-void meet_several(const Product<Element>& arrays, const uint32_t* is_used, int64_t row,
-                  int64_t n_rows, int64_t first, int64_t last, Near& near) {
-  const int64_t N = arrays.N, K = arrays.K;
-  const Element* w = arrays.w + row;
+void meet_several(const ColumnProduct<Element>& arrays, int64_t row, int64_t n_rows, int64_t first,
+                  int64_t last, Near& near) {
+  const uint32_t* w = arrays.w + row;
   const bool is_whole = n_rows == tile_rows;
-  for (int64_t begin = 0; begin < K; begin += columns_at_once) {
-    const int64_t end = smaller(begin + columns_at_once, K);
-    const int64_t n = list_used(is_used, begin, end, near.columns);
+  int64_t begin = 0;
+  do {  // once where no word is used: then all sums are 0
+    const int64_t n = smaller(words_at_once, arrays.n_used - begin);
     for (int64_t i = 0; i < n; ++i) {
-      const Element* column = w + near.columns[i] * N;
-      const Element* coming = w + near.columns[i + ahead] * N;
+      const int64_t later = smaller(begin + i + ahead, arrays.n_used - 1);
+      const uint32_t* words = w + arrays.used[begin + i] * arrays.N;
+      const uint32_t* coming = w + arrays.used[later] * arrays.N;
 #pragma GCC unroll 4
       for (int64_t v = 0; v < tile_vectors; ++v) {
-        const int64_t at = v * lanes<float>;
+        const int64_t at = v * lanes<float>, count = smaller(n_rows - at, lanes<float>);
         prefetch(coming + at, 0);
         near.w[i * tile_vectors + v] =
-            (Words)load<float>(column + at, is_whole, smaller(n_rows - at, lanes<float>));
+            count > 0 ? load_packed<Words>(words + at, is_whole, count) : Words{};
       }
     }
     for (int64_t m = first; m < last; m += tile_tokens) {
-      const int64_t tokens = smaller(tile_tokens, last - m);
-      for (int64_t t = 0; t < tokens; ++t) {
-        const Element* x = arrays.x + (m + t) * K;
-        for (int64_t i = 0; i < n; ++i) near.x[t * columns_at_once + i] = number(x[near.columns[i]]);
-      }
-      tile_of<float, tile_tokens>(tokens, near.w, n, near.x, columns_at_once,
-                                  near.sums + (m - first) * tile_rows, begin == 0);
+      const uint32_t* x = arrays.x + m * arrays.words + begin;
+      tile_of<Element, tile_tokens>(smaller(tile_tokens, last - m), near.w, n * per_word<Element>,
+                                    reinterpret_cast<const Element*>(x),
+                                    arrays.words * per_word<Element>,
+                                    near.sums + (m - first) * tile_rows, begin == 0);
     }
-  }
+    begin += words_at_once;
+  } while (begin < arrays.n_used);
   for (int64_t m = first; m < last; ++m) {
-    const float* sums = near.sums + (m - first) * tile_rows;
-    for_each_column<float>(
-        n_rows, [&](int64_t r, bool whole, int64_t count) __attribute__((always_inline)) {
-          store<float>(arrays.y + m * N + row + r, load<float>(sums + r, whole, count), whole,
-                       count);
-        });
+    store_sums(near.sums + (m - first) * tile_rows, arrays.y + m * arrays.N + row, n_rows);
   }
 }
 
 template <typename Element>
-void product(const Product<Element>& arrays, const uint32_t* is_used, int64_t begin, int64_t end) {
+void product(const ColumnProduct<Element>& arrays, int64_t begin, int64_t end) {
   if (arrays.M == 1) {
-    constexpr int64_t rows = most_vectors * lanes<float>;
-    for (int64_t row = begin; row < end; row += rows) {
-      meet_one<most_vectors>(arrays, is_used, row, smaller(rows, end - row));
+    for (int64_t row = begin; row < end; row += rows_at_once) {
+      meet_one(arrays, row, smaller(rows_at_once, end - row));
     }
     return;
   }
@@ -143,8 +125,7 @@ void product(const Product<Element>& arrays, const uint32_t* is_used, int64_t be
   for (int64_t row = begin; row < end; row += tile_rows) {
     const int64_t n_rows = smaller(tile_rows, end - row);
     for (int64_t m = 0; m < arrays.M; m += tokens_at_once) {
-      const int64_t last = smaller(m + tokens_at_once, arrays.M);
-      meet_several(arrays, is_used, row, n_rows, m, last, near);
+      meet_several(arrays, row, n_rows, m, smaller(m + tokens_at_once, arrays.M), near);
     }
   }
 }

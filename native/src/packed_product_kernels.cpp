@@ -67,6 +67,17 @@ void pack(const Element* w, int64_t n_rows, int64_t K, int64_t columns, int64_t 
   }
 }
 
+// The same of a matrix that lies by columns, [words, N]: from `w` on, rows of a word are together.
+inline void copy_words(const uint32_t* w, int64_t n_rows, int64_t N, int64_t words, Words* packed) {
+  for (int64_t word = 0; word < words; ++word) {
+    for (int64_t v = 0; v < tile_vectors; ++v) {
+      const int64_t at = v * lanes<float>, count = smaller(n_rows - at, lanes<float>);
+      packed[word * tile_vectors + v] =
+          count > 0 ? load_packed<Words>(w + word * N + at, count == lanes<float>, count) : Words{};
+    }
+  }
+}
+
 // The rows of W from `row` on, at most tile_rows, by the rows [first, last) of x.
 template <typename Element>
 void part(const Product<Element>& arrays, int64_t row, int64_t first, int64_t last,
@@ -77,7 +88,12 @@ void part(const Product<Element>& arrays, int64_t row, int64_t first, int64_t la
   for (int64_t k = 0; k < K; k += columns_at_once) {
     const int64_t columns = smaller(columns_at_once, K - k);
     const int64_t words = (columns + per_word<Element> - 1) / per_word<Element>;
-    pack(arrays.w + row * K + k, n_rows, K, columns, words, packed);
+    if (arrays.by_columns) {
+      const uint32_t* w = reinterpret_cast<const uint32_t*>(arrays.w);
+      copy_words(w + k / per_word<Element> * N + row, n_rows, N, words, packed);
+    } else {
+      pack(arrays.w + row * K + k, n_rows, K, columns, words, packed);
+    }
     for (int64_t m = first; m < last; m += tile_tokens) {
       tile_of<Element, tile_tokens>(smaller(tile_tokens, last - m), packed, columns,
                                     arrays.x + m * K + k, K, scratch.sums + (m - first) * tile_rows,

@@ -1,5 +1,5 @@
-// A tile of a product whose part of W was transposed or copied: the innermost loop over many rows of
-// x. Compiled once for each instruction set: see vector.h.
+// A tile of a product whose part of W was transposed or copied: the innermost loop over many rows
+// of x. Compiled once for each instruction set: see vector.h.
 #pragma once
 
 #include <cstdint>

@@ -36,13 +36,22 @@ struct FewProductTable {
   uint64_t (*read_all)(const uint8_t* bytes, int64_t n);
 };
 
-// For few rows of x, most of which are 0, with w as [K, N]: a matrix that lies by columns.
+// For few rows of x that are mostly 0, with W by columns.
+template <typename Element>
+struct ColumnProduct {
+  const uint32_t*
+      x;  // [M, words] words of x, of which the first n_used of a row are those of `used`
+  const int32_t* used;  // the words of W that meet one other than 0, ascending
+  int64_t n_used;
+  const uint32_t* w;  // [words, N]
+  Element* y;
+  int64_t M, N, words;
+};
+
 struct ColumnProductTable {
-  // The columns [begin, end) of y, which are rows of W. Bit k % 32 of is_used[k / 32] is 0 where
-  // the column k meets nothing but 0; bits from K on are 0.
-  void (*f32)(const Product<float>& arrays, const uint32_t* is_used, int64_t begin, int64_t end);
-  void (*bf16)(const Product<bfloat16>& arrays, const uint32_t* is_used, int64_t begin,
-               int64_t end);
+  // The columns [begin, end) of y, which are rows of W.
+  void (*f32)(const ColumnProduct<float>& arrays, int64_t begin, int64_t end);
+  void (*bf16)(const ColumnProduct<bfloat16>& arrays, int64_t begin, int64_t end);
 };
 
 struct QuantizedProductTable {

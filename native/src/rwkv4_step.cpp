@@ -6,89 +6,19 @@
 #include "instruction_set_tables.h"
 #include "norm_shift_mix_kernels.h"
 #include "products_kernels.h"
+#include "rwkv4_step_scratch.h"
 #include "team.h"
 #include "wkv4_kernels.h"
 
 namespace receptance {
 
 RECEPTANCE_DECLARE_TABLES(FewProductTable, few_product_kernels)
+RECEPTANCE_DECLARE_TABLES(ColumnProductTable, column_product_kernels)
 RECEPTANCE_DECLARE_TABLES(QuantizedProductTable, quantized_product_kernels)
 RECEPTANCE_DECLARE_TABLES(NormShiftMixTable, norm_shift_mix_kernels)
 RECEPTANCE_DECLARE_TABLES(GateTable, gate_kernels)
 
 namespace {
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// Rows of a matrix that a thread takes at once: a panel, and a block of what follows.
-constexpr int64_t unit = panel_rows;
-static_assert(unit == block_columns);
-
-// Hands out scratch in whole cache lines; with a null start it only counts.
-class Arena {
- public:
-  explicit Arena(uint8_t* start) : start_(reinterpret_cast<uintptr_t>(start)) {}
-
-  template <typename Number>
-  Number* take(int64_t n) {
-    const uintptr_t here = start_ + size_;
-    size_ += ceil_div(n * static_cast<int64_t>(sizeof(Number)), 64) * 64;
-    return reinterpret_cast<Number*>(here);
-  }
-
-  int64_t size() const { return size_; }
-
- private:
-  uintptr_t start_;
-  int64_t size_ = 0;
-};
-
-// B vectors that enter a matrix: as they are, and in int8 where the matrix is quantized.
-template <typename Element>
-struct Inputs {
-  Element* values;
-  QuantizedRows rows;
-  int64_t K, Kp;
-
-  Inputs(int64_t B, int64_t n, int64_t group, Arena& arena)
-      : values(arena.take<Element>(B * n)), K(n), Kp(ceil_div(n, group) * group) {
-    rows = {arena.take<int8_t>(B * Kp), arena.take<float>(B * Kp / block_columns),
-            arena.take<int32_t>(B * Kp / block_columns)};
-  }
-
-  QuantizedRows row(int64_t b) const {
-    const int64_t blocks = Kp / block_columns;
-    return {rows.levels + b * Kp, rows.scales + b * blocks, rows.sums + b * blocks};
-  }
-};
-
-// What is kept between the phases, of all sequences.
-template <typename Element>
-struct Scratch {
-  float* x;  // the stream
-  float* moments;
-  float* normed;
-  Inputs<Element> x_k, x_v, x_r, gated, squared, out;
-  Element *k, *v, *r, *y, *channel_k, *logits;
-
-  Scratch(const Rwkv4Model& model, int64_t B, Arena& arena)
-      : x(arena.take<float>(B * model.C)),
-        moments(arena.take<float>(2 * B)),
-        normed(arena.take<float>(B * model.C)),
-        x_k(B, model.C, model.quantization.group, arena),
-        x_v(B, model.C, model.quantization.group, arena),
-        x_r(B, model.C, model.quantization.group, arena),
-        gated(B, model.C, model.quantization.group, arena),
-        squared(B, 4 * model.C, model.quantization.group, arena),
-        out(B, model.C, model.quantization.group, arena),
-        k(arena.take<Element>(B * model.C)),
-        v(arena.take<Element>(B * model.C)),
-        r(arena.take<Element>(B * model.C)),
-        y(arena.take<Element>(B * model.C)),
-        channel_k(arena.take<Element>(B * 4 * model.C)),
-        logits(arena.take<Element>(B * model.V)) {}
-};
 
 float to_float(float x) { return x; }
 float to_float(bfloat16 x) {
@@ -145,6 +75,7 @@ class Stepping {
         team_(team),
         wkv4_(kernel_table(instruction_set)),
         few_(few_product_kernels(instruction_set)),
+        columns_(column_product_kernels(instruction_set)),
         quantized_(quantized_product_kernels(instruction_set)),
         mixing_(kernels_of(norm_shift_mix_kernels(instruction_set), Element{})),
         gates_(kernels_of(gate_kernels(instruction_set), Element{})) {}
@@ -215,10 +146,16 @@ class Stepping {
                             end);
         quantize_if(layer.channel_value, s.squared, b, begin, end);
       }
+      if (layer.channel_value.by_columns) mark_used(at);
     });
-    team_.share(ceil_div(C_, unit), [&](int64_t at) {
-      const int64_t begin = at * unit, end = smaller(begin + unit, C_);
-      multiply(layer.channel_value, s.squared, s.v, begin, end);
+    if (layer.channel_value.by_columns) {
+      team_.share(step_.B, [&](int64_t b) { gather_used(b); });
+    }
+    const int64_t rows = layer.channel_value.by_columns ? column_rows() : unit;
+    team_.share(ceil_div(C_, rows), [&](int64_t at) {
+      const int64_t begin = at * rows, end = smaller(begin + rows, C_);
+      layer.channel_value.by_columns ? multiply_used(layer.channel_value, begin, end)
+                                     : multiply(layer.channel_value, s.squared, s.v, begin, end);
       for (int64_t b = 0; b < step_.B; ++b) {
         float* x = s.x + b * C_;
         gates_.gated_add({x, s.r + b * C_, s.v + b * C_, x, C_}, begin, end);
@@ -243,6 +180,63 @@ class Stepping {
         }
       }
     });
+  }
+
+  // Words of `squared`: each is one number of float32, or two of bfloat16.
+  static constexpr int64_t words_of_unit = unit * sizeof(Element) / sizeof(uint32_t);
+
+  int64_t n_words() const { return 4 * C_ * sizeof(Element) / sizeof(uint32_t); }
+
+  const uint32_t* words_of(int64_t b) const {
+    return reinterpret_cast<const uint32_t*>(scratch_.squared.values) + b * n_words();
+  }
+
+  // Notes which words of a unit are not 0 in all sequences.
+  void mark_used(int64_t at) const {
+    const int64_t begin = at * words_of_unit, n = smaller(words_of_unit, n_words() - begin);
+    uint32_t bits = 0;
+    for (int64_t b = 0; b < step_.B; ++b) {
+      const uint32_t* words = words_of(b) + begin;
+      for (int64_t i = 0; i < n; ++i) bits |= static_cast<uint32_t>(words[i] != 0) << i;
+    }
+    scratch_.is_used[at] = bits;
+  }
+
+  // Puts the used words of sequence b side by side; with the first sequence, notes which they are.
+  void gather_used(int64_t b) const {
+    const uint32_t* words = words_of(b);
+    uint32_t* to = scratch_.used_words + b * n_words();
+    int64_t n = 0;
+    for (int64_t first = 0; first < n_words(); first += words_of_unit) {
+      for (uint32_t bits = scratch_.is_used[first / words_of_unit]; bits != 0; bits &= bits - 1) {
+        const int64_t word = first + __builtin_ctz(bits);
+        if (b == 0) scratch_.used[n] = static_cast<int32_t>(word);
+        to[n++] = words[word];
+      }
+    }
+    if (b == 0) *scratch_.n_used = n;
+  }
+
+  // As many rows for a thread as there are, so that it reads long stretches of each word.
+  int64_t column_rows() const { return ceil_div(ceil_div(C_, team_.size()), 4 * unit) * 4 * unit; }
+
+  void multiply_used(const Matrix& w, int64_t begin, int64_t end) const {
+    const ColumnProduct<Element> arrays{scratch_.used_words,
+                                        scratch_.used,
+                                        *scratch_.n_used,
+                                        static_cast<const uint32_t*>(w.data),
+                                        scratch_.v,
+                                        step_.B,
+                                        C_,
+                                        n_words()};
+    product_of_used(arrays, begin, end);
+  }
+
+  void product_of_used(const ColumnProduct<float>& arrays, int64_t begin, int64_t end) const {
+    columns_.f32(arrays, begin, end);
+  }
+  void product_of_used(const ColumnProduct<bfloat16>& arrays, int64_t begin, int64_t end) const {
+    columns_.bf16(arrays, begin, end);
   }
 
   void normalise(const float* x, const Norm& norm, float* y) const {
@@ -285,7 +279,7 @@ class Stepping {
                 int64_t end) const {
     if (w.format == Format::quantized) return multiply_quantized(w, x, y, begin, end);
     const Product<Element> arrays{
-        x.values, static_cast<const Element*>(w.data), y, step_.B, w.N, w.K, nullptr};
+        x.values, static_cast<const Element*>(w.data), y, step_.B, w.N, w.K, false, nullptr};
     product_of_few(arrays, begin, end);
   }
 
@@ -330,6 +324,7 @@ class Stepping {
   Team& team_;
   const KernelTable& wkv4_;
   const FewProductTable& few_;
+  const ColumnProductTable& columns_;
   const QuantizedProductTable& quantized_;
   const NormShiftMixKernels<float, Element>& mixing_;
   const GateKernels<float, Element>& gates_;

@@ -37,6 +37,9 @@ class Team {
     threads.parallel_for(0, n, 1, task, &context);
   }
 
+  // How many threads there are.
+  int64_t size() const { return members_; }
+
   // Calls f(i) for each i of [0, n), each on one of the threads; returns when all are done. A
   // thread has a range of its own, so that memory is read in long streams; one that is done early
   // helps the others.

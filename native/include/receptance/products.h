@@ -16,13 +16,16 @@ namespace receptance {
 // ---- Matrices of float32 and bfloat16 ----------------------------------------------------------
 
 // x: [M, K]. w: [N, K]. y: [M, N]. Sums are float32; y is rounded once. Served: float, bfloat16.
-// scratch: product_scratch(...) bytes, aligned to 64, any content.
+// Where W lies by columns, w is [words, N, numbers of a word]: a word is 4 bytes of a row, one
+// number or two, and K a multiple of these. The results have the same bits. scratch:
+// product_scratch(...) bytes, aligned to 64, any content.
 template <typename Element>
 struct Product {
   const Element* x;
   const Element* w;
   Element* y;
   int64_t M, N, K;
+  bool by_columns;
   uint8_t* scratch;
 };
 

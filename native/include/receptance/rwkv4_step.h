@@ -19,6 +19,7 @@ struct Matrix {
   Format format;
   const void* data;
   int64_t N, K;
+  bool by_columns;
 };
 
 struct Norm {
@@ -40,7 +41,8 @@ struct Rwkv4Layer {
   Matrix channel_key, channel_receptance, channel_value;
 };
 
-// The matrices of the layers are all bfloat16, or each is float32 or quantized.
+// The matrices of the layers are all bfloat16, or each is float32 or quantized. channel_value may
+// lie by columns: those that meet only 0, which the squared ReLU is for most, are then not read.
 // embedding: [V, C]; quantized, its rows are for looking up: the scales of a row's groups, its
 // offsets (if it has any), both bfloat16, and its levels; of four bits, two columns to a byte.
 struct Rwkv4Model {

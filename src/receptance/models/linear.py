@@ -5,8 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from receptance.ops.layer_norm import layer_norm
-from receptance.ops.linear import linear
-from receptance.ops.squared_relu import squared_relu_linear
+from receptance.ops.linear import by_columns, by_rows, linear
+from receptance.ops.squared_relu import squared_relu, squared_relu_linear
 
 
 class Linear(nn.Module):
@@ -41,6 +41,46 @@ class Linear(nn.Module):
     def packed_weight(self) -> Tensor:
         """Return what the decoding step wants of this layer: W as it is."""
         return self.weight.detach()
+
+
+class ColumnLinear(nn.Module):
+    """A `Linear` for inference whose W lies by columns, so that what meets 0 need not be read.
+
+    It has no parameter; where it was put in the place of a `Linear`, a model's `state_dict` still
+    has that one's W.
+    """
+
+    def __init__(self, weight: Float[Tensor, "n_out n_in"]) -> None:
+        """Lay a matrix by columns.
+
+        Args:
+            weight: W, copied.
+        """
+        super().__init__()
+        self.columns = by_columns(weight.detach())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the product."""
+        return self.columns.dtype
+
+    def forward(self, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
+        """Return the product in the dtype of W, with the bits that `Linear` gives."""
+        return linear(x.to(self.dtype), self.columns)
+
+    def of_squared_relu(self, k: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
+        """Return the product with max(k, 0)², in the same dtype."""
+        return linear(squared_relu(k.to(self.dtype)), self.columns)
+
+    def packed_weight(self) -> Tensor:
+        """Return what the decoding step wants of this layer: W by columns."""
+        return self.columns
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Tensor], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}weight"] = by_rows(self.columns)
 
 
 class LayerNorm(nn.LayerNorm):

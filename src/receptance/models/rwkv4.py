@@ -286,9 +286,14 @@ class RWKV4(nn.Module):
         num, den, log_scale = (each.unflatten(0, (L, batch)) for each in wkv)
         return RWKV4State(torch.zeros_like(num), torch.zeros_like(num), num, den, log_scale)
 
-    def pack(self) -> PackedModel:
-        """Return what decodes with these weights, which must not change from now on."""
-        return pack_rwkv4(self)
+    def pack(self, *, skips_zeros: bool = True) -> PackedModel:
+        """Return what decodes with these weights, which must not change from now on.
+
+        Args:
+            skips_zeros: Whether the channel mixes' values are laid by columns, so that decoding
+                need not read what meets a 0. No result changes; the model cannot be trained then.
+        """
+        return pack_rwkv4(self, skips_zeros=skips_zeros)
 
     def fingerprint(self) -> str:
         """Return a hash of the architecture and of all weights, rounded to bfloat16."""

@@ -1,4 +1,4 @@
-"""The ceiling of what reads its weights once: how fast memory is read."""
+"""Memory itself: how fast it is read, and what of it is kept."""
 
 import torch
 from torch import Tensor
@@ -30,3 +30,16 @@ def read_all(tensor: Tensor) -> None:
         torch.ops.receptance.read_all(data[: data.numel() // _WORD * _WORD])
     else:
         data[: data.numel() // _WORD * _WORD].view(torch.int64).sum()
+
+
+def page_out(tensor: Tensor) -> None:
+    """Let the system take back the memory of a tensor that is not read again soon.
+
+    What is mapped from a file is dropped, and read from the file when it is used again; nothing is
+    lost in any case. Without the extension it does nothing.
+
+    Args:
+        tensor: Contiguous, on the CPU.
+    """
+    if library_obstacle() is None:
+        torch.ops.receptance.page_out(tensor)

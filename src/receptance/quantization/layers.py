@@ -11,6 +11,7 @@ from receptance.ops.quantized_linear import (
     dequantize_embedding,
     quantized_linear,
 )
+from receptance.ops.squared_relu import squared_relu
 
 
 class QuantizedLinear(nn.Module):
@@ -42,7 +43,7 @@ class QuantizedLinear(nn.Module):
 
     def of_squared_relu(self, k: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
         """Return the product with max(k, 0)², in float32."""
-        return self.forward(torch.relu(k.float()).square())
+        return self.forward(squared_relu(k.float()))
 
 
 class QuantizedEmbedding(nn.Module):

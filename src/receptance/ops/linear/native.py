@@ -13,7 +13,8 @@ _SERVED = (torch.float32, torch.bfloat16)
 
 
 def linear_native(
-    x: Float[Tensor, "*batch n_in"], weight: Float[Tensor, "n_out n_in"]
+    x: Float[Tensor, "*batch n_in"],
+    weight: Float[Tensor, "n_out n_in"] | Float[Tensor, "words n_out per_word"],
 ) -> Float[Tensor, "*batch n_out"]:
     """Return x Wᵀ; see `receptance.ops.linear.linear`."""
     return torch.ops.receptance.linear(x, weight)
@@ -27,7 +28,7 @@ def native_obstacle(x: Tensor, weight: Tensor) -> str | None:
 
 
 def _fake(x: Tensor, weight: Tensor, instruction_set: int = 0) -> Tensor:  # noqa: ARG001
-    return x.new_empty([*x.shape[:-1], weight.shape[0]])
+    return x.new_empty([*x.shape[:-1], weight.shape[-2 if weight.ndim == 3 else 0]])
 
 
 if library_obstacle() is None:

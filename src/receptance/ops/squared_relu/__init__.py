@@ -4,16 +4,54 @@ from jaxtyping import Float
 from torch import Tensor
 
 from receptance.ops.dispatch import Implementation, choose
-from receptance.ops.squared_relu.native import native_obstacle, squared_relu_linear_native
-from receptance.ops.squared_relu.reference import squared_relu_linear_reference
+from receptance.ops.squared_relu.native import (
+    native_obstacle,
+    squared_relu_linear_native,
+    squared_relu_native,
+    squared_relu_obstacle,
+)
+from receptance.ops.squared_relu.reference import (
+    squared_relu_linear_reference,
+    squared_relu_reference,
+)
 
-__all__ = ["IMPLEMENTATIONS", "squared_relu_linear"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "SQUARED_RELU_IMPLEMENTATIONS",
+    "squared_relu",
+    "squared_relu_linear",
+]
 
 # Fastest first.
 IMPLEMENTATIONS = (
     Implementation("native", squared_relu_linear_native, native_obstacle),
     Implementation("reference", squared_relu_linear_reference, lambda *_: None),
 )
+
+# The native one has no gradient.
+SQUARED_RELU_IMPLEMENTATIONS = (
+    Implementation("native", squared_relu_native, squared_relu_obstacle),
+    Implementation("reference", squared_relu_reference, lambda *_: None),
+)
+
+
+def squared_relu(
+    k: Float[Tensor, "*shape"], *, implementation: str = "auto"
+) -> Float[Tensor, "*shape"]:
+    """Return max(k, 0)², rounded once to the dtype of `k`.
+
+    Args:
+        k: The key, of any sign.
+        implementation: A name in `SQUARED_RELU_IMPLEMENTATIONS`, or "auto" for the fastest that
+            can run.
+
+    Raises:
+        ValueError: If `implementation` is no name in the table.
+        ImplementationUnavailableError: If `implementation` cannot run this tensor.
+
+    Source: So et al. 2021, arXiv:2109.08668.
+    """
+    return choose("squared_relu", SQUARED_RELU_IMPLEMENTATIONS, implementation, k).run(k)
 
 
 def squared_relu_linear(

@@ -12,7 +12,24 @@ from torch.nn import functional as F
 
 from receptance.ops.linear import linear_native
 from receptance.ops.linear import native_obstacle as linear_obstacle
-from receptance.ops.native import library_obstacle, number_obstacle, refuse, save_nothing
+from receptance.ops.native import (
+    gradient_obstacle,
+    library_obstacle,
+    number_obstacle,
+    refuse,
+    save_nothing,
+)
+
+
+def squared_relu_native(k: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return max(k, 0)²; see `receptance.ops.squared_relu.squared_relu`."""
+    return torch.ops.receptance.squared_relu(k)
+
+
+def squared_relu_obstacle(k: Tensor) -> str | None:
+    """Return why the extension cannot run this tensor, as a clause, or None if it can."""
+    wide = torch.float64 if k.dtype == torch.float64 else torch.float32
+    return gradient_obstacle(k) or number_obstacle(wide, k.dtype, k)
 
 
 def squared_relu_linear_native(

@@ -1,9 +1,14 @@
-"""The definition of `squared_relu_linear`, in plain PyTorch."""
+"""The definitions of `squared_relu` and `squared_relu_linear`, in plain PyTorch."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+
+
+def squared_relu_reference(k: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return max(k, 0)²; see `receptance.ops.squared_relu.squared_relu`."""
+    return torch.relu(k).square()
 
 
 def squared_relu_linear_reference(

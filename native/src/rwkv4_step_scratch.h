@@ -1,0 +1,93 @@
+// What a step of RWKV-4 keeps between its phases. Internal.
+#pragma once
+
+#include <cstdint>
+
+#include "receptance/rwkv4_step.h"
+
+namespace receptance {
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Rows of a matrix that a thread takes at once: a panel, and a block of what follows.
+constexpr int64_t unit = panel_rows;
+static_assert(unit == block_columns);
+
+// Hands out scratch in whole cache lines; with a null start it only counts.
+class Arena {
+ public:
+  explicit Arena(uint8_t* start) : start_(reinterpret_cast<uintptr_t>(start)) {}
+
+  template <typename Number>
+  Number* take(int64_t n) {
+    const uintptr_t here = start_ + size_;
+    size_ += ceil_div(n * static_cast<int64_t>(sizeof(Number)), 64) * 64;
+    return reinterpret_cast<Number*>(here);
+  }
+
+  int64_t size() const { return size_; }
+
+ private:
+  uintptr_t start_;
+  int64_t size_ = 0;
+};
+
+// B vectors that enter a matrix: as they are, and in int8 where the matrix is quantized.
+template <typename Element>
+struct Inputs {
+  Element* values;
+  QuantizedRows rows;
+  int64_t K, Kp;
+
+  Inputs(int64_t B, int64_t n, int64_t group, Arena& arena)
+      : values(arena.take<Element>(B * n)), K(n), Kp(ceil_div(n, group) * group) {
+    rows = {arena.take<int8_t>(B * Kp), arena.take<float>(B * Kp / block_columns),
+            arena.take<int32_t>(B * Kp / block_columns)};
+  }
+
+  QuantizedRows row(int64_t b) const {
+    const int64_t blocks = Kp / block_columns;
+    return {rows.levels + b * Kp, rows.scales + b * blocks, rows.sums + b * blocks};
+  }
+};
+
+// What is kept between the phases, of all sequences.
+template <typename Element>
+struct Scratch {
+  float* x;  // the stream
+  float* moments;
+  float* normed;
+  Inputs<Element> x_k, x_v, x_r, gated, squared, out;
+  Element *k, *v, *r, *y, *channel_k, *logits;
+
+  // Of `squared`, where its matrix lies by columns: which words of a unit are not 0 in all rows,
+  // and those words of each row.
+  uint32_t* is_used;
+  uint32_t* used_words;
+  int32_t* used;
+  int64_t* n_used;
+
+  Scratch(const Rwkv4Model& model, int64_t B, Arena& arena)
+      : x(arena.take<float>(B * model.C)),
+        moments(arena.take<float>(2 * B)),
+        normed(arena.take<float>(B * model.C)),
+        x_k(B, model.C, model.quantization.group, arena),
+        x_v(B, model.C, model.quantization.group, arena),
+        x_r(B, model.C, model.quantization.group, arena),
+        gated(B, model.C, model.quantization.group, arena),
+        squared(B, 4 * model.C, model.quantization.group, arena),
+        out(B, model.C, model.quantization.group, arena),
+        k(arena.take<Element>(B * model.C)),
+        v(arena.take<Element>(B * model.C)),
+        r(arena.take<Element>(B * model.C)),
+        y(arena.take<Element>(B * model.C)),
+        channel_k(arena.take<Element>(B * 4 * model.C)),
+        logits(arena.take<Element>(B * model.V)),
+        is_used(arena.take<uint32_t>(ceil_div(4 * model.C, unit))),
+        used_words(arena.take<uint32_t>(B * 4 * model.C)),
+        used(arena.take<int32_t>(4 * model.C)),
+        n_used(arena.take<int64_t>(1)) {}
+};
+
+}  // namespace receptance
