@@ -82,14 +82,11 @@ Tensor quantized_linear(const Tensor& given_x, const Tensor& given_blocks, int64
   const Tensor x = checked("x", given_x, ScalarType::Float, given_x.sizes());
   const receptance::InstructionSet instruction_set = checked_instruction_set(given_instruction_set);
   const receptance::Threads threads = torch_threads();
-  const int64_t n_blocks = M * Kp / receptance::block_columns;
-  const Tensor levels = torch::stable::new_empty(x, {M * Kp}, ScalarType::Char);
-  const Tensor scales = torch::stable::new_empty(x, {n_blocks});
-  const Tensor sums = torch::stable::new_empty(x, {n_blocks}, ScalarType::Int);
+  const int64_t n_blocks = Kp / receptance::block_columns;
+  const Aligned bytes = aligned(x, M * n_blocks * sizeof(receptance::QuantizedBlock));
+  auto* rows = reinterpret_cast<receptance::QuantizedBlock*>(bytes.bytes);
   const Tensor y = torch::stable::new_empty(x, with_last(x, N));
-  const receptance::QuantizedRows rows{output<int8_t>(levels), output<float>(scales),
-                                       output<int32_t>(sums)};
-  receptance::quantize_rows(input<float>(x), rows, M, K, Kp, instruction_set, threads);
+  receptance::quantize_rows(input<float>(x), rows, M, K, n_blocks, instruction_set, threads);
   w.blocks = input<uint8_t>(blocks);
   receptance::quantized_product({rows, w, output<float>(y), M}, instruction_set, threads);
   return y;

@@ -68,16 +68,11 @@ void product(const Product<bfloat16>& arrays, InstructionSet instruction_set,
   run(arrays, table, table.bf16, threads);
 }
 
-void quantize_rows(const float* x, const QuantizedRows& rows, int64_t M, int64_t K, int64_t Kp,
+void quantize_rows(const float* x, QuantizedBlock* blocks, int64_t M, int64_t K, int64_t n_blocks,
                    InstructionSet instruction_set, const Threads& threads) {
   const auto kernel = quantized_product_kernels(instruction_set).quantize;
-  const int64_t blocks = Kp / block_columns;
-  for_pieces(M, Kp, threads, [&](int64_t begin, int64_t end) {
-    for (int64_t m = begin; m < end; ++m) {
-      const QuantizedRows row{rows.levels + m * Kp, rows.scales + m * blocks,
-                              rows.sums + m * blocks};
-      kernel(x + m * K, row, 0, blocks, K);
-    }
+  for_pieces(M, n_blocks * block_columns, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t m = begin; m < end; ++m) kernel(x + m * K, blocks + m * n_blocks, 0, n_blocks, K);
   });
 }
 

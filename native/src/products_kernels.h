@@ -59,7 +59,7 @@ struct QuantizedProductTable {
   void (*product)(const QuantizedProduct& arrays, int64_t begin, int64_t end);
 
   // The blocks [begin, end) of one row of x; numbers from `K` on count as 0.
-  void (*quantize)(const float* x, const QuantizedRows& row, int64_t begin, int64_t end, int64_t K);
+  void (*quantize)(const float* x, QuantizedBlock* row, int64_t begin, int64_t end, int64_t K);
 };
 
 }  // namespace receptance

@@ -19,6 +19,9 @@ constexpr int64_t tile_tokens = RECEPTANCE_VECTOR_BYTES == 64 ? 4 : 2;
 constexpr int64_t quad = 4;
 constexpr int64_t quads_of_block = block_columns / quad;
 
+// How far ahead of itself W is brought near where it is read once.
+constexpr int64_t bytes_ahead = 4096;
+
 constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Four levels of x for all lanes, as add_products wants them.
@@ -79,23 +82,17 @@ RECEPTANCE_INLINE Sums add_products(Words w, const Levels& x, Sums sums) {
 #endif
 }
 
-// What a row of x has for one block of columns.
-struct Block {
-  const int8_t* levels;
-  float scale;
-  int32_t sum;
-};
-
 // Adds the products of one block of columns to `y`: TOKENS rows of x by a strip of rows of W, whose
 // levels begin at `w`. The scales (and offsets) of the strip begin at `scales`.
 template <int64_t BITS, bool HAS_OFFSET, int64_t TOKENS>
 RECEPTANCE_INLINE void add_block(const uint8_t* w, const bfloat16* scales, const bfloat16* offsets,
-                                 const Block (&x)[TOKENS], Vector<float> (&y)[TOKENS][2]) {
-  constexpr int32_t zero = BITS == 4 ? 8 : 128;
+                                 const QuantizedBlock* const (&x)[TOKENS],
+                                 Vector<float> (&y)[TOKENS][2]) {
   Sums sums[TOKENS][2];
 #pragma GCC unroll 4
   for (int64_t m = 0; m < TOKENS; ++m) {
-    sums[m][0] = sums[m][1] = Sums{} - zero * x[m].sum;  // sum (q - zero) x = sum q x - zero sum x
+    // sum (q - zero) x = sum q x - zero sum x, where zero is 8, or 128 = 8 << 4.
+    sums[m][0] = sums[m][1] = (Sums{} + x[m]->start) << (BITS == 4 ? 0 : 4);
   }
   // Four bits: a word of 4 bytes has a row's levels of two quads.
 #pragma GCC unroll 8
@@ -112,7 +109,7 @@ RECEPTANCE_INLINE void add_block(const uint8_t* w, const bfloat16* scales, const
       }
 #pragma GCC unroll 4
       for (int64_t m = 0; m < TOKENS; ++m) {
-        const Levels levels = levels_of(x[m].levels + (i + half) * quad);
+        const Levels levels = levels_of(x[m]->levels + (i + half) * quad);
         sums[m][0] = add_products(rows[0], levels, sums[m][0]);
         sums[m][1] = add_products(rows[1], levels, sums[m][1]);
       }
@@ -126,43 +123,40 @@ RECEPTANCE_INLINE void add_block(const uint8_t* w, const bfloat16* scales, const
 #pragma GCC unroll 4
     for (int64_t m = 0; m < TOKENS; ++m) {
       const Vector<float> sum = __builtin_convertvector(sums[m][r], Vector<float>);
-      y[m][r] = fma<float>(scale * x[m].scale, sum, y[m][r]);
+      y[m][r] = fma<float>(scale * x[m]->scale, sum, y[m][r]);
       if constexpr (HAS_OFFSET) {
-        const float sum_of_x = x[m].scale * static_cast<float>(x[m].sum);
+        const float sum_of_x = x[m]->scale * static_cast<float>(x[m]->start / -8);
         y[m][r] = fma<float>(offset, broadcast<float>(sum_of_x), y[m][r]);
       }
     }
   }
 }
 
-// How W and x are walked.
+// How W is walked.
 struct Walk {
-  int64_t groups, blocks_of_group, bytes_of_group, bytes_of_block, columns;
+  int64_t groups, blocks_of_group, bytes_of_group, bytes_of_block;
 };
 
-// A strip of a panel, which begins at `panel`, by TOKENS rows of x from the row m on.
+// A strip of a panel, which begins at `panel`, by TOKENS rows of x from `x` on, each of n_blocks.
 template <int64_t BITS, bool HAS_OFFSET, int64_t TOKENS>
-void tile(const QuantizedProduct& arrays, const Walk& walk, const uint8_t* panel, int64_t strip,
-          int64_t m, float* y, int64_t n_rows) {
+void tile(const Walk& walk, const uint8_t* panel, int64_t strip, const QuantizedBlock* x,
+          int64_t n_blocks, float* y, int64_t N, int64_t n_rows) {
   constexpr int64_t scale_bytes = panel_rows * sizeof(bfloat16);
   constexpr int64_t header = HAS_OFFSET ? 2 * scale_bytes : scale_bytes;
-  const int64_t blocks = walk.columns / block_columns;
   Vector<float> sums[TOKENS][2] = {};
-  int64_t block = 0;
+  const QuantizedBlock* rows[TOKENS];
+#pragma GCC unroll 4
+  for (int64_t t = 0; t < TOKENS; ++t) rows[t] = x + t * n_blocks;
   for (int64_t group = 0; group < walk.groups; ++group, panel += walk.bytes_of_group) {
     const bfloat16* scales = reinterpret_cast<const bfloat16*>(panel) + strip * strip_rows;
     const uint8_t* levels = panel + header + strip * strip_rows * quad;
-    for (int64_t i = 0; i < walk.blocks_of_group; ++i, ++block, levels += walk.bytes_of_block) {
+    for (int64_t i = 0; i < walk.blocks_of_group; ++i, levels += walk.bytes_of_block) {
       for (int64_t line = 0; line < walk.bytes_of_block; line += 64) {
-        prefetch(levels + line, 4096);
+        prefetch(levels + line, bytes_ahead);
       }
-      Block x[TOKENS];
+      add_block<BITS, HAS_OFFSET, TOKENS>(levels, scales, scales + panel_rows, rows, sums);
 #pragma GCC unroll 4
-      for (int64_t t = 0; t < TOKENS; ++t) {
-        const int64_t at = (m + t) * blocks + block;
-        x[t] = {arrays.x.levels + at * block_columns, arrays.x.scales[at], arrays.x.sums[at]};
-      }
-      add_block<BITS, HAS_OFFSET, TOKENS>(levels, scales, scales + panel_rows, x, sums);
+      for (int64_t t = 0; t < TOKENS; ++t) ++rows[t];
     }
   }
 #pragma GCC unroll 4
@@ -171,36 +165,38 @@ void tile(const QuantizedProduct& arrays, const Walk& walk, const uint8_t* panel
     for (int64_t r = 0; r < 2; ++r) {
       const int64_t from = r * lanes<float>, count = n_rows - from;
       if (count <= 0) continue;
-      store<float>(y + t * arrays.w.N + from, sums[t][r], count >= lanes<float>, count);
+      store<float>(y + t * N + from, sums[t][r], count >= lanes<float>, count);
     }
   }
 }
 
 template <int64_t BITS, bool HAS_OFFSET, int64_t TOKENS>
-void tile_of(int64_t n, const QuantizedProduct& arrays, const Walk& walk, const uint8_t* panel,
-             int64_t strip, int64_t m, float* y, int64_t n_rows) {
+void tile_of(int64_t n, const Walk& walk, const uint8_t* panel, int64_t strip,
+             const QuantizedBlock* x, int64_t n_blocks, float* y, int64_t N, int64_t n_rows) {
   if constexpr (TOKENS > 1) {
     if (n < TOKENS) {
-      return tile_of<BITS, HAS_OFFSET, TOKENS - 1>(n, arrays, walk, panel, strip, m, y, n_rows);
+      return tile_of<BITS, HAS_OFFSET, TOKENS - 1>(n, walk, panel, strip, x, n_blocks, y, N,
+                                                   n_rows);
     }
   }
-  tile<BITS, HAS_OFFSET, TOKENS>(arrays, walk, panel, strip, m, y, n_rows);
+  tile<BITS, HAS_OFFSET, TOKENS>(walk, panel, strip, x, n_blocks, y, N, n_rows);
 }
 
 template <int64_t BITS, bool HAS_OFFSET>
 void product_of(const QuantizedProduct& arrays, int64_t begin, int64_t end) {
   const Quantization& quantization = arrays.w.quantization;
-  const int64_t groups = n_groups(arrays.w), group = quantization.group;
-  const Walk walk{groups, group / block_columns, block_bytes(quantization),
-                  panel_rows * block_columns * BITS / 8, groups * group};
+  const int64_t groups = n_groups(arrays.w), blocks_of_group = quantization.group / block_columns;
+  const Walk walk{groups, blocks_of_group, block_bytes(quantization),
+                  panel_rows * block_columns * BITS / 8};
+  const int64_t N = arrays.w.N, n_blocks = groups * blocks_of_group;
   for (int64_t p = begin; p < end; ++p) {
     const uint8_t* panel = arrays.w.blocks + p * groups * walk.bytes_of_group;
     for (int64_t m = 0; m < arrays.M; m += tile_tokens) {
       for (int64_t strip = 0; strip * strip_rows < panel_rows; ++strip) {
         const int64_t row = p * panel_rows + strip * strip_rows;
-        tile_of<BITS, HAS_OFFSET, tile_tokens>(smaller(tile_tokens, arrays.M - m), arrays, walk,
-                                               panel, strip, m, arrays.y + m * arrays.w.N + row,
-                                               arrays.w.N - row);
+        tile_of<BITS, HAS_OFFSET, tile_tokens>(smaller(tile_tokens, arrays.M - m), walk, panel,
+                                               strip, arrays.x + m * n_blocks, n_blocks,
+                                               arrays.y + m * N + row, N, N - row);
       }
     }
   }
@@ -220,7 +216,7 @@ void product(const QuantizedProduct& arrays, int64_t begin, int64_t end) {
 // x + round has integer steps, as long as |x| is below 2^22.
 constexpr float round = Numbers<float>::round;
 
-void quantize(const float* x, const QuantizedRows& row, int64_t begin, int64_t end, int64_t K) {
+void quantize(const float* x, QuantizedBlock* row, int64_t begin, int64_t end, int64_t K) {
   constexpr int64_t vectors = block_columns / lanes<float>;
   constexpr float smallest = 1.17549435e-38f;  // normal number
   for (int64_t block = begin; block < end; ++block) {
@@ -247,14 +243,14 @@ void quantize(const float* x, const QuantizedRows& row, int64_t begin, int64_t e
       const Sums levels = (Sums)(numbers[i] * inverse + round) - (Sums)broadcast<float>(round);
       total += levels;
       typedef int8_t Bytes __attribute__((vector_size(RECEPTANCE_VECTOR_BYTES / 4)));
-      store_packed(row.levels + block * block_columns + i * lanes<float>,
-                   __builtin_convertvector(levels, Bytes), true, 0);
+      store_packed(row[block].levels + i * lanes<float>, __builtin_convertvector(levels, Bytes),
+                   true, 0);
     }
     int32_t sum = 0;
 #pragma GCC unroll 16
     for (int64_t lane = 0; lane < lanes<float>; ++lane) sum += total[lane];
-    row.scales[block] = scale;
-    row.sums[block] = sum;
+    row[block].scale = scale;
+    row[block].start = -8 * sum;
   }
 }
 

@@ -2,6 +2,8 @@
 // of a matrix. What follows a matrix number by number is done where its rows were computed.
 #include "receptance/rwkv4_step.h"
 
+#include <type_traits>
+
 #include "gate_kernels.h"
 #include "instruction_set_tables.h"
 #include "norm_shift_mix_kernels.h"
@@ -103,8 +105,7 @@ class Stepping {
       mix(layer.ln1, 3, mixes, mixed, step_.pool.time_mix_x, i, b);
       for (int64_t m = 0; m < 3; ++m) quantize_if(*matrices[m], *mixed[m], b, 0, C_);
     });
-    team_.share(ceil_div(C_, unit), [&](int64_t at) {
-      const int64_t begin = at * unit, end = smaller(begin + unit, C_);
+    share_rows(C_, [&](int64_t begin, int64_t end) {
       multiply(layer.key, s.x_k, s.k, begin, end);
       multiply(layer.value, s.x_v, s.v, begin, end);
       multiply(layer.receptance, s.x_r, s.r, begin, end);
@@ -114,8 +115,7 @@ class Stepping {
         quantize_if(layer.output, s.gated, b, begin, end);
       }
     });
-    team_.share(ceil_div(C_, unit), [&](int64_t at) {
-      const int64_t begin = at * unit, end = smaller(begin + unit, C_);
+    share_rows(C_, [&](int64_t begin, int64_t end) {
       multiply(layer.output, s.gated, s.y, begin, end);
       for (int64_t b = 0; b < step_.B; ++b) {
         float* x = s.x + b * C_;
@@ -126,7 +126,7 @@ class Stepping {
 
   void channel_mix(const Rwkv4Layer& layer, int64_t i) {
     const Scratch<Element>& s = scratch_;
-    const int64_t wide = 4 * C_, wide_units = ceil_div(wide, unit);
+    const int64_t wide = 4 * C_;
     const float* mixes[] = {layer.channel_mix_k, layer.channel_mix_r};
     const Inputs<Element>* mixed[] = {&s.x_k, &s.x_r};
     team_.share(step_.B, [&](int64_t b) {
@@ -134,26 +134,26 @@ class Stepping {
       quantize_if(layer.channel_key, s.x_k, b, 0, C_);
       quantize_if(layer.channel_receptance, s.x_r, b, 0, C_);
     });
-    team_.share(wide_units + ceil_div(C_, unit), [&](int64_t at) {
-      if (at >= wide_units) {
-        const int64_t begin = (at - wide_units) * unit;
-        return multiply(layer.channel_receptance, s.x_r, s.r, begin, smaller(begin + unit, C_));
+    const int64_t padded = ceil_div(wide, unit) * unit;  // the key's rows, then receptance's
+    share_rows(padded + C_, [&](int64_t begin, int64_t end) {
+      if (end > padded) {
+        const int64_t first = larger(begin - padded, 0);
+        multiply(layer.channel_receptance, s.x_r, s.r, first, end - padded);
       }
-      const int64_t begin = at * unit, end = smaller(begin + unit, wide);
+      end = smaller(end, wide);
+      if (begin >= end) return;
       multiply(layer.channel_key, s.x_k, s.channel_k, begin, end);
       for (int64_t b = 0; b < step_.B; ++b) {
         gates_.squared_relu({s.channel_k + b * wide, s.squared.values + b * wide, wide}, begin,
                             end);
         quantize_if(layer.channel_value, s.squared, b, begin, end);
       }
-      if (layer.channel_value.by_columns) mark_used(at);
+      if (layer.channel_value.by_columns) mark_used(begin, end);
     });
     if (layer.channel_value.by_columns) {
       team_.share(step_.B, [&](int64_t b) { gather_used(b); });
     }
-    const int64_t rows = layer.channel_value.by_columns ? column_rows() : unit;
-    team_.share(ceil_div(C_, rows), [&](int64_t at) {
-      const int64_t begin = at * rows, end = smaller(begin + rows, C_);
+    share_rows(C_, [&](int64_t begin, int64_t end) {
       layer.channel_value.by_columns ? multiply_used(layer.channel_value, begin, end)
                                      : multiply(layer.channel_value, s.squared, s.v, begin, end);
       for (int64_t b = 0; b < step_.B; ++b) {
@@ -171,14 +171,31 @@ class Stepping {
       for (int64_t c = b * C_; c < (b + 1) * C_; ++c) put(s.out.values[c], s.normed[c]);
       quantize_if(model_.head, s.out, b, 0, C_);
     });
-    team_.share(ceil_div(V, unit), [&](int64_t at) {
-      const int64_t begin = at * unit, end = smaller(begin + unit, V);
+    share_rows(V, [&](int64_t begin, int64_t end) {
+      if constexpr (std::is_same_v<Element, float>) {
+        multiply(model_.head, s.out, step_.logits, begin, end);
+        return;
+      }
       multiply(model_.head, s.out, s.logits, begin, end);
       for (int64_t b = 0; b < step_.B; ++b) {
         for (int64_t n = b * V + begin; n < b * V + end; ++n) {
           step_.logits[n] = to_float(s.logits[n]);
         }
       }
+    });
+  }
+
+  // Calls f(begin, end) for parts of N rows, whole units: a few for each thread, so that one which
+  // is done early finds something to do, and as long as that allows, since memory is read in
+  // streams.
+  template <typename F>
+  void share_rows(int64_t N, const F& f) {
+    constexpr int64_t parts_of_member = 4, most_units = 8;
+    const int64_t units = ceil_div(N, unit), parts = parts_of_member * team_.size();
+    const int64_t rows = smaller(ceil_div(units, parts), most_units) * unit;
+    team_.share(ceil_div(N, rows), [&](int64_t at) {
+      const int64_t begin = at * rows;
+      f(begin, smaller(begin + rows, N));
     });
   }
 
@@ -191,15 +208,17 @@ class Stepping {
     return reinterpret_cast<const uint32_t*>(scratch_.squared.values) + b * n_words();
   }
 
-  // Notes which words of a unit are not 0 in all sequences.
-  void mark_used(int64_t at) const {
-    const int64_t begin = at * words_of_unit, n = smaller(words_of_unit, n_words() - begin);
-    uint32_t bits = 0;
-    for (int64_t b = 0; b < step_.B; ++b) {
-      const uint32_t* words = words_of(b) + begin;
-      for (int64_t i = 0; i < n; ++i) bits |= static_cast<uint32_t>(words[i] != 0) << i;
+  // Notes which words of the columns [begin, end), whole units, are not 0 in all sequences.
+  void mark_used(int64_t begin, int64_t end) const {
+    for (int64_t at = begin / unit; at * unit < end; ++at) {
+      const int64_t first = at * words_of_unit, n = smaller(words_of_unit, n_words() - first);
+      uint32_t bits = 0;
+      for (int64_t b = 0; b < step_.B; ++b) {
+        const uint32_t* words = words_of(b) + first;
+        for (int64_t i = 0; i < n; ++i) bits |= static_cast<uint32_t>(words[i] != 0) << i;
+      }
+      scratch_.is_used[at] = bits;
     }
-    scratch_.is_used[at] = bits;
   }
 
   // Puts the used words of sequence b side by side; with the first sequence, notes which they are.
@@ -216,9 +235,6 @@ class Stepping {
     }
     if (b == 0) *scratch_.n_used = n;
   }
-
-  // As many rows for a thread as there are, so that it reads long stretches of each word.
-  int64_t column_rows() const { return ceil_div(ceil_div(C_, team_.size()), 4 * unit) * 4 * unit; }
 
   void multiply_used(const Matrix& w, int64_t begin, int64_t end) const {
     const ColumnProduct<Element> arrays{scratch_.used_words,
@@ -294,7 +310,8 @@ class Stepping {
                           int64_t end) const {
     const QuantizedMatrix matrix{static_cast<const uint8_t*>(w.data), model_.quantization, w.N,
                                  w.K};
-    quantized_.product({x.rows, matrix, y, step_.B}, begin / panel_rows, ceil_div(end, panel_rows));
+    quantized_.product({x.blocks, matrix, y, step_.B}, begin / panel_rows,
+                       ceil_div(end, panel_rows));
   }
   void multiply_quantized(const Matrix&, const Inputs<bfloat16>&, bfloat16*, int64_t,
                           int64_t) const {}  // there is no such model
@@ -304,8 +321,8 @@ class Stepping {
                    int64_t end) const {
     if (w.format != Format::quantized) return;
     // The last columns are followed by those that pad them to whole groups.
-    const int64_t last = end == x.K ? x.Kp : end;
-    quantized_.quantize(x.values + b * x.K, x.row(b), begin / block_columns, last / block_columns,
+    const int64_t last = end == x.K ? x.n_blocks : end / block_columns;
+    quantized_.quantize(x.values + b * x.K, x.blocks + b * x.n_blocks, begin / block_columns, last,
                         x.K);
   }
   void quantize_if(const Matrix&, const Inputs<bfloat16>&, int64_t, int64_t, int64_t) const {}

@@ -8,6 +8,7 @@
 namespace receptance {
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Rows of a matrix that a thread takes at once: a panel, and a block of what follows.
@@ -37,19 +38,14 @@ class Arena {
 template <typename Element>
 struct Inputs {
   Element* values;
-  QuantizedRows rows;
-  int64_t K, Kp;
+  int64_t K, n_blocks;
+  QuantizedBlock* blocks;
 
   Inputs(int64_t B, int64_t n, int64_t group, Arena& arena)
-      : values(arena.take<Element>(B * n)), K(n), Kp(ceil_div(n, group) * group) {
-    rows = {arena.take<int8_t>(B * Kp), arena.take<float>(B * Kp / block_columns),
-            arena.take<int32_t>(B * Kp / block_columns)};
-  }
-
-  QuantizedRows row(int64_t b) const {
-    const int64_t blocks = Kp / block_columns;
-    return {rows.levels + b * Kp, rows.scales + b * blocks, rows.sums + b * blocks};
-  }
+      : values(arena.take<Element>(B * n)),
+        K(n),
+        n_blocks(ceil_div(n, group) * group / block_columns),
+        blocks(arena.take<QuantizedBlock>(B * n_blocks)) {}
 };
 
 // What is kept between the phases, of all sequences.

@@ -71,24 +71,23 @@ constexpr int64_t block_bytes(const Quantization& quantization) {
   return scales + panel_rows * quantization.group * quantization.bits / 8;
 }
 
-// Rows of x in int8, padded with 0 to Kp columns, a multiple of block_columns: x = scale q.
-// levels: [M, Kp]. scales, sums: [M, Kp / block_columns], sums being those of a block's levels.
-struct QuantizedRows {
-  int8_t* levels;
-  float* scales;
-  int32_t* sums;
+// A block of columns of a row of x in int8: x = scale level.
+struct QuantizedBlock {
+  int8_t levels[block_columns];
+  float scale;
+  int32_t start;  // -8 times the sum of the levels: what sums of 4-bit q times levels begin with
 };
 
 // The scale of a block is max |x| / 127, or 0 if that is below the smallest normal number; its
 // levels are x (1 / scale), rounded to the nearest, halves to even. Where x is not finite, the
-// scale is not either. x: [M, K].
-void quantize_rows(const float* x, const QuantizedRows& rows, int64_t M, int64_t K, int64_t Kp,
+// scale is not either. x: [M, K], padded with 0 to n_blocks blocks. blocks: [M, n_blocks].
+void quantize_rows(const float* x, QuantizedBlock* blocks, int64_t M, int64_t K, int64_t n_blocks,
                    InstructionSet instruction_set, const Threads& threads);
 
-// y = x W^T, y: [M, N] in float32, x: [M, Kp] with Kp = n_groups(w) * group. In a block, products
-// of levels are summed up exactly, in integers.
+// y = x W^T, y: [M, N] in float32, x: [M, n_blocks] with n_blocks = n_groups(w) * group /
+// block_columns. In a block, products of levels are summed up exactly, in integers.
 struct QuantizedProduct {
-  QuantizedRows x;
+  const QuantizedBlock* x;
   QuantizedMatrix w;
   float* y;
   int64_t M;
