@@ -83,21 +83,15 @@ template <typename Element>
 void meet_several(const ColumnProduct<Element>& arrays, int64_t row, int64_t n_rows, int64_t first,
                   int64_t last, Near& near) {
   const uint32_t* w = arrays.w + row;
-  const bool is_whole = n_rows == tile_rows;
   int64_t begin = 0;
   do {  // once where no word is used: then all sums are 0
     const int64_t n = smaller(words_at_once, arrays.n_used - begin);
     for (int64_t i = 0; i < n; ++i) {
       const int64_t later = smaller(begin + i + ahead, arrays.n_used - 1);
-      const uint32_t* words = w + arrays.used[begin + i] * arrays.N;
       const uint32_t* coming = w + arrays.used[later] * arrays.N;
 #pragma GCC unroll 4
-      for (int64_t v = 0; v < tile_vectors; ++v) {
-        const int64_t at = v * lanes<float>, count = smaller(n_rows - at, lanes<float>);
-        prefetch(coming + at, 0);
-        near.w[i * tile_vectors + v] =
-            count > 0 ? load_packed<Words>(words + at, is_whole, count) : Words{};
-      }
+      for (int64_t v = 0; v < tile_vectors; ++v) prefetch(coming + v * lanes<float>, 0);
+      copy_rows(w + arrays.used[begin + i] * arrays.N, n_rows, near.w + i * tile_vectors);
     }
     for (int64_t m = first; m < last; m += tile_tokens) {
       const uint32_t* x = arrays.x + m * arrays.words + begin;

@@ -40,28 +40,44 @@ RECEPTANCE_INLINE void transpose(Words (&rows)[lanes<float>]) {
   }
 }
 
-// Writes `words` words of `n_rows` rows of W, from `w` on, as [word][tile_rows]; 0 for other rows
-// and behind the last column, of which there are `columns` left.
+// How far ahead in its row a number of W is brought near.
+constexpr int64_t bytes_ahead = 1024;
+
+// The next words of the rows of one vector, of which there are n_rows: all of them and all their
+// columns if `whole`, which is known when this is compiled. Those that are not there are 0.
 template <typename Element>
-void pack(const Element* w, int64_t n_rows, int64_t K, int64_t columns, int64_t words,
-          Words* packed) {
+RECEPTANCE_INLINE void pack_square(const Element* w, bool whole, int64_t n_rows, int64_t K,
+                                   int64_t columns, int64_t words, Words* packed) {
+  Words rows[lanes<float>] = {};
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < lanes<float>; ++r) {
+    if (!whole && r >= n_rows) continue;
+    prefetch(w + r * K, bytes_ahead);
+    rows[r] = load_packed<Words>(w + r * K, whole, columns);
+  }
+  transpose(rows);
+#pragma GCC unroll 16
+  for (int64_t j = 0; j < lanes<float>; ++j) {
+    if (whole || j < words) packed[j * tile_vectors] = rows[j];
+  }
+}
+
+// Writes `columns` columns of `n_rows` rows of W, from `w` on, as [word][tile_rows]; 0 for other
+// rows and behind the last column.
+template <typename Element>
+void pack(const Element* w, int64_t n_rows, int64_t K, int64_t columns, Words* packed) {
+  constexpr int64_t full = lanes<float> * per_word<Element>;
+  const int64_t words = (columns + per_word<Element> - 1) / per_word<Element>;
   for (int64_t vector = 0; vector < tile_vectors; ++vector) {
-    const int64_t first = vector * lanes<float>;
+    const Element* rows = w + vector * lanes<float> * K;
+    const int64_t left = n_rows - vector * lanes<float>;
     for (int64_t word = 0; word < words; word += lanes<float>) {
-      Words rows[lanes<float>] = {};
-      const int64_t at = word * per_word<Element>;
-      const int64_t left = columns - at, full = lanes<float> * per_word<Element>;
-#pragma GCC unroll 16
-      for (int64_t r = 0; r < lanes<float>; ++r) {
-        if (first + r >= n_rows) continue;
-        const Element* from = w + (first + r) * K + at;
-        prefetch(from, tile_rows * K * static_cast<int64_t>(sizeof(Element)));  // the next tile's
-        rows[r] = load_packed<Words>(from, left >= full, smaller(left, full));
-      }
-      transpose(rows);
-#pragma GCC unroll 16
-      for (int64_t j = 0; j < lanes<float>; ++j) {
-        if (word + j < words) packed[(word + j) * tile_vectors + vector] = rows[j];
+      const int64_t at = word * per_word<Element>, here = smaller(columns - at, full);
+      Words* to = packed + word * tile_vectors + vector;
+      if (left >= lanes<float> && here == full) {
+        pack_square(rows + at, true, left, K, full, lanes<float>, to);
+      } else {
+        pack_square(rows + at, false, left, K, here, words - word, to);
       }
     }
   }
@@ -69,13 +85,8 @@ void pack(const Element* w, int64_t n_rows, int64_t K, int64_t columns, int64_t 
 
 // The same of a matrix that lies by columns, [words, N]: from `w` on, rows of a word are together.
 inline void copy_words(const uint32_t* w, int64_t n_rows, int64_t N, int64_t words, Words* packed) {
-  for (int64_t word = 0; word < words; ++word) {
-    for (int64_t v = 0; v < tile_vectors; ++v) {
-      const int64_t at = v * lanes<float>, count = smaller(n_rows - at, lanes<float>);
-      packed[word * tile_vectors + v] =
-          count > 0 ? load_packed<Words>(w + word * N + at, count == lanes<float>, count) : Words{};
-    }
-  }
+  for (int64_t word = 0; word < words; ++word)
+    copy_rows(w + word * N, n_rows, packed + word * tile_vectors);
 }
 
 // The rows of W from `row` on, at most tile_rows, by the rows [first, last) of x.
@@ -92,7 +103,7 @@ void part(const Product<Element>& arrays, int64_t row, int64_t first, int64_t la
       const uint32_t* w = reinterpret_cast<const uint32_t*>(arrays.w);
       copy_words(w + k / per_word<Element> * N + row, n_rows, N, words, packed);
     } else {
-      pack(arrays.w + row * K + k, n_rows, K, columns, words, packed);
+      pack(arrays.w + row * K + k, n_rows, K, columns, packed);
     }
     for (int64_t m = first; m < last; m += tile_tokens) {
       tile_of<Element, tile_tokens>(smaller(tile_tokens, last - m), packed, columns,

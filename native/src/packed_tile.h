@@ -33,6 +33,15 @@ RECEPTANCE_INLINE Vector<float> add_products(bfloat16, Words w, Words x, Vector<
 #endif
 }
 
+// The same word of n_rows rows of W; 0 for other rows of the tile.
+RECEPTANCE_INLINE void copy_rows(const uint32_t* from, int64_t n_rows, Words* to) {
+#pragma GCC unroll 4
+  for (int64_t v = 0; v < tile_vectors; ++v) {
+    const int64_t at = v * lanes<float>, count = smaller(n_rows - at, lanes<float>);
+    to[v] = count > 0 ? load_packed<Words>(from + at, count == lanes<float>, count) : Words{};
+  }
+}
+
 // One word of a row of x, in all lanes. Behind the last column there is nothing to be read.
 template <typename Element>
 RECEPTANCE_INLINE Words word_of(const Element* x, int64_t count) {

@@ -220,13 +220,22 @@ RECEPTANCE_INLINE void prefetch_for_writing(void* to) { __builtin_prefetch(to, 1
 template <typename Packed, typename Element>
 RECEPTANCE_INLINE Packed load_packed(const Element* from, bool whole, int64_t count) {
   Packed packed{};
-  __builtin_memcpy(&packed, from, whole ? sizeof(Packed) : count * sizeof(Element));
+  // Two calls, so that the first is one instruction even where `whole` is not known in advance.
+  if (whole) {
+    __builtin_memcpy(&packed, from, sizeof(Packed));
+  } else {
+    __builtin_memcpy(&packed, from, count * sizeof(Element));
+  }
   return packed;
 }
 
 template <typename Packed, typename Element>
 RECEPTANCE_INLINE void store_packed(Element* to, Packed packed, bool whole, int64_t count) {
-  __builtin_memcpy(to, &packed, whole ? sizeof(Packed) : count * sizeof(Element));
+  if (whole) {
+    __builtin_memcpy(to, &packed, sizeof(Packed));
+  } else {
+    __builtin_memcpy(to, &packed, count * sizeof(Element));
+  }
 }
 
 template <typename Real>
