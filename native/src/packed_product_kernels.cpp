@@ -96,7 +96,8 @@ void part(const Product<Element>& arrays, int64_t row, int64_t first, int64_t la
   const int64_t N = arrays.N, K = arrays.K, n_rows = smaller(tile_rows, N - row);
   Words* packed = static_cast<Words*>(scratch.packed);
   constexpr int64_t columns_at_once = words_at_once * per_word<Element>;
-  for (int64_t k = 0; k < K; k += columns_at_once) {
+  int64_t k = 0;
+  do {  // once even without columns: the sums are then 0
     const int64_t columns = smaller(columns_at_once, K - k);
     const int64_t words = (columns + per_word<Element> - 1) / per_word<Element>;
     if (arrays.by_columns) {
@@ -110,7 +111,8 @@ void part(const Product<Element>& arrays, int64_t row, int64_t first, int64_t la
                                     arrays.x + m * K + k, K, scratch.sums + (m - first) * tile_rows,
                                     k == 0);
     }
-  }
+    k += columns_at_once;
+  } while (k < K);
   for (int64_t m = first; m < last; ++m) {
     const float* sums = scratch.sums + (m - first) * tile_rows;
     Element* y = arrays.y + m * N + row;
