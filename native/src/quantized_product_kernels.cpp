@@ -236,11 +236,13 @@ void quantize(const float* x, QuantizedBlock* row, int64_t begin, int64_t end, i
     }
     float scale = most / 127 + sum_of_lanes<float>(finite);
     if (scale < smallest) scale = 0;
-    const Vector<float> inverse = broadcast<float>(scale > 0 ? 1 / scale : 0);
+    const bool has_levels = scale > 0;  // it is neither 0 nor NaN
+    const Vector<float> inverse = broadcast<float>(has_levels ? 1 / scale : 0);
     Sums total{};
 #pragma GCC unroll 8
     for (int64_t i = 0; i < vectors; ++i) {
-      const Sums levels = (Sums)(numbers[i] * inverse + round) - (Sums)broadcast<float>(round);
+      const Vector<float> scaled = has_levels ? numbers[i] * inverse : Vector<float>{};
+      const Sums levels = (Sums)(scaled + round) - (Sums)broadcast<float>(round);
       total += levels;
       typedef int8_t Bytes __attribute__((vector_size(RECEPTANCE_VECTOR_BYTES / 4)));
       store_packed(row[block].levels + i * lanes<float>, __builtin_convertvector(levels, Bytes),

@@ -80,7 +80,8 @@ struct QuantizedBlock {
 
 // The scale of a block is max |x| / 127, or 0 if that is below the smallest normal number; its
 // levels are x (1 / scale), rounded to the nearest, halves to even. Where x is not finite, the
-// scale is not either. x: [M, K], padded with 0 to n_blocks blocks. blocks: [M, n_blocks].
+// scale is NaN and the levels are 0. x: [M, K], padded with 0 to n_blocks blocks. blocks: [M,
+// n_blocks].
 void quantize_rows(const float* x, QuantizedBlock* blocks, int64_t M, int64_t K, int64_t n_blocks,
                    InstructionSet instruction_set, const Threads& threads);
 
