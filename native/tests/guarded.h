@@ -47,6 +47,36 @@ class Guarded {
   std::vector<unsigned char> bytes_;
 };
 
+// Scratch of n bytes, aligned to 64 as kernels want it, between two guard bands.
+class GuardedScratch {
+ public:
+  explicit GuardedScratch(int64_t n) : lines_((n + 63) / 64 + 2 * band) {
+    std::memset(lines_.data(), guard, lines_.size() * sizeof(Line));
+    std::memset(data(), 0xff, n);
+  }
+
+  uint8_t* data() { return lines_[band].bytes; }
+
+  bool is_intact() const {
+    for (size_t i = 0; i < band; ++i) {
+      for (const Line& line : {lines_[i], lines_[lines_.size() - 1 - i]}) {
+        for (const uint8_t each : line.bytes) {
+          if (each != guard) return false;
+        }
+      }
+    }
+    return true;
+  }
+
+ private:
+  struct alignas(64) Line {
+    uint8_t bytes[64];
+  };
+  static constexpr size_t band = 4;
+  static constexpr uint8_t guard = 0xa5;
+  std::vector<Line> lines_;
+};
+
 inline double number(float x) { return x; }
 inline double number(double x) { return x; }
 inline double number(bfloat16 x) {
@@ -72,6 +102,13 @@ inline void backward_one_by_one(int64_t begin, int64_t end, int64_t, Task task, 
 
 inline constexpr Threads one_by_one{backward_one_by_one, 4};
 
+// Hands out the work as a whole, however many threads were promised.
+inline void all_at_once(int64_t begin, int64_t end, int64_t, Task task, void* context) {
+  if (begin < end) task(begin, end, context);
+}
+
+inline constexpr Threads whole{all_at_once, 3};
+
 // Uniform in [-1, 1), the same each time.
 class Random {
  public:
@@ -83,6 +120,24 @@ class Random {
  private:
   uint32_t seed_ = 1;
 };
+
+// Numbers of which products and sums of a thousand are exact in float32, whatever their order; and
+// which every type can hold.
+template <typename Number>
+void fill_exactly(Guarded<Number>& array, int64_t n, Random& random) {
+  for (int64_t i = 0; i < n; ++i) put(array.data()[i], std::round(128 * random()) / 64);
+}
+
+// Numbers whose sums are rounded.
+template <typename Number>
+void fill(Guarded<Number>& array, int64_t n, Random& random, double scale = 1, double centre = 0) {
+  for (int64_t i = 0; i < n; ++i) put(array.data()[i], centre + scale * random());
+}
+
+template <typename Number>
+bool same_bits(const Number* a, const Number* b, int64_t n) {
+  return n == 0 || std::memcmp(a, b, n * sizeof(Number)) == 0;
+}
 
 // The largest difference of a from b, over the largest of b or 1; NaN if there is one in a.
 template <typename Number>
