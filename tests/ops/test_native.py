@@ -77,7 +77,9 @@ def test_the_library_keeps_no_path_to_pytorch():
 
 
 @needs_build
-@pytest.mark.parametrize("program", ["test_kernels", "test_layer_kernels"])
+@pytest.mark.parametrize(
+    "program", sorted(path.stem for path in (ROOT / "native" / "tests").glob("test_*.cpp"))
+)
 def test_the_kernels_pass_their_own_tests(program):
     done = subprocess.run([BUILD / program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
