@@ -1,8 +1,10 @@
 """Small models with random weights: a fake that is a real model."""
 
 import torch
+from torch import nn
 
 from receptance.models import RWKV4, RWKV4Config
+from receptance.models.linear import Linear
 
 
 def random_rwkv4(
@@ -44,6 +46,14 @@ def random_rwkv4(
                 centre = 1.0 if name.endswith("weight") else 0.0
                 parameter.copy_(centre + normal(parameter, 0.2))
     return model.to(dtype)
+
+
+def with_matrices(model: RWKV4, dtype: torch.dtype) -> RWKV4:
+    """Return the model with its matrices in `dtype` and all else as it was."""
+    for module in model.modules():
+        if isinstance(module, Linear | nn.Embedding):
+            module.to(dtype)
+    return model
 
 
 def random_tokens(batch: int, length: int, vocab_size: int = 40, *, seed: int = 1) -> torch.Tensor:

@@ -1,0 +1,90 @@
+"""What an RWKV-4 packs into; that it steps as the model goes forward is a law in tests/laws."""
+
+import gc
+
+import pytest
+import torch
+
+from receptance.models import PackedModel
+from receptance.models.packed import PackedForward
+from receptance.models.rwkv4_packed import PackedRWKV4, pack_rwkv4
+from receptance.ops.native import library_obstacle
+from tests.random_models import random_rwkv4, random_tokens, with_matrices
+
+V = 41
+
+needs_library = pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle()))
+
+
+@needs_library
+def test_matrices_of_float32_or_bfloat16_step_natively():
+    for dtype in (torch.float32, torch.bfloat16):
+        packed = with_matrices(random_rwkv4(vocab_size=V), dtype).pack()
+        assert isinstance(packed, PackedModel)
+        assert isinstance(packed, PackedRWKV4)
+
+
+@needs_library
+def test_an_embedding_may_have_another_dtype_than_the_matrices():
+    model = random_rwkv4(vocab_size=V)
+    expected = model.pack().step(torch.tensor([3]), model.zero_state(1), torch.tensor([0]))
+    model.emb.to(torch.bfloat16)
+    logits = model.pack().step(torch.tensor([3]), model.zero_state(1), torch.tensor([0]))
+    assert isinstance(model.pack(), PackedRWKV4)
+    # The model's own forward of the same weights.
+    torch.testing.assert_close(logits, model(torch.tensor([[3]]))[0][:, 0], rtol=0, atol=1e-4)
+    assert not torch.equal(logits, expected)
+
+
+def test_what_the_native_step_does_not_serve_is_served_by_the_forward():
+    mixed = random_rwkv4(vocab_size=V)
+    mixed.head.to(torch.bfloat16)
+    for model in (
+        random_rwkv4(vocab_size=V, dtype=torch.float64),
+        random_rwkv4(vocab_size=V).bfloat16(),  # vectors in bfloat16 too
+        random_rwkv4(vocab_size=V).to("meta"),
+        mixed,
+    ):
+        assert isinstance(pack_rwkv4(model), PackedForward)
+
+
+@needs_library
+def test_weights_that_change_in_place_are_seen_and_those_of_a_model_that_is_gone_live_on():
+    model = random_rwkv4(vocab_size=V)
+    packed, pool, slots = model.pack(), model.zero_state(1), torch.tensor([0])
+    with torch.no_grad():
+        model.head.weight.mul_(2)
+    expected = model.pack().step(torch.tensor([3]), pool.clone(), slots)
+    del model
+    gc.collect()
+    filler = [torch.full((V, 24), float("nan")) for _ in range(50)]  # takes what was freed
+    assert torch.equal(packed.step(torch.tensor([3]), pool, slots), expected)
+    del filler
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("tokens", "slots", "words"),
+    [
+        ([1, V], [0, 1], "`tokens` must be from 0 to 40, got 41"),
+        ([1, 2], [0, 3], "`slots` must be from 0 to 2, got 3"),
+        ([1, 2], [2, 2], r"`slots` must differ from each other, got \[2, 2\]"),
+    ],
+)
+def test_what_is_no_step_is_refused_before_anything_changes(tokens, slots, words):
+    model = random_rwkv4(vocab_size=V).requires_grad_(False)
+    pool = model(random_tokens(3, 2, V))[1]
+    before = pool.clone()
+    with pytest.raises(ValueError, match=words):
+        model.pack().step(torch.tensor(tokens), pool, torch.tensor(slots))
+    assert all(torch.equal(t, before.tensors[name]) for name, t in pool.tensors.items())
+
+
+@needs_library
+def test_a_step_has_no_graph_though_the_weights_want_gradients():
+    model = random_rwkv4(vocab_size=V)
+    pool = model.zero_state(2)
+    logits = model.pack().step(torch.tensor([1]), pool, torch.tensor([1]))
+    assert logits.dtype == torch.float32
+    assert not logits.requires_grad
+    assert not any(tensor.requires_grad for tensor in pool.tensors.values())
