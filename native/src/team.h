@@ -59,7 +59,7 @@ class Team {
 
  private:
   static constexpr int64_t most_members = 256;
-  static constexpr int n_spins = 20000;  // some 100 microseconds; a processor may be lent away
+  static constexpr int n_spins = 2000;  // some 20 microseconds: then the processor may be lent away
 
   struct alignas(64) Counter {
     std::atomic<int64_t> n{0};

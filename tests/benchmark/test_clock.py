@@ -26,3 +26,11 @@ def test_the_figures_are_the_median_and_the_range_beside_it():
 
     assert timed.median_s == 2.0
     assert timed.spread == pytest.approx(1.5)
+
+
+def test_each_run_is_compared_with_the_other_s_nearest_in_time():
+    fast = Timed(lambda: None, seconds=[1.0, 1.0, 4.0], began=[0.0, 10.0, 20.0])
+    slow = Timed(lambda: None, seconds=[3.0, 12.0], began=[1.0, 19.0])
+
+    assert fast.times_shorter_than(slow) == pytest.approx(3.0)  # of 3, 3 or 12, and 3
+    assert fast.times_shorter_than(fast) == 1.0

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from receptance.benchmark import BYTES_PER_PARAMETER, Decode, bytes_per_token, random_model
+from receptance.benchmark import (
+    BYTES_PER_PARAMETER,
+    Decode,
+    ReadCeiling,
+    bytes_per_token,
+    random_model,
+)
 from receptance.models import RWKV4Config, State
 from receptance.quantization import FORMATS
 
@@ -37,17 +43,19 @@ def test_a_round_feeds_each_sequence_its_tokens(batch_size):
 def test_the_figures_follow_from_the_seconds():
     model = random_model(CONFIG, "float32")
     one, four = (Decode(model, model.pack(), batch_size, 10) for batch_size in (1, 4))
-    one.timed.seconds = [2.0, 1.0, 2.0]
-    four.timed.seconds = [4.0]
+    one.timed.seconds, one.timed.began = [2.0, 1.0, 2.0], [0.0, 10.0, 20.0]
+    four.timed.seconds, four.timed.began = [4.0], [19.0]
+    read = ReadCeiling()
+    read.timed.seconds, read.timed.began = [read.n_bytes / 500, read.n_bytes / 1000], [0.0, 18.0]
 
-    figures = four.figures(bytes_per_step=100.0, read_bytes_per_s=1000.0, smallest=one)
+    figures = four.figures(bytes_per_step=100.0, read=read, smallest=one)
 
     assert figures.batch_size == 4
     assert figures.tokens_per_s == pytest.approx(10.0)
     assert figures.spread == 0.0
     assert figures.share_of_read == pytest.approx(2.5 * 100 / 1000)
     assert figures.times_smallest_batch == pytest.approx(2.0)
-    assert one.figures(100.0, 1000.0, one).spread == pytest.approx(0.5)
+    assert one.figures(100.0, read, one).spread == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("format", ["float32", "bfloat16", *FORMATS])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from receptance.benchmark import Prefill, prefill, prefill_flops, random_model
+from receptance.benchmark import MatrixCeiling, Prefill, prefill, prefill_flops, random_model
 from receptance.benchmark.prefill import CHUNK_TOKENS
 from receptance.models import RWKV4Config
 from tests.random_models import random_rwkv4, random_tokens
@@ -48,12 +48,14 @@ def test_the_head_is_counted_once_a_chunk():
 def test_the_figures_follow_from_the_seconds():
     found = Prefill(random_model(CONFIG, "float32"), 8)
     assert found.first_token_s > 0
-    found.timed.seconds = [2.0, 4.0, 3.0]
+    found.timed.seconds, found.timed.began = [2.0, 4.0, 3.0], [0.0, 1.0, 2.0]
+    matrix = MatrixCeiling(CONFIG, torch.float32, 8)
+    matrix.timed.seconds, matrix.timed.began = [1.5], [0.0]
 
-    figures = found.figures(matrix_flops_per_s=1e6)
+    figures = found.figures(matrix)
 
     assert figures.prompt_tokens == 8
     assert figures.tokens_per_s == pytest.approx(8 / 3)
     assert figures.spread == pytest.approx(2 / 3)
     assert figures.flops_per_s == pytest.approx(prefill_flops(CONFIG, 8) / 3)
-    assert figures.share_of_matrix == pytest.approx(figures.flops_per_s / 1e6)
+    assert figures.share_of_matrix == pytest.approx(0.5 * prefill_flops(CONFIG, 8) / matrix.flops)

@@ -23,12 +23,13 @@ class ReadCeiling:
     def __init__(self) -> None:
         # A page that was never written is not in memory.
         self._buffer = torch.ones(READ_BYTES // 4)
+        self.n_bytes = self._buffer.nbytes
         self.timed = Timed(lambda: read_all(self._buffer))
 
     @property
     def bytes_per_s(self) -> float:
         """The median."""
-        return self._buffer.nbytes / self.timed.median_s
+        return self.n_bytes / self.timed.median_s
 
 
 class MatrixCeiling:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from receptance.benchmark.ceilings import ReadCeiling
 from receptance.benchmark.clock import Timed
 from receptance.models import RWKV4, PackedModel, RWKV4Config
 
@@ -56,22 +57,24 @@ class Decode:
         return self.batch_size * self.n_tokens / self.timed.median_s
 
     def figures(
-        self, bytes_per_step: float, read_bytes_per_s: float, smallest: "Decode"
+        self, bytes_per_step: float, read: ReadCeiling, smallest: "Decode"
     ) -> DecodeFigures:
         """Return what was measured.
 
         Args:
             bytes_per_step: What a step must read.
-            read_bytes_per_s: The ceiling.
+            read: The ceiling, measured in turn with this.
             smallest: The same of the first batch size.
         """
-        steps_per_s = self.n_tokens / self.timed.median_s
+        n_bytes = bytes_per_step * self.n_tokens
+        n_tokens = self.batch_size * self.n_tokens
+        rivals = smallest.batch_size * smallest.n_tokens
         return DecodeFigures(
             batch_size=self.batch_size,
             tokens_per_s=self.tokens_per_s,
             spread=self.timed.spread,
-            share_of_read=steps_per_s * bytes_per_step / read_bytes_per_s,
-            times_smallest_batch=self.tokens_per_s / smallest.tokens_per_s,
+            share_of_read=self.timed.times_shorter_than(read.timed) * n_bytes / read.n_bytes,
+            times_smallest_batch=self.timed.times_shorter_than(smallest.timed) * n_tokens / rivals,
         )
 
     def _steps(self, n_tokens: int) -> None:

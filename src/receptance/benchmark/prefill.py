@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from receptance.benchmark.ceilings import MatrixCeiling
 from receptance.benchmark.clock import Timed
 from receptance.models import RWKV4, RWKV4Config, State
 
@@ -42,16 +43,16 @@ class Prefill:
         self.first_token_s = time.perf_counter() - began
         self.timed = Timed(self._read)
 
-    def figures(self, matrix_flops_per_s: float) -> PrefillFigures:
-        """Return what was measured, beside the speed of the matrix products alone."""
+    def figures(self, matrix: MatrixCeiling) -> PrefillFigures:
+        """Return what was measured, beside the matrix products alone, in turn with this."""
         n_tokens = self._tokens.shape[1]
-        flops_per_s = prefill_flops(self._model.config, n_tokens) / self.timed.median_s
+        flops = prefill_flops(self._model.config, n_tokens)
         return PrefillFigures(
             prompt_tokens=n_tokens,
             tokens_per_s=n_tokens / self.timed.median_s,
             spread=self.timed.spread,
-            flops_per_s=flops_per_s,
-            share_of_matrix=flops_per_s / matrix_flops_per_s,
+            flops_per_s=flops / self.timed.median_s,
+            share_of_matrix=self.timed.times_shorter_than(matrix.timed) * flops / matrix.flops,
             first_token_s=self.first_token_s,
         )
 

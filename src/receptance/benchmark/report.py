@@ -10,7 +10,7 @@ from receptance.benchmark.clock import Timed, alternate
 from receptance.benchmark.decode import Decode, DecodeFigures, bytes_per_token
 from receptance.benchmark.memory import peak_resident_bytes, resident_bytes
 from receptance.benchmark.prefill import CHUNK_TOKENS, Prefill, PrefillFigures
-from receptance.models import RWKV4, RWKV4Config
+from receptance.models import RWKV4, ColumnLinear, RWKV4Config
 from receptance.plotting import Chart, Curve
 
 
@@ -63,6 +63,9 @@ class FormatFigures:
     for each format, as in `benchmarks/bench_load.py`, tells more.
     """
     decode: list[DecodeFigures]
+    decode_reading_all: DecodeFigures | None
+    """The first batch size with every weight read, also those that meet only 0; None where the
+    format reads all in any case."""
     prefill: PrefillFigures
 
 
@@ -92,17 +95,30 @@ class _Subject:
         before = resident_bytes()
         self.model = make()
         self.prefill = Prefill(self.model, settings.prompt_tokens)
+        packed_to_read_all = self.model.pack(skips_zeros=False)
         packed = self.model.pack()
         self.decodes = [
             Decode(self.model, packed, batch_size, settings.tokens)
             for batch_size in settings.batch_sizes
         ]
+        by_columns = [each for each in self.model.modules() if isinstance(each, ColumnLinear)]
+        self.reading_all = (
+            Decode(self.model, packed_to_read_all, settings.batch_sizes[0], settings.tokens)
+            if by_columns
+            else None
+        )
         after = resident_bytes()
-        self.memory_bytes = None if before is None or after is None else after - before
+        # The same matrices by rows are there for this comparison alone.
+        twice = sum(each.columns.nbytes for each in by_columns)
+        self.memory_bytes = None if before is None or after is None else after - before - twice
 
-    def figures(
-        self, format: str, read_bytes_per_s: float, matrix_flops_per_s: float
-    ) -> FormatFigures:
+    @property
+    def timed(self) -> list[Timed]:
+        """What is timed, decoding first."""
+        decodes = [*self.decodes, *([] if self.reading_all is None else [self.reading_all])]
+        return [*(each.timed for each in decodes), self.prefill.timed]
+
+    def figures(self, format: str, read: ReadCeiling, matrix: MatrixCeiling) -> FormatFigures:
         """Return what was measured."""
         bytes_per_step = bytes_per_token(self.model.config, format)
         held = {name: each.nbytes for name, each in self.model.state_dict().items()}
@@ -112,11 +128,13 @@ class _Subject:
             held_bytes_per_token=sum(held.values()) - embedding,
             weight_bytes=sum(held.values()),
             memory_bytes=self.memory_bytes,
-            decode=[
-                each.figures(bytes_per_step, read_bytes_per_s, self.decodes[0])
-                for each in self.decodes
-            ],
-            prefill=self.prefill.figures(matrix_flops_per_s),
+            decode=[each.figures(bytes_per_step, read, self.decodes[0]) for each in self.decodes],
+            decode_reading_all=(
+                None
+                if self.reading_all is None
+                else self.reading_all.figures(bytes_per_step, read, self.decodes[0])
+            ),
+            prefill=self.prefill.figures(matrix),
         )
 
 
@@ -129,8 +147,8 @@ def measure(
 ) -> Report:
     """Return how fast a model decodes and reads prompts in each format, beside the machine.
 
-    In a round each format is decoded at each batch size and reads the prompt, with a reading of
-    memory before and after it; the matrix products come last. All models are in memory at once.
+    In a round each format is decoded at each batch size, with a reading of memory between, and
+    reads the prompt, with the matrix products after it. All models are in memory at once.
 
     Args:
         models: What loads or makes the model, by format: a key of `BYTES_PER_PARAMETER`.
@@ -147,19 +165,20 @@ def measure(
     tell("measuring")
     read = ReadCeiling()
     matrices = _matrix_ceilings(subjects, config, min(settings.prompt_tokens, CHUNK_TOKENS))
+    # Each is beside what it is held to: steps beside reading, a prompt beside products.
     cases: list[Timed] = [read.timed]
-    for subject in subjects.values():
-        cases += [each.timed for each in subject.decodes]
-        cases += [read.timed, subject.prefill.timed]
-    cases += [*(each.timed for each in matrices.values()), *beside]
+    for format, subject in subjects.items():
+        *decodes, prefill = subject.timed
+        for each in decodes:
+            cases += [each, read.timed]
+        cases += [prefill, matrices[_matrix_dtype(format)].timed]
+    cases += beside
     for each in (read, *matrices.values()):
         each.timed.run()  # not counted
     alternate(cases, settings.rounds, tell)
 
     figures = {
-        format: subject.figures(
-            format, read.bytes_per_s, matrices[_matrix_dtype(format)].flops_per_s
-        )
+        format: subject.figures(format, read, matrices[_matrix_dtype(format)])
         for format, subject in subjects.items()
     }
     rates = {dtype: each.flops_per_s for dtype, each in matrices.items()}

@@ -48,10 +48,14 @@ def _decode_table(report: "Report") -> "Table":
     for title in titles:
         table.add_column(title, justify="right")
     for name, figures in report.formats.items():
-        for each in figures.decode:
+        rows = [(str(each.batch_size), each) for each in figures.decode]
+        if figures.decode_reading_all is not None:
+            size = figures.decode_reading_all.batch_size
+            rows.append((f"{size}, all read", figures.decode_reading_all))
+        for batch, each in rows:
             table.add_row(
                 name,
-                str(each.batch_size),
+                batch,
                 f"{each.tokens_per_s:,.1f}",
                 f"{each.spread:.0%}",
                 f"{each.share_of_read:.1%}",

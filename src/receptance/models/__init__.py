@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from receptance.errors import ConfigError
-from receptance.models.linear import Linear
+from receptance.models.linear import ColumnLinear, Linear
 from receptance.models.packed import PackedModel
 from receptance.models.rwkv4 import PRESETS, RWKV4, RWKV4Config, RWKV4State
 from receptance.models.state import State
@@ -14,6 +14,7 @@ __all__ = [
     "ARCHITECTURES",
     "PRESETS",
     "RWKV4",
+    "ColumnLinear",
     "Linear",
     "PackedModel",
     "RWKV4Config",

@@ -46,9 +46,11 @@ class Linear(nn.Module):
 class ColumnLinear(nn.Module):
     """A `Linear` for inference whose W lies by columns, so that what meets 0 need not be read.
 
-    It has no parameter; where it was put in the place of a `Linear`, a model's `state_dict` still
-    has that one's W.
+    It has no parameter and cannot be trained; where it was put in the place of a `Linear`, a
+    model's `state_dict` still has that one's W.
     """
+
+    columns: Tensor
 
     def __init__(self, weight: Float[Tensor, "n_out n_in"]) -> None:
         """Lay a matrix by columns.
@@ -57,7 +59,7 @@ class ColumnLinear(nn.Module):
             weight: W, copied.
         """
         super().__init__()
-        self.columns = by_columns(weight.detach())
+        self.register_buffer("columns", by_columns(weight.detach()), persistent=False)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -290,8 +290,9 @@ class RWKV4(nn.Module):
         """Return what decodes with these weights, which must not change from now on.
 
         Args:
-            skips_zeros: Whether the channel mixes' values are laid by columns, so that decoding
-                need not read what meets a 0. No result changes; the model cannot be trained then.
+            skips_zeros: Whether decoding need not read what meets a 0. For this the matrices after
+                the squared ReLUs are laid by columns, in this model too: no result of it changes,
+                but it cannot be trained any more.
         """
         return pack_rwkv4(self, skips_zeros=skips_zeros)
 
