@@ -63,7 +63,7 @@ def test_the_tables_have_a_row_for_each_format_and_batch_size(model):
     for name in ("float32", "bfloat16", "int8", "int4"):
         rows = [line for line in result.stdout.splitlines() if f" {name} " in line]
         # Two batch sizes and a prompt; where zeros are skipped, once more without that.
-            assert len(rows) == 2 + 1 + any("all read" in line for line in rows)
+        assert len(rows) == 2 + 1 + any("all read" in line for line in rows)
     assert "GB/s read" in result.stdout
     assert "GFLOP/s float32" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 100
