@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from receptance.tensor_file import ALIGNMENT, Entry, tensor_file_parts, write_tensors
+from receptance.tensor_file import (
+    ALIGNMENT,
+    Entry,
+    map_tensors,
+    tensor_file_parts,
+    write_tensors,
+)
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.uint8]
 
@@ -195,3 +201,54 @@ def test_a_dtype_that_no_file_has_is_refused_before_anything_is_written(tmp_path
     with pytest.raises(KeyError):
         write_tensors(tmp_path / "file", {"a": torch.zeros(1, dtype=torch.complex64)})
     assert not (tmp_path / "file").exists()
+
+
+def test_a_mapped_file_has_the_tensors_that_were_written(tmp_path):
+    tensors = {
+        "wide": torch.arange(6, dtype=torch.float64).view(2, 3),
+        "narrow": torch.arange(5).bfloat16(),
+        "bytes": torch.arange(7, dtype=torch.uint8),
+    }
+    write_tensors(tmp_path / "file", tensors, {"a": "b"})
+
+    found = map_tensors(tmp_path / "file")
+
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)
+
+
+def _file_of(header: object, data: bytes = b"") -> bytes:
+    text = json.dumps(header).encode() if not isinstance(header, bytes) else header
+    return len(text).to_bytes(8, "little") + text + data
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"short", "must have a header"),
+        ((1 << 40).to_bytes(8, "little") + b"{}", "must end within the file"),
+        (_file_of(b"{"), "Expecting property name"),
+        (_file_of([1]), "must describe tensors"),
+        (_file_of({"a": {"dtype": "F32"}}), "must describe tensors"),
+        (_file_of({"a": {"dtype": "X", "shape": [1], "data_offsets": [0, 4]}}), "describe tensors"),
+        (
+            _file_of({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, b"1234"),
+            "within",
+        ),
+        (
+            _file_of({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, b"1234"),
+            "within",
+        ),
+        (
+            _file_of({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [4, 0]}}, b"1234"),
+            "within",
+        ),
+    ],
+)
+def test_what_is_no_whole_file_is_not_mapped(tmp_path, content, words):
+    (tmp_path / "file").write_bytes(content)
+
+    with pytest.raises(ValueError, match=words):
+        map_tensors(tmp_path / "file")

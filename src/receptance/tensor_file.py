@@ -2,15 +2,20 @@
 
 import json
 import math
+import mmap
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 ALIGNMENT = 64
+
+_LENGTH_BYTES = 8
+_MAX_HEADER_BYTES = 100_000_000  # as the library has it
 
 _DTYPES = {
     torch.float64: "F64",
@@ -94,6 +99,50 @@ def tensor_file_parts(
     header += b" " * (-(8 + len(header)) % ALIGNMENT)
     prefix = len(header).to_bytes(8, "little") + header
     return chain([prefix], _contents([entries[name] for name in ordered]))
+
+
+def map_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, mapped to memory that cannot be written.
+
+    Unlike what the library maps, which may be written and so counts as memory in use, a file may be
+    larger than the machine's memory. To write to these tensors ends the process: they are to be
+    read and let go.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is no whole safetensors file.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        if size < _LENGTH_BYTES:
+            raise ValueError(f"it must have a header, but it has {size} bytes")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    start = _LENGTH_BYTES + int.from_bytes(mapped[:_LENGTH_BYTES], "little")
+    if not _LENGTH_BYTES < start <= size or start > _MAX_HEADER_BYTES:
+        raise ValueError(f"its header must end within the file, but it has {start} bytes")
+    try:
+        entries = json.loads(mapped[_LENGTH_BYTES:start])
+        entries.pop("__metadata__", None)
+        return {name: _mapped(mapped, start, entry) for name, entry in entries.items()}
+    except (AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"its header must describe tensors: {error!r}") from error
+
+
+def _mapped(mapped: mmap.mmap, start: int, entry: dict[str, Any]) -> Tensor:
+    """Return a tensor of a mapped file whose numbers begin at `start`."""
+    dtype = {name: dtype for dtype, name in _DTYPES.items()}[entry["dtype"]]
+    shape, (begin, end) = entry["shape"], entry["data_offsets"]
+    count = math.prod(shape)
+    whole = 0 <= begin <= end <= len(mapped) - start and min(shape, default=1) >= 1
+    if not whole or end - begin != count * dtype.itemsize:
+        raise ValueError(f"a tensor must lie within the file, but one is {entry}")
+    with warnings.catch_warnings():  # that it cannot be written is what is wanted
+        warnings.simplefilter("ignore", UserWarning)
+        flat = torch.frombuffer(mapped, dtype=dtype, count=count, offset=start + begin)
+    return flat.view(shape)
 
 
 def _contents(entries: list[Entry]) -> Iterator[memoryview]:

@@ -7,7 +7,7 @@ initial_state.safetensors   optional: the state from which the model starts by d
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from receptance.errors import CheckpointError, ConfigError
 from receptance.models import RWKV4, RWKV4Config, config_from_dict, config_to_dict
 from receptance.ops.quantized_linear import QuantizedFormat
 from receptance.quantization import quantization
-from receptance.tensor_file import Entry, tensor_file_parts
+from receptance.tensor_file import Entry, map_tensors, tensor_file_parts
 from receptance.tokenizer import Tokenizer
 
 CONFIG_FILE = "config.json"
@@ -111,21 +111,33 @@ def read_folder(folder: Path) -> StoredModel:
     path = folder / WEIGHTS_FILE
     if not path.is_file() and (shards := sorted(folder.glob(SHARDS))):
         weights = read_shards(shards)
-        return StoredModel("native", folder, path, config, quantization, lambda: weights)
+        return StoredModel(
+            *("native", folder, path, config, quantization), lambda: weights, lambda: weights
+        )
     if not path.is_file():
         raise CheckpointError(
             f"a model folder must hold {WEIGHTS_FILE!r}, but {str(folder)!r} holds "
             f"{list_names(folder)}"
         )
-    return StoredModel("native", folder, path, config, quantization, partial(_map_weights, path))
+    open_weights = partial(_open_weights, path, _map_weights)
+    open_to_read = partial(_open_weights, path, map_tensors)
+    return StoredModel("native", folder, path, config, quantization, open_weights, open_to_read)
 
 
 def _map_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file, memory-mapped."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _open_weights(
+    path: Path, map_weights: Callable[[Path], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Return what `map_weights` gives, or a CheckpointError."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+        return map_weights(path)
+    # Torch raises a RuntimeError where the system has not the memory to map the file.
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{str(path)!r} must be a whole safetensors file, but it cannot be read: {error}"
         ) from error

@@ -78,7 +78,8 @@ def read_pth(path: Path) -> StoredModel:
     _check_version(path, weights)
     # Mapped anew when it is used, so that nothing stays in memory that nobody holds.
     return StoredModel(
-        "official", path, path, _sizes(path, weights), None, partial(_map_weights, path)
+        *("official", path, path, _sizes(path, weights), None),
+        *(partial(_map_weights, path), partial(_map_weights, path)),
     )
 
 

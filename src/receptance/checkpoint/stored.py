@@ -40,6 +40,8 @@ class StoredModel:
     """The format of its matrices; None if they are floating-point numbers."""
     open: Callable[[], dict[str, Tensor]]
     """Maps the weights, by name, to memory; they are not checked."""
+    open_to_read: Callable[[], dict[str, Tensor]]
+    """The same of weights that are only read, which may be more than fit in memory."""
 
     def model(self, dtype: torch.dtype | None, quantization: QuantizedFormat | None) -> RWKV4:
         """Return the model with matrices in `dtype` or `quantization`, where None is as stored.
@@ -81,7 +83,7 @@ class ConvertedTensors:
         quantization: QuantizedFormat | None,
         calibration: Importance | None = None,
     ) -> None:
-        path, weights = stored.weights_path, stored.open()
+        path, weights = stored.weights_path, stored.open_to_read()
         self._stored, self._weights, self._n_mapped_bytes = stored, weights, 0
         self._dtype, self._calibration = dtype, calibration
         self._source = empty_model(path, stored.config, weights, stored.quantization)
@@ -108,7 +110,7 @@ class ConvertedTensors:
         if self._n_mapped_bytes > _MAX_MAPPED_BYTES:
             # What was read of a mapped file stays in memory until the file is mapped anew.
             self._weights = {}
-            self._weights, self._n_mapped_bytes = self._stored.open(), 0
+            self._weights, self._n_mapped_bytes = self._stored.open_to_read(), 0
         weight = self._weights[name]
         self._n_mapped_bytes += weight.nbytes
         check_finite(self._stored.weights_path, self._source, name, weight)
