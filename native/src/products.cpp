@@ -9,7 +9,7 @@
 
 namespace receptance {
 
-RECEPTANCE_DECLARE_TABLES(FewProductTable, few_product_kernels)
+RECEPTANCE_DECLARE_TABLES(RowTable, row_kernels)
 RECEPTANCE_DECLARE_TABLES(PackedProductTable, packed_product_kernels)
 RECEPTANCE_DECLARE_TABLES(QuantizedProductTable, quantized_product_kernels)
 
@@ -85,14 +85,14 @@ void quantized_product(const QuantizedProduct& arrays, InstructionSet instructio
 }
 
 void layer_norm(const LayerNorm& arrays, InstructionSet instruction_set, const Threads& threads) {
-  const auto kernel = few_product_kernels(instruction_set).layer_norm;
+  const auto kernel = row_kernels(instruction_set).layer_norm;
   for_pieces(arrays.M, 8 * arrays.C, threads,
              [&](int64_t begin, int64_t end) { kernel(arrays, begin, end); });
 }
 
 uint64_t read_all(const uint8_t* bytes, int64_t n, InstructionSet instruction_set,
                   const Threads& threads) {
-  const auto kernel = few_product_kernels(instruction_set).read_all;
+  const auto kernel = row_kernels(instruction_set).read_all;
   constexpr int64_t piece = 1 << 12;
   std::atomic<uint64_t> total{0};
   parallel_for(0, ceil_div(n, piece), 64, threads, [&](int64_t begin, int64_t end) {

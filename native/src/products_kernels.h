@@ -30,10 +30,6 @@ struct FewProductTable {
   // The columns [begin, end) of y, which are rows of W.
   void (*f32)(const Product<float>& arrays, int64_t begin, int64_t end);
   void (*bf16)(const Product<bfloat16>& arrays, int64_t begin, int64_t end);
-
-  void (*layer_norm)(const LayerNorm& arrays, int64_t begin, int64_t end);  // rows
-
-  uint64_t (*read_all)(const uint8_t* bytes, int64_t n);
 };
 
 // For few rows of x that are mostly 0, with W by columns.
@@ -52,6 +48,11 @@ struct ColumnProductTable {
   // The columns [begin, end) of y, which are rows of W.
   void (*f32)(const ColumnProduct<float>& arrays, int64_t begin, int64_t end);
   void (*bf16)(const ColumnProduct<bfloat16>& arrays, int64_t begin, int64_t end);
+};
+
+struct RowTable {
+  void (*layer_norm)(const LayerNorm& arrays, int64_t begin, int64_t end);  // rows
+  uint64_t (*read_all)(const uint8_t* bytes, int64_t n);
 };
 
 struct QuantizedProductTable {

@@ -15,6 +15,7 @@
 namespace receptance {
 
 RECEPTANCE_DECLARE_TABLES(FewProductTable, few_product_kernels)
+RECEPTANCE_DECLARE_TABLES(RowTable, row_kernels)
 RECEPTANCE_DECLARE_TABLES(ColumnProductTable, column_product_kernels)
 RECEPTANCE_DECLARE_TABLES(QuantizedProductTable, quantized_product_kernels)
 RECEPTANCE_DECLARE_TABLES(NormShiftMixTable, norm_shift_mix_kernels)
@@ -77,6 +78,7 @@ class Stepping {
         team_(team),
         wkv4_(kernel_table(instruction_set)),
         few_(few_product_kernels(instruction_set)),
+        rows_(row_kernels(instruction_set)),
         columns_(column_product_kernels(instruction_set)),
         quantized_(quantized_product_kernels(instruction_set)),
         mixing_(kernels_of(norm_shift_mix_kernels(instruction_set), Element{})),
@@ -256,7 +258,7 @@ class Stepping {
   }
 
   void normalise(const float* x, const Norm& norm, float* y) const {
-    few_.layer_norm({x, norm.weight, norm.bias, y, 1, C_, model_.eps}, 0, 1);
+    rows_.layer_norm({x, norm.weight, norm.bias, y, 1, C_, model_.eps}, 0, 1);
   }
 
   // Row b of the mixed, from row b of the stream and the slot's last one, which is replaced.
@@ -341,6 +343,7 @@ class Stepping {
   Team& team_;
   const KernelTable& wkv4_;
   const FewProductTable& few_;
+  const RowTable& rows_;
   const ColumnProductTable& columns_;
   const QuantizedProductTable& quantized_;
   const NormShiftMixKernels<float, Element>& mixing_;

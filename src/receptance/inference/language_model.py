@@ -22,7 +22,7 @@ from receptance.inference.state_pool import StatePool
 from receptance.models import RWKV4, PackedModel, State
 from receptance.tokenizer import Tokenizer
 
-CHUNK_TOKENS = 256
+CHUNK_TOKENS = 512
 """How many tokens go through the model at once: many enough for matrices to be fast, and few
 enough for the memory that they take to be small beside the weights."""
 
