@@ -36,7 +36,7 @@ def open_folder(folder: Path) -> dict[str, float]:
     began = time.perf_counter()
     lm = load(folder)
     loaded = time.perf_counter()
-    packed = lm.model.pack()
+    packed = lm.packed
     packed.step(torch.zeros(1, dtype=torch.int64), lm.model.zero_state(1), torch.arange(1)).argmax()
     ended = time.perf_counter()
     weight_bytes = sum(each.nbytes for each in lm.model.state_dict().values())

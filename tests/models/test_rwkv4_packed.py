@@ -88,3 +88,17 @@ def test_a_step_has_no_graph_though_the_weights_want_gradients():
     assert logits.dtype == torch.float32
     assert not logits.requires_grad
     assert not any(tensor.requires_grad for tensor in pool.tensors.values())
+
+
+@needs_library
+def test_packing_leaves_a_model_to_be_trained_unless_zeros_are_to_be_skipped():
+    model = random_rwkv4(vocab_size=V)
+    names = [name for name, _ in model.named_parameters()]
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.pack()
+    assert [name for name, _ in model.named_parameters()] == names
+    model.pack(skips_zeros=True)
+    assert not any("ffn.value" in name for name, _ in model.named_parameters())
+    found = model.state_dict()
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weights[name]) for name in weights)

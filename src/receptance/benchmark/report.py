@@ -95,8 +95,8 @@ class _Subject:
         before = resident_bytes()
         self.model = make()
         self.prefill = Prefill(self.model, settings.prompt_tokens)
-        packed_to_read_all = self.model.pack(skips_zeros=False)
-        packed = self.model.pack()
+        packed_to_read_all = self.model.pack()
+        packed = self.model.pack(skips_zeros=True)
         self.decodes = [
             Decode(self.model, packed, batch_size, settings.tokens)
             for batch_size in settings.batch_sizes

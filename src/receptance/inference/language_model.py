@@ -58,7 +58,7 @@ def load(
     checked_device = _device(device)
     checkpoint = load_checkpoint(path, dtype=dtype, quantize=quantize, tokenizer=tokenizer)
     model = checkpoint.model.to(checked_device)
-    lm = LanguageModel(model, checkpoint.tokenizer, path=checkpoint.path)
+    lm = LanguageModel(model, checkpoint.tokenizer, path=checkpoint.path, skips_zeros=True)
     if checkpoint.initial_state is None:
         return lm
     return lm.starting_from(lm.load_state(checkpoint.initial_state))
@@ -82,6 +82,7 @@ class LanguageModel:
         path: Path | None = None,
         initial_state: State | None = None,
         chunk_tokens: int = CHUNK_TOKENS,
+        skips_zeros: bool = False,
     ) -> None:
         """Join a model and a tokenizer.
 
@@ -92,6 +93,8 @@ class LanguageModel:
             initial_state: The state that `state=None` means; None is the zero state.
             chunk_tokens: How many tokens go through the model at once, counted from the start of
                 each call. Memory is constant however long a text is.
+            skips_zeros: Whether the model may be laid out anew to decode faster, after which it
+                cannot be trained: see `RWKV4.pack`. `load` does so.
 
         Raises:
             ValueError: If the tokenizer has more tokens than the model's vocabulary.
@@ -106,6 +109,7 @@ class LanguageModel:
         self._tokenizer = tokenizer
         self._initial_state = initial_state
         self._chunk_tokens = chunk_tokens
+        self._skips_zeros = skips_zeros
 
     def __repr__(self) -> str:
         name = None if self._tokenizer is None else self._tokenizer.name
@@ -135,7 +139,7 @@ class LanguageModel:
     @cached_property
     def packed(self) -> PackedModel:
         """The model made ready to decode; the first use makes it."""
-        return self.model.pack()
+        return self.model.pack(skips_zeros=self._skips_zeros)
 
     @cached_property
     def fingerprint(self) -> str:

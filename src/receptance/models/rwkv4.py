@@ -286,7 +286,7 @@ class RWKV4(nn.Module):
         num, den, log_scale = (each.unflatten(0, (L, batch)) for each in wkv)
         return RWKV4State(torch.zeros_like(num), torch.zeros_like(num), num, den, log_scale)
 
-    def pack(self, *, skips_zeros: bool = True) -> PackedModel:
+    def pack(self, *, skips_zeros: bool = False) -> PackedModel:
         """Return what decodes with these weights, which must not change from now on.
 
         Args:

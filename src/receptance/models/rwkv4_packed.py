@@ -46,7 +46,7 @@ class PackedRWKV4:
         return rwkv4_step(self._plan, tokens, list(pool.tensors.values()), slots)
 
 
-def pack_rwkv4(model: "RWKV4", *, skips_zeros: bool = True) -> PackedModel:
+def pack_rwkv4(model: "RWKV4", *, skips_zeros: bool = False) -> PackedModel:
     """Return what decodes with the weights of `model`: the native step where it can run.
 
     Args:
