@@ -6,6 +6,7 @@
 #include "instruction_set_tables.h"
 #include "parallel.h"
 #include "products_kernels.h"
+#include "team.h"
 
 namespace receptance {
 
@@ -19,8 +20,10 @@ namespace {
 constexpr int64_t smallest_task = 1 << 16;
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// Threads that so many multiplications are worth.
+int64_t n_tasks(int64_t n) { return ceil_div(n, smallest_task); }
 
 // Runs body(begin, end) for pieces of [0, n), each of which costs `cost`.
 template <typename Body>
@@ -36,16 +39,11 @@ int64_t thread_scratch(const PackedProductTable& table) {
 template <typename Element, typename Kernel>
 void run(const Product<Element>& arrays, const PackedProductTable& table, Kernel kernel,
          const Threads& threads) {
-  const int64_t tiles = ceil_div(arrays.N, table.tile_rows);
-  // Each thread has a scratch of its own, so the pieces are cut here.
-  const int64_t pieces = smaller(tiles, threads.count),
-                per_piece = ceil_div(tiles, larger(pieces, 1));
-  parallel_for(0, pieces, 1, threads, [&](int64_t begin, int64_t end) {
-    for (int64_t piece = begin; piece < end; ++piece) {
-      uint8_t* own = arrays.scratch + piece * thread_scratch(table);
-      const ProductScratch lent{own, reinterpret_cast<float*>(own + 4 * table.packed_words)};
-      kernel(arrays, piece * per_piece, smaller((piece + 1) * per_piece, tiles), lent);
-    }
+  Team::run(threads, n_tasks(arrays.M * arrays.N * arrays.K), [&](Team& team) {
+    uint8_t* own = arrays.scratch + team.rank() * thread_scratch(table);
+    const ProductScratch lent{own, reinterpret_cast<float*>(own + 4 * table.packed_words)};
+    team.share(ceil_div(arrays.N, table.tile_rows),
+               [&](int64_t tile) { kernel(arrays, tile, tile + 1, lent); });
   });
 }
 
@@ -79,9 +77,10 @@ void quantize_rows(const float* x, QuantizedBlock* blocks, int64_t M, int64_t K,
 void quantized_product(const QuantizedProduct& arrays, InstructionSet instruction_set,
                        const Threads& threads) {
   const auto kernel = quantized_product_kernels(instruction_set).product;
-  const int64_t panels = ceil_div(arrays.w.N, panel_rows);
-  for_pieces(panels, panel_rows * arrays.M * arrays.w.K, threads,
-             [&](int64_t begin, int64_t end) { kernel(arrays, begin, end); });
+  Team::run(threads, n_tasks(arrays.M * arrays.w.N * arrays.w.K), [&](Team& team) {
+    team.share(ceil_div(arrays.w.N, panel_rows),
+               [&](int64_t panel) { kernel(arrays, panel, panel + 1); });
+  });
 }
 
 void layer_norm(const LayerNorm& arrays, InstructionSet instruction_set, const Threads& threads) {
@@ -93,11 +92,13 @@ void layer_norm(const LayerNorm& arrays, InstructionSet instruction_set, const T
 uint64_t read_all(const uint8_t* bytes, int64_t n, InstructionSet instruction_set,
                   const Threads& threads) {
   const auto kernel = row_kernels(instruction_set).read_all;
-  constexpr int64_t piece = 1 << 12;
+  constexpr int64_t part = 1 << 18;
   std::atomic<uint64_t> total{0};
-  parallel_for(0, ceil_div(n, piece), 64, threads, [&](int64_t begin, int64_t end) {
-    const int64_t last = end * piece < n ? end * piece : n;
-    total ^= kernel(bytes + begin * piece, last - begin * piece);
+  Team::run(threads, ceil_div(n, part), [&](Team& team) {
+    team.share(ceil_div(n, part), [&](int64_t at) {
+      const int64_t begin = at * part, left = n - begin;
+      total ^= kernel(bytes + begin, left < part ? left : part);
+    });
   });
   return total;
 }

@@ -354,7 +354,7 @@ template <typename Element>
 void run(const Rwkv4Step& step, InstructionSet instruction_set, const Threads& threads) {
   Arena arena(step.scratch);
   const Scratch<Element> scratch(*step.model, step.B, arena);
-  Team::run(threads,
+  Team::run(threads, ceil_div(step.model->C, unit),
             [&](Team& team) { Stepping<Element>(step, instruction_set, scratch, team).run(); });
 }
 

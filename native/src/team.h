@@ -19,10 +19,11 @@ namespace receptance {
 // The pieces of a parallel_for must run at the same time, as they do on PyTorch's OpenMP threads.
 class Team {
  public:
-  // Runs body(team) on all threads.
+  // Runs body(team) on all threads, or on as many as `most`, for which there is work.
   template <typename Body>
-  static void run(const Threads& threads, const Body& body) {
-    const int64_t n = threads.count < most_members ? threads.count : most_members;
+  static void run(const Threads& threads, int64_t most, const Body& body) {
+    if (most > most_members) most = most_members;
+    const int64_t n = threads.count < most ? threads.count : (most > 1 ? most : 1);
     Shared shared;
     struct Context {
       Shared& shared;
@@ -37,8 +38,9 @@ class Team {
     threads.parallel_for(0, n, 1, task, &context);
   }
 
-  // How many threads there are.
+  // How many threads there are, and which of them this is.
   int64_t size() const { return members_; }
+  int64_t rank() const { return rank_; }
 
   // Calls f(i) for each i of [0, n), each on one of the threads; returns when all are done. A
   // thread has a range of its own, so that memory is read in long streams; one that is done early
