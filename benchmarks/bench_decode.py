@@ -28,6 +28,8 @@ import torch
 from torch import Tensor
 
 from receptance.benchmark import (
+    MatrixCeiling,
+    ReadCeiling,
     Report,
     Settings,
     Timed,
@@ -161,42 +163,59 @@ class Part(NamedTuple):
     """A tenth of a long run."""
 
     tokens_per_s: float
+    times_ceiling: float
+    """Seconds of the ceiling over those of a twentieth."""
     resident_bytes: int | None
     is_finite: bool
 
 
-def long_run(advance: Callable[[int], tuple[Tensor, State]], n_tokens: int) -> list[Part]:
+def long_run(
+    advance: Callable[[int], tuple[Tensor, State]], n_tokens: int, ceiling: Timed
+) -> list[Part]:
     """Go on for so many tokens, in tenths, and print each.
 
     Args:
         advance: Feeds so many tokens more; returns the last logits and the state.
         n_tokens: How many in all.
+        ceiling: What the machine can do, timed twenty times in each tenth: the last tenth is set
+            beside the first by it, since a shared machine is not as fast at all times.
     """
-    parts = []
+    parts: list[Part] = []
+    n = max(n_tokens // 200, 1)
     advance(1)
     for index in range(10):
         held: list[tuple[Tensor, State]] = []
-        timed = Timed(lambda held=held: held.append(advance(n_tokens // 10)))
-        alternate([timed], 1)
-        ((logits, state),) = held
+        piece = Timed(lambda held=held: held.append(advance(n)))
+        alternate([piece, ceiling], 20)
+        logits, state = held[-1]
         tensors = [logits, *state.tensors.values()]
         is_finite = all(bool(each.isfinite().all()) for each in tensors)
-        parts.append(Part(n_tokens // 10 / timed.median_s, resident_bytes(), is_finite))
+        parts.append(
+            Part(
+                tokens_per_s=20 * n / sum(piece.seconds),
+                times_ceiling=piece.times_shorter_than(ceiling),
+                resident_bytes=resident_bytes(),
+                is_finite=is_finite,
+            )
+        )
         memory = (parts[-1].resident_bytes or 0) / 1e6
         print(
             f"tenth {index + 1:2}: {parts[-1].tokens_per_s:10,.1f} tokens/s, {memory:8,.1f} MB, "
             f"{'all finite' if is_finite else 'NOT FINITE'}",
             flush=True,
         )
-    print(f"the last tenth over the first: {parts[-1].tokens_per_s / parts[0].tokens_per_s:.3f}")
+    speed = parts[-1].tokens_per_s / parts[0].tokens_per_s
+    beside = parts[-1].times_ceiling / parts[0].times_ceiling
+    print(f"the last tenth over the first: {speed:.3f}; each beside its ceiling: {beside:.3f}")
     return parts
 
 
 def long_prefill(n_tokens: int, format: str) -> list[Part]:
-    """Read a prompt in chunks at L6 D512 V50277."""
+    """Read a prompt in chunks at L6 D512 V50277, beside the products of its matrices alone."""
     config = RWKV4Config(n_layer=6, n_embd=512, vocab_size=50277)
     model, state = random_model(config, format), None
     generator = torch.Generator().manual_seed(0)
+    dtype = torch.float32 if format == "float32" else torch.bfloat16
 
     def advance(count: int) -> tuple[Tensor, State]:
         nonlocal state
@@ -205,11 +224,11 @@ def long_prefill(n_tokens: int, format: str) -> list[Part]:
         assert state is not None
         return logits, state
 
-    return long_run(advance, n_tokens)
+    return long_run(advance, n_tokens, MatrixCeiling(config, dtype, 512).timed)
 
 
 def long_decode(n_tokens: int, format: str, size: str) -> list[Part]:
-    """Decode one sequence."""
+    """Decode one sequence, beside reading memory."""
     config = RWKV4Config.preset(size)
     model = random_model(config, format)
     packed, pool, slots = model.pack(skips_zeros=True), model.zero_state(1), torch.arange(1)
@@ -222,7 +241,7 @@ def long_decode(n_tokens: int, format: str, size: str) -> list[Part]:
                 logits = packed.step(token, pool, slots)
         return logits, pool
 
-    return long_run(advance, n_tokens)
+    return long_run(advance, n_tokens, ReadCeiling().timed)
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
