@@ -2,8 +2,7 @@
 // nothing but 0 is not read. Compiled once for each instruction set: see vector.h.
 //
 // A lane of a vector is a row of W; words of columns are added from left to right. A word that is
-// left out would have added 0: so the sums have the same bits as with it, whatever else is
-// multiplied.
+// left out would have added 0: so the sums are the same as with it, whatever else is multiplied.
 #include "packed_tile.h"
 #include "products_kernels.h"
 #include "vector.h"

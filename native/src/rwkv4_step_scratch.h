@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "receptance/rwkv4_step.h"
 
@@ -55,7 +56,8 @@ struct Scratch {
   float* moments;
   float* normed;
   Inputs<Element> x_k, x_v, x_r, gated, squared, out;
-  Element *k, *v, *r, *y, *channel_k, *logits;
+  Element *k, *v, *r, *y, *channel_k;
+  Element* logits;  // where they are to be widened
 
   // Of `squared`, where its matrix lies by columns: which words of a unit are not 0 in all rows,
   // and those words of each row.
@@ -79,7 +81,7 @@ struct Scratch {
         r(arena.take<Element>(B * model.C)),
         y(arena.take<Element>(B * model.C)),
         channel_k(arena.take<Element>(B * 4 * model.C)),
-        logits(arena.take<Element>(B * model.V)),
+        logits(arena.take<Element>(std::is_same_v<Element, float> ? 0 : B * model.V)),
         is_used(arena.take<uint32_t>(ceil_div(4 * model.C, unit))),
         used_words(arena.take<uint32_t>(B * 4 * model.C)),
         used(arena.take<int32_t>(4 * model.C)),

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <thread>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -61,7 +62,7 @@ class Team {
 
  private:
   static constexpr int64_t most_members = 256;
-  static constexpr int n_spins = 2000;  // some 20 microseconds: then the processor may be lent away
+  static constexpr int n_spins = 2000;  // tens of microseconds: then the processor may be lent away
 
   struct alignas(64) Counter {
     std::atomic<int64_t> n{0};
@@ -78,7 +79,9 @@ class Team {
   Team(Shared& shared, int64_t n_pieces, int64_t n) : shared_(shared) {
     rank_ = shared.members.n.fetch_add(1);
     shared.pieces.n.fetch_add(n_pieces);
-    while (shared.pieces.n.load() < n) pause();
+    for (int i = 0; shared.pieces.n.load() < n; ++i) {
+      i < n_spins ? pause() : std::this_thread::yield();
+    }
     members_ = shared.members.n.load();
   }
 
@@ -103,6 +106,8 @@ class Team {
   static void pause() {
 #if defined(__x86_64__)
     _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("isb");
 #endif
   }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "receptance/kernels.h"
@@ -101,6 +102,15 @@ inline void backward_one_by_one(int64_t begin, int64_t end, int64_t, Task task, 
 }
 
 inline constexpr Threads one_by_one{backward_one_by_one, 4};
+
+// Runs the pieces at the same time, as what waits for its companions needs.
+inline void all_at_the_same_time(int64_t begin, int64_t end, int64_t, Task task, void* context) {
+  std::vector<std::thread> threads;
+  for (int64_t i = begin; i < end; ++i) threads.emplace_back(task, i, i + 1, context);
+  for (std::thread& each : threads) each.join();
+}
+
+inline constexpr Threads concurrent{all_at_the_same_time, 3};
 
 // Hands out the work as a whole, however many threads were promised.
 inline void all_at_once(int64_t begin, int64_t end, int64_t, Task task, void* context) {

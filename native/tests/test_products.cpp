@@ -53,7 +53,7 @@ struct Multiplication {
 template <typename Element>
 void test_product(int64_t M, int64_t N, int64_t K, InstructionSet instruction_set) {
   Multiplication<Element> product(M, N, K, true);
-  product.run(0, M, product.y.data(), instruction_set, one_by_one);
+  product.run(0, M, product.y.data(), instruction_set, concurrent);
   expect(product.is_intact(), "a product writes nothing outside of its arrays", instruction_set,
          static_cast<double>(K));
   for (int64_t m = 0; m < M; ++m) {
@@ -72,7 +72,7 @@ void test_product(int64_t M, int64_t N, int64_t K, InstructionSet instruction_se
 template <typename Element>
 void test_rows_are_independent(int64_t M, int64_t N, int64_t K, InstructionSet instruction_set) {
   Multiplication<Element> product(M, N, K, false);
-  product.run(0, M, product.y.data(), instruction_set, one_by_one);
+  product.run(0, M, product.y.data(), instruction_set, concurrent);
   for (const int64_t count : {1, 2, 3, 5, 6, 7, 12, 16}) {
     for (const int64_t first : {int64_t{0}, M / 2 - 8, M - count}) {
       Guarded<Element> y(count * N);
@@ -89,13 +89,13 @@ void test_columns(int64_t M, int64_t N, int64_t words, InstructionSet instructio
   constexpr int64_t per_word = 4 / sizeof(Element);
   const int64_t K = words * per_word;
   Multiplication<Element> product(M, N, K, false);
-  product.run(0, M, product.y.data(), instruction_set, one_by_one);
+  product.run(0, M, product.y.data(), instruction_set, concurrent);
   Guarded<Element> columns(N * K), y(M * N);
   for (int64_t i = 0; i < N * K; ++i) {
     const int64_t n = i / K, k = i % K;
     columns.data()[(k / per_word * N + n) * per_word + k % per_word] = product.w.data()[i];
   }
-  product.run(0, M, y.data(), instruction_set, one_by_one, columns.data());
+  product.run(0, M, y.data(), instruction_set, concurrent, columns.data());
   expect(y.is_intact() && columns.is_intact(),
          "a product by columns writes nothing outside of its arrays", instruction_set,
          static_cast<double>(K));
@@ -147,7 +147,7 @@ void test_layer_norm(int64_t M, int64_t C, InstructionSet instruction_set) {
   }
   const auto run = [&](int64_t first, int64_t count, float* to) {
     receptance::layer_norm({x.data() + first * C, weight.data(), bias.data(), to, count, C, eps},
-                           instruction_set, one_by_one);
+                           instruction_set, concurrent);
   };
   run(0, M, y.data());
   expect(x.is_intact() && weight.is_intact() && bias.is_intact() && y.is_intact(),
@@ -172,7 +172,7 @@ void test_read_all(int64_t n, InstructionSet instruction_set) {
     expected ^= words.data()[i];
   }
   const uint64_t found = receptance::read_all(reinterpret_cast<const uint8_t*>(words.data()), 8 * n,
-                                              instruction_set, one_by_one);
+                                              instruction_set, concurrent);
   expect(found == expected, "read_all reads every byte once", instruction_set,
          static_cast<double>(n));
 }

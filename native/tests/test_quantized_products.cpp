@@ -128,7 +128,7 @@ void test_product(int64_t M, int64_t N, int64_t K, Quantization quantization,
                   InstructionSet instruction_set) {
   Multiplication product(M, N, K, quantization, true);
   Guarded<float> y(M * N);
-  product.run(0, M, y.data(), instruction_set, one_by_one);
+  product.run(0, M, y.data(), instruction_set, concurrent);
   expect(y.is_intact(), "a quantized product writes nothing outside of its arrays", instruction_set,
          static_cast<double>(N));
   for (int64_t i = 0; i < M * N; ++i) {
@@ -146,7 +146,7 @@ void test_bits(int64_t M, int64_t N, int64_t K, Quantization quantization,
                InstructionSet instruction_set) {
   Multiplication product(M, N, K, quantization, false);
   Guarded<float> y(M * N), narrow(M * N);
-  product.run(0, M, y.data(), instruction_set, one_by_one);
+  product.run(0, M, y.data(), instruction_set, concurrent);
   for (const int64_t count : {1, 2, 3, 4, 5}) {
     for (const int64_t first : {int64_t{0}, int64_t{1}, M - count}) {
       Guarded<float> alone(count * N);
@@ -159,7 +159,7 @@ void test_bits(int64_t M, int64_t N, int64_t K, Quantization quantization,
   if (instruction_set == InstructionSet::portable || !has_instruction_set(InstructionSet::avx2)) {
     return;
   }
-  product.run(0, M, narrow.data(), InstructionSet::avx2, one_by_one);
+  product.run(0, M, narrow.data(), InstructionSet::avx2, concurrent);
   expect(same_bits(narrow.data(), y.data(), M * N),
          "a quantized product has the same bits in all instruction sets that fuse", instruction_set,
          static_cast<double>(K));

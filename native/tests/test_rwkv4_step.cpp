@@ -18,13 +18,6 @@ using receptance::InstructionSet;
 using receptance::Quantization;
 using receptance::Threads;
 
-void all_at_the_same_time(int64_t begin, int64_t end, int64_t, receptance::Task task,
-                          void* context) {
-  std::vector<std::thread> threads;
-  for (int64_t i = begin; i < end; ++i) threads.emplace_back(task, i, i + 1, context);
-  for (std::thread& each : threads) each.join();
-}
-
 // Two threads for the work of three.
 void in_two(int64_t begin, int64_t end, int64_t, receptance::Task task, void* context) {
   std::thread first(task, begin, end - 1, context);
@@ -32,7 +25,7 @@ void in_two(int64_t begin, int64_t end, int64_t, receptance::Task task, void* co
   first.join();
 }
 
-constexpr Threads concurrent{all_at_the_same_time, 3}, fewer{in_two, 3};
+constexpr Threads fewer{in_two, 3};
 
 constexpr int64_t n_slots = 7;
 constexpr int64_t none = -1;

@@ -145,3 +145,10 @@ def test_a_calibration_text_needs_a_tokenizer(tmp_path):
     save_model(model, None, tmp_path / "model")
     with pytest.raises(TokenizerError, match="has none; pass it as `tokenizer`"):
         convert_model(tmp_path / "model", tmp_path / "to", quantize="int4", calibration=TEXT)
+
+
+def test_what_is_rounded_already_needs_no_calibration_text(folder, tmp_path):
+    convert_model(folder, tmp_path / "int8", quantize="int8")
+
+    with pytest.raises(ValueError, match="is rounded already"):
+        convert_model(tmp_path / "int8", tmp_path / "to", quantize="int8", calibration=TEXT)

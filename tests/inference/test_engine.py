@@ -324,3 +324,24 @@ def test_the_memory_of_the_states_is_known():
     engine = Engine(LanguageModel(model, load_tokenizer("bytes")), max_sequences=7)
 
     assert engine.memory_bytes == 7 * 5 * 2 * 16 * 4
+
+
+@pytest.mark.parametrize("fails", ["prefill", "decode"])
+def test_what_fails_in_the_model_is_forgotten_and_the_rest_goes_on(lm, engine, monkeypatch, fails):
+    params = SamplingParams(max_tokens=4, temperature=0.0, seed=0)
+    broken = engine.add(Request("a prompt of several chunks", params))
+    if fails == "decode":
+        while not engine.step():
+            pass
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine._runner, fails, fail)
+        with pytest.raises(MemoryError):
+            engine.step()
+    assert engine.n_running + engine.n_waiting == 0
+    assert not engine.cancel(broken)
+    (found,) = engine.generate(["x"], params)
+    assert_same(found, lm.generate("x", params))

@@ -1,5 +1,6 @@
 """What an RWKV-4 packs into; that it steps as the model goes forward is a law in tests/laws."""
 
+import copy
 import gc
 
 import pytest
@@ -102,3 +103,26 @@ def test_packing_leaves_a_model_to_be_trained_unless_zeros_are_to_be_skipped():
     found = model.state_dict()
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weights[name]) for name in weights)
+
+
+class Part(torch.Tensor):
+    """What a sharded model has in the place of a matrix: a tensor that is not all there."""
+
+
+@needs_library
+def test_a_model_in_parts_is_served_by_its_forward():
+    model = random_rwkv4(vocab_size=V).requires_grad_(False)
+    model.head.weight = torch.nn.Parameter(model.head.weight.as_subclass(Part), requires_grad=False)
+    assert isinstance(pack_rwkv4(model), PackedForward)
+
+
+@needs_library
+def test_a_copy_of_a_packed_model_has_weights_of_its_own():
+    model = random_rwkv4(vocab_size=V)
+    packed, token, slot = model.pack(), torch.tensor([3]), torch.tensor([0])
+    expected = packed.step(token, model.zero_state(1), slot)
+    copied = copy.deepcopy(packed)
+    with torch.no_grad():
+        model.head.weight.zero_()
+    assert torch.equal(copied.step(token, model.zero_state(1), slot), expected)
+    assert not packed.step(token, model.zero_state(1), slot).any()

@@ -40,7 +40,8 @@ InstructionSet best_instruction_set();
 using Task = void (*)(int64_t begin, int64_t end, void* context);
 
 // Cuts [begin, end) into pieces of at least `grain`, runs `task` on all of them, on several threads
-// where there are several, and returns when all are done.
+// where there are several, and returns when all are done. Products and steps, whose threads wait
+// for each other, need the pieces to run at the same time.
 using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, Task task, void* context);
 
 struct Threads {

@@ -44,6 +44,8 @@ class Ceilings:
     read_bytes_per_s: float
     matrix_flops_per_s: dict[str, float]
     """By the dtype of the matrices."""
+    matrix_tokens: int
+    """How many tokens the matrices met."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +166,8 @@ def measure(
     config = next(iter(subjects.values())).model.config
     tell("measuring")
     read = ReadCeiling()
-    matrices = _matrix_ceilings(subjects, config, min(settings.prompt_tokens, CHUNK_TOKENS))
+    matrix_tokens = min(settings.prompt_tokens, CHUNK_TOKENS)
+    matrices = _matrix_ceilings(subjects, config, matrix_tokens)
     # Each is beside what it is held to: steps beside reading, a prompt beside products.
     cases: list[Timed] = [read.timed]
     for format, subject in subjects.items():
@@ -191,7 +194,9 @@ def measure(
         torch=torch.__version__,
         instruction_set=torch.backends.cpu.get_cpu_capability(),
         settings=settings,
-        ceilings=Ceilings(read_bytes_per_s=read.bytes_per_s, matrix_flops_per_s=rates),
+        ceilings=Ceilings(
+            read_bytes_per_s=read.bytes_per_s, matrix_flops_per_s=rates, matrix_tokens=matrix_tokens
+        ),
         formats=figures,
         peak_memory_bytes=peak_resident_bytes(),
     )

@@ -66,6 +66,10 @@ def convert_model(
     torch_dtype, format = wanted_precision(dtype, quantize)
     stored = find_model(Path(source))
     check_precision(stored, torch_dtype, format)
+    if calibration is not None and stored.quantization is not None:
+        raise ValueError(
+            f"a calibration text is for rounding, but {str(source)!r} is rounded already"
+        )
     found = find_tokenizer(stored, tokenizer)
     state = initial_state(stored, format)
     with atomic_folder(Path(folder), replace=replace) as staged:

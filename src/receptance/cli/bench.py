@@ -110,6 +110,8 @@ def command(
         raise click.UsageError(f"one of MODEL and --size must be given, got {model} and {size}")
     if plot is not None and plot.suffix.lower() not in PICTURES:
         raise click.UsageError(f"--plot must end with .png or .svg, got {str(plot)!r}")
+    if plot is not None and not plot.parent.is_dir():
+        raise click.UsageError(f"--plot: the folder {str(plot.parent)!r} must exist")
     import torch
 
     from receptance.benchmark import Settings, chart, measure
@@ -125,13 +127,13 @@ def command(
         for name in formats
     }
     report = measure(makers, settings, tell=lambda text: click.echo(text, err=True))
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(report)))
+    else:
+        show(report)
     if plot is not None:
         save_picture([chart(report)], plot)
         click.echo(f"drawn: {plot}", err=True)
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(report)))
-        return
-    show(report)
 
 
 def _loaded(path: Path, format: str) -> "Callable[[], RWKV4]":

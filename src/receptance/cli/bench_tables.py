@@ -33,7 +33,7 @@ def _head(report: "Report") -> str:
         f"machine   {report.threads} threads, {report.instruction_set}, PyTorch {report.torch}\n"
         f"memory    {report.ceilings.read_bytes_per_s / 1e9:.1f} GB/s read\n"
         f"matrices  {', '.join(rates)}, the model's with "
-        f"{report.settings.prompt_tokens:,} tokens"
+        f"{report.ceilings.matrix_tokens:,} tokens"
         + (f"\nprocess   {peak / 1e9:.2f} GB at its peak, all of this together" if peak else "")
     )
 

@@ -51,7 +51,7 @@ def command(
     """Write the model SRC, a model folder or an authors' .pth file, as the model folder DST.
 
     It is read tensor by tensor, so that it may be larger than the memory. Rounded to 4 or 8 bits a
-    model loads at once and takes a fourth or an eighth of the memory that it takes in float32.
+    model loads at once and takes a quarter or a seventh of the memory that it takes in float32.
     """
     from receptance.checkpoint import convert_model
 

@@ -36,7 +36,10 @@ class Score:
     @property
     def perplexity(self) -> float:
         """The same as a number of equally likely tokens, exp(nats / n_tokens)."""
-        return math.exp(self.nats / self.n_tokens)
+        try:
+            return math.exp(self.nats / self.n_tokens)
+        except OverflowError:
+            return math.inf
 
 
 def score_documents(

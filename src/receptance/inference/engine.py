@@ -151,8 +151,8 @@ class Engine:
         """Read one chunk, write a token of each sequence, and return what came of it.
 
         A request has an output in every step in which it got a token; the last one has the whole
-        text and the state after it, or the error that ended it. None means that nothing is to be
-        done, or that all there is are prompts that go on.
+        text and the state after it, or the error that ended it. No output means that nothing is to
+        be done, or that all there is are prompts that go on.
         """
         for family in self._scheduler.admit(self._pool.n_free):
             prompt = self._prompts[family[0]]
@@ -230,13 +230,23 @@ class Engine:
             # A stream that broke can not be gone on with, and why is for its owner to know.
             self._cancel_all(family)
             raise
-        logits = self._runner.prefill(prompt.slot, chunk)
+        logits = self._prefill(family, prompt.slot, chunk)
         if not prompt.chunks.is_stand_in:
             for sampler in prompt.samplers.values():
                 sampler.add_prompt(chunk)
         if prompt.chunks.is_over:
             self._begin_to_write(prompt, prompt.slot, logits)
         return []
+
+    def _prefill(
+        self, family: Sequence[int], slot: int, chunk: Sequence[int]
+    ) -> Float[Tensor, " V"]:
+        """Feed a chunk; if that fails, nobody knows what was read, and the family is forgotten."""
+        try:
+            return self._runner.prefill(slot, chunk)
+        except BaseException:
+            self._cancel_all(family)
+            raise
 
     def _cancel_all(self, family: Sequence[int]) -> None:
         for each in family:
@@ -278,7 +288,11 @@ class Engine:
         }
         if awaited:
             slots = [each.slot for each in awaited.values()]
-            logits = self._runner.decode(slots, [tokens[id_] for id_ in awaited])
+            try:
+                logits = self._runner.decode(slots, [tokens[id_] for id_ in awaited])
+            except BaseException:
+                self._cancel_all(list(awaited))  # their states may be those of half a step
+                raise
             for row, sequence in enumerate(awaited.values()):
                 sequence.logits = logits[row]
 

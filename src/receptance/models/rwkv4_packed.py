@@ -56,16 +56,18 @@ def pack_rwkv4(model: "RWKV4", *, skips_zeros: bool = False) -> PackedModel:
     weights, formats = _gather(model)
     if len(formats) > 1 or native_obstacle(weights) is not None:
         return PackedForward(model, model.config.vocab_size)
-    if skips_zeros and _lay_values_by_columns(model):
-        weights, formats = _gather(model)
+    if skips_zeros:
+        del weights  # lest each matrix be kept beside its columns
+        _lay_values_by_columns(model)
+        weights, _ = _gather(model)
     vocab_size = model.config.vocab_size
     eps = model.ln_out.eps
     plan = rwkv4_plan(weights, vocab_size=vocab_size, eps=eps, format=next(iter(formats), None))
     return PackedRWKV4(plan, vocab_size)
 
 
-def _lay_values_by_columns(model: "RWKV4") -> bool:
-    """Lay the value matrices of channel mixes by columns; return whether there was one to lay.
+def _lay_values_by_columns(model: "RWKV4") -> None:
+    """Lay the value matrices of channel mixes by columns, where they are not quantized.
 
     Their inputs are squared ReLUs, nine in ten of which are 0 in a trained model. There is no
     second copy: the memory of the first one is given back.
@@ -76,7 +78,6 @@ def _lay_values_by_columns(model: "RWKV4") -> bool:
         weight = ffn.value.weight.detach()
         ffn.value = ColumnLinear(weight)
         page_out(weight)
-    return bool(plain)
 
 
 def _gather(model: "RWKV4") -> tuple[RWKV4Weights, set[QuantizedFormat]]:

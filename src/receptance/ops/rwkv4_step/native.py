@@ -5,7 +5,9 @@ bfloat16, or uint8 as receptance.ops.quantized_linear packs them.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -55,17 +57,30 @@ class RWKV4Weights(NamedTuple):
         return [*self[:-1], *(tensor for layer in self.layers for tensor in layer)]
 
 
-class RWKV4Plan(NamedTuple):
-    """What a step follows: where each weight lies."""
+@dataclass(frozen=True)
+class RWKV4Plan:
+    """What a step follows: where each weight lies. A copy has weights and addresses of its own."""
 
     data: Tensor
     """Addresses of `weights`, which therefore live as long."""
     weights: RWKV4Weights
+    vocab_size: int
+    eps: float
+    format: QuantizedFormat | None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Plan anew for the copied weights: the addresses mean nothing elsewhere."""
+        plan = partial(rwkv4_plan, vocab_size=self.vocab_size, eps=self.eps, format=self.format)
+        return plan, (self.weights,)
 
 
 def native_obstacle(weights: RWKV4Weights) -> str | None:
     """Return why the extension cannot step with these weights, as a clause, or None if it can."""
     for tensor in weights.tensors:
+        if type(tensor) is not Tensor:
+            return (
+                f"a part of a matrix on each rank is no matrix, and one is {type(tensor).__name__}"
+            )
         if not tensor.is_cpu:
             return f"it runs on the cpu, and a tensor is on {tensor.device}"
         if not tensor.is_contiguous():
@@ -95,14 +110,14 @@ def rwkv4_plan(
     Raises:
         RuntimeError: If a tensor is of another shape or dtype than it must be.
     """
-    format = format or QuantizedFormat(bits=8, group_size=32)
+    bytes_ = format or QuantizedFormat(bits=8, group_size=32)  # of none, where there is no format
     n_embd = len(weights.ln_out_bias)
     data = torch.ops.receptance.rwkv4_plan(
         weights.tensors,
         *(len(weights.layers), n_embd, vocab_size, eps),
-        *(format.bits, format.group_size, format.has_offset),
+        *(bytes_.bits, bytes_.group_size, bytes_.has_offset),
     )
-    return RWKV4Plan(data, weights)
+    return RWKV4Plan(data, weights, vocab_size, eps, format)
 
 
 def rwkv4_step(
