@@ -24,7 +24,11 @@ def test_every_figure_is_in_its_row(report, capsys):
     assert max(map(len, lines)) <= 100
     assert f"{report.ceilings.read_bytes_per_s / 1e9:.1f} GB/s read" in "\n".join(lines)
     for name, figures in report.formats.items():
-        one, two, prompt = ([*line.split("│")[1:-1]] for line in lines if f" {name} " in line)
+        rows = ([*line.split("│")[1:-1]] for line in lines if f" {name} " in line)
+        one, two, *reading_all, prompt = rows
+        assert len(reading_all) == (figures.decode_reading_all is not None)
+        for row in reading_all:
+            assert row[1].strip() == f"{figures.decode[0].batch_size}, all read"
         for row, each in ((one, figures.decode[0]), (two, figures.decode[1])):
             assert row[1].strip() == str(each.batch_size)
             assert row[2].strip() == f"{each.tokens_per_s:,.1f}"
