@@ -6,6 +6,7 @@
 // read as it lies in its file.
 #include "products_kernels.h"
 #include "vector.h"
+#include "words.h"
 
 namespace receptance::RECEPTANCE_ISA {
 namespace {
@@ -22,41 +23,9 @@ constexpr int64_t kept_bytes = 1 << 17;
 // How far ahead of itself W is brought near where it is read once.
 constexpr int64_t bytes_ahead = 8192;
 
-constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // Numbers in the vector that is loaded at once.
 template <typename Element>
 constexpr int64_t step = RECEPTANCE_VECTOR_BYTES / sizeof(Element);
-
-typedef uint16_t Pairs __attribute__((vector_size(RECEPTANCE_VECTOR_BYTES)));
-
-template <typename Element>
-struct Packed;
-template <>
-struct Packed<float> {
-  using Type = Vector<float>;
-};
-template <>
-struct Packed<bfloat16> {
-  using Type = Pairs;
-};
-
-RECEPTANCE_INLINE Vector<float> add_products(Vector<float> w, Vector<float> x, Vector<float> sum) {
-  return fma<float>(w, x, sum);
-}
-
-// Each lane gets the products of two neighbours.
-RECEPTANCE_INLINE Vector<float> add_products(Pairs w, Pairs x, Vector<float> sum) {
-#if defined(__AVX512BF16__)
-  return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x);
-#else
-  const Words high_half = Words{} + 0xffff0000u;
-  const Vector<float> first =
-      fma<float>((Vector<float>)((Words)w << 16), (Vector<float>)((Words)x << 16), sum);
-  return fma<float>((Vector<float>)((Words)w & high_half), (Vector<float>)((Words)x & high_half),
-                    first);
-#endif
-}
 
 typedef float Quad __attribute__((vector_size(16)));
 
@@ -89,20 +58,20 @@ RECEPTANCE_INLINE Quad sums_of_lanes(Vector<float> a, Vector<float> b, Vector<fl
 template <int64_t ROWS, int64_t TOKENS, typename Element>
 RECEPTANCE_INLINE void tile(const Element* w, const Element* x, Element* y, int64_t N, int64_t K,
                             int64_t ahead) {
-  using Loaded = typename Packed<Element>::Type;
   Vector<float> sums[TOKENS][ROWS] = {};
   const auto add = [&](int64_t k, bool whole, int64_t count) __attribute__((always_inline)) {
-    Loaded rows[ROWS];
+    Words rows[ROWS];
 #pragma GCC unroll 4
     for (int64_t r = 0; r < ROWS; ++r) {
       prefetch(w + r * K + k, ahead);
-      rows[r] = load_packed<Loaded>(w + r * K + k, whole, count);
+      rows[r] = load_packed<Words>(w + r * K + k, whole, count);
     }
 #pragma GCC unroll 6
     for (int64_t m = 0; m < TOKENS; ++m) {
-      const Loaded token = load_packed<Loaded>(x + m * K + k, whole, count);
+      const Words token = load_packed<Words>(x + m * K + k, whole, count);
 #pragma GCC unroll 4
-      for (int64_t r = 0; r < ROWS; ++r) sums[m][r] = add_products(rows[r], token, sums[m][r]);
+      for (int64_t r = 0; r < ROWS; ++r)
+        sums[m][r] = add_products(Element{}, rows[r], token, sums[m][r]);
     }
   };
   int64_t k = 0;

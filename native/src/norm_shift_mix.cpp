@@ -1,5 +1,6 @@
 // norm_shift_mix over whole batches: how the tokens are handed to the threads.
 #include "instruction_set_tables.h"
+#include "integers.h"
 #include "norm_shift_mix_kernels.h"
 #include "receptance/kernels.h"
 
@@ -16,10 +17,6 @@ constexpr int64_t smallest_task = 1 << 14;
 // and most pieces, for the same reason. A piece goes to one thread.
 constexpr int64_t fewest_tokens = 32;
 constexpr int64_t most_pieces = 256;
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // The cut of [B, T] into pieces of one sequence: by the shape alone, so that the sums over pieces
 // are the same for any number of threads.

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "vector.h"
+#include "words.h"
 
 namespace receptance::RECEPTANCE_ISA {
 
@@ -12,26 +13,6 @@ namespace receptance::RECEPTANCE_ISA {
 inline constexpr int64_t tile_vectors = RECEPTANCE_VECTOR_BYTES == 64 ? 4 : 2;
 inline constexpr int64_t tile_tokens = 6;
 inline constexpr int64_t tile_rows = tile_vectors * lanes<float>;
-
-constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// A word is one number of float32, or two neighbours of bfloat16.
-template <typename Element>
-inline constexpr int64_t per_word = 4 / sizeof(Element);
-
-RECEPTANCE_INLINE Vector<float> add_products(float, Words w, Words x, Vector<float> sum) {
-  return fma<float>((Vector<float>)w, (Vector<float>)x, sum);
-}
-
-RECEPTANCE_INLINE Vector<float> add_products(bfloat16, Words w, Words x, Vector<float> sum) {
-#if defined(__AVX512BF16__)
-  return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x);
-#else
-  const Words high_half = Words{} + 0xffff0000u;
-  sum = fma<float>((Vector<float>)(w << 16), (Vector<float>)(x << 16), sum);
-  return fma<float>((Vector<float>)(w & high_half), (Vector<float>)(x & high_half), sum);
-#endif
-}
 
 // The same word of n_rows rows of W; 0 for other rows of the tile.
 RECEPTANCE_INLINE void copy_rows(const uint32_t* from, int64_t n_rows, Words* to) {

@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "instruction_set_tables.h"
+#include "integers.h"
 #include "parallel.h"
 #include "products_kernels.h"
 #include "team.h"
@@ -18,9 +19,6 @@ namespace {
 
 // Fewest multiplications, or numbers, that are worth another thread.
 constexpr int64_t smallest_task = 1 << 16;
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Threads that so many multiplications are worth.
 int64_t n_tasks(int64_t n) { return ceil_div(n, smallest_task); }

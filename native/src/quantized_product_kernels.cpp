@@ -22,8 +22,6 @@ constexpr int64_t quads_of_block = block_columns / quad;
 // How far ahead of itself W is brought near where it is read once.
 constexpr int64_t bytes_ahead = 4096;
 
-constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // Four levels of x for all lanes, as add_products wants them.
 struct Levels {
 #if defined(__AVX512VNNI__)

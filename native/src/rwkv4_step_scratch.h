@@ -4,13 +4,10 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "integers.h"
 #include "receptance/rwkv4_step.h"
 
 namespace receptance {
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Rows of a matrix that a thread takes at once: a panel, and a block of what follows.
 constexpr int64_t unit = panel_rows;

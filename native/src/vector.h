@@ -207,6 +207,8 @@ RECEPTANCE_INLINE Vector<Real> first_lanes(Vector<Real> x, int64_t count) {
   return kept;
 }
 
+RECEPTANCE_INLINE constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
 // Asks for the memory `bytes` further on to be brought near, which may lie outside of any array.
 RECEPTANCE_INLINE void prefetch(const void* from, int64_t bytes) {
   __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(from) + bytes));

@@ -1,4 +1,5 @@
 // wkv4 over whole batches: how the work is cut into pieces and handed to the threads.
+#include "integers.h"
 #include "receptance/kernels.h"
 #include "wkv4_kernels.h"
 
@@ -12,10 +13,6 @@ constexpr int64_t widest_block = 256;
 
 // Tokens times channels below which handing work to another thread costs more than it saves.
 constexpr int64_t smallest_task = 1 << 14;
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Tokens per segment of the parallel form: a whole number of chunks, at most 64 segments. A
 // function of T alone, so that results do not depend on the number of threads.

@@ -9,10 +9,8 @@ from torch import Tensor
 
 from receptance.benchmark.ceilings import MatrixCeiling
 from receptance.benchmark.clock import Timed
+from receptance.inference import CHUNK_TOKENS
 from receptance.models import RWKV4, RWKV4Config, State
-
-CHUNK_TOKENS = 512
-"""How many tokens of a longer prompt go through the model at once."""
 
 
 @dataclass(frozen=True, kw_only=True)

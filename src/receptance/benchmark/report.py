@@ -10,6 +10,7 @@ from receptance.benchmark.clock import Timed, alternate
 from receptance.benchmark.decode import Decode, DecodeFigures, bytes_per_token
 from receptance.benchmark.memory import peak_resident_bytes, resident_bytes
 from receptance.benchmark.prefill import CHUNK_TOKENS, Prefill, PrefillFigures
+from receptance.benchmark.random_weights import DTYPES
 from receptance.models import RWKV4, ColumnLinear, RWKV4Config
 from receptance.plotting import Chart, Curve
 
@@ -232,9 +233,8 @@ def _matrix_ceilings(
 ) -> dict[str, MatrixCeiling]:
     """Return those that the formats are held to."""
     wanted = {_matrix_dtype(format) for format in formats}
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     return {
         name: MatrixCeiling(config, dtype, n_tokens)
-        for name, dtype in dtypes.items()
+        for name, dtype in DTYPES.items()
         if name in wanted
     }

@@ -3,11 +3,12 @@
 from receptance.inference.chat import Chat, ChatFormat
 from receptance.inference.engine import Engine
 from receptance.inference.generation import Generation, TextStream
-from receptance.inference.language_model import LanguageModel, load
+from receptance.inference.language_model import CHUNK_TOKENS, LanguageModel, load
 from receptance.inference.request import Output, Request
 from receptance.inference.sampling import SamplingParams
 
 __all__ = [
+    "CHUNK_TOKENS",
     "Chat",
     "ChatFormat",
     "Engine",

@@ -15,4 +15,4 @@ def squared_relu_linear_reference(
     k: Float[Tensor, "*batch n_in"], weight: Float[Tensor, "n_out n_in"]
 ) -> Float[Tensor, "*batch n_out"]:
     """Return max(k, 0)² Wᵀ; see `receptance.ops.squared_relu.squared_relu_linear`."""
-    return F.linear(torch.relu(k).square(), weight)
+    return F.linear(squared_relu_reference(k), weight)
