@@ -219,6 +219,11 @@ def test_a_mapped_file_has_the_tensors_that_were_written(tmp_path):
         assert torch.equal(found[name], tensor)
 
 
+def described(**changes: object) -> dict:
+    """Return the header of one number, with changes."""
+    return {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], **changes}}
+
+
 def _file_of(header: object, data: bytes = b"") -> bytes:
     text = json.dumps(header).encode() if not isinstance(header, bytes) else header
     return len(text).to_bytes(8, "little") + text + data
@@ -231,20 +236,26 @@ def _file_of(header: object, data: bytes = b"") -> bytes:
         ((1 << 40).to_bytes(8, "little") + b"{}", "must end within the file"),
         (_file_of(b"{"), "Expecting property name"),
         (_file_of([1]), "must describe tensors"),
-        (_file_of({"a": {"dtype": "F32"}}), "must describe tensors"),
-        (_file_of({"a": {"dtype": "X", "shape": [1], "data_offsets": [0, 4]}}), "describe tensors"),
+        (_file_of({"a": {"dtype": "F32"}}), "must have a dtype, a shape and"),
         (
-            _file_of({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, b"1234"),
-            "within",
+            _file_of({"a": {"dtype": "X", "shape": [1], "data_offsets": [0, 4]}}),
+            "must be of one of",
         ),
-        (
-            _file_of({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, b"1234"),
-            "within",
-        ),
-        (
-            _file_of({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [4, 0]}}, b"1234"),
-            "within",
-        ),
+        (_file_of(described(shape=[2], data_offsets=[0, 8]), b"1234"), "must end at byte"),
+        (_file_of(described(shape=[2], data_offsets=[0, 4]), b"1234"), "within"),
+        (_file_of(described(shape=[-1], data_offsets=[4, 0]), b"1234"), "must have sizes and two"),
+        (_file_of(described(shape=[0, 1 << 60], data_offsets=[0, 0])), "must have sizes and two"),
+        (_file_of(described(shape=[1] * 9, data_offsets=[0, 4]), b"1234"), "must have sizes"),
+        (_file_of(described(shape=[True], data_offsets=[0, 4]), b"1234"), "must have sizes"),
+        (_file_of(described(shape=[1.0], data_offsets=[0, 4]), b"1234"), "must have sizes"),
+        (_file_of(described(data_offsets=[0]), b"1234"), "must have sizes and two offsets"),
+        (_file_of(described(more=1), b"1234"), "must have a dtype, a shape and data_offsets"),
+        (_file_of(described() | {"b": described()["a"]}, b"1234"), "'b' must begin at byte 4"),
+        (_file_of(described(), b"12345"), r"must end at byte \d+"),
+        (_file_of(b'{"a": {"dtype": "F32", "dtype": "F32"}}'), "'dtype' must come once"),
+        (_file_of(b'{"a": 1, "a": 2}'), "'a' must come once"),
+        (_file_of(b"[" * 5000), "describe tensors"),
+        (_file_of(b'{"a": ' + b"9" * 5000 + b"}"), "describe tensors"),
     ],
 )
 def test_what_is_no_whole_file_is_not_mapped(tmp_path, content, words):
@@ -252,3 +263,14 @@ def test_what_is_no_whole_file_is_not_mapped(tmp_path, content, words):
 
     with pytest.raises(ValueError, match=words):
         map_tensors(tmp_path / "file")
+
+
+def test_a_writable_map_can_be_written_and_leaves_the_file_as_it_is(tmp_path):
+    write_tensors(tmp_path / "file", {"a": torch.zeros(3)})
+    before = (tmp_path / "file").read_bytes()
+
+    found = map_tensors(tmp_path / "file", writable=True)
+    found["a"].fill_(7.0)
+
+    assert found["a"].tolist() == [7.0, 7.0, 7.0]
+    assert (tmp_path / "file").read_bytes() == before

@@ -15,7 +15,11 @@ from torch import Tensor
 ALIGNMENT = 64
 
 _LENGTH_BYTES = 8
-_MAX_HEADER_BYTES = 100_000_000  # as the library has it
+# The library's bound is ten times this; the largest models need a hundredth of it, and what Python
+# makes of a header of numbers takes several times the memory of its text.
+_MAX_HEADER_BYTES = 10_000_000
+_MAX_AXES = 8
+_MAX_SIZE = 1 << 48  # bytes of memory that a processor can address
 
 _DTYPES = {
     torch.float64: "F64",
@@ -33,6 +37,11 @@ class Entry(NamedTuple):
     shape: tuple[int, ...]
     read: Callable[[], Tensor]
     """Gives the tensor when its turn has come; it is let go before the next one's."""
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "Entry":
+        """Return the entry of a tensor that is there."""
+        return cls(tensor.dtype, tuple(tensor.shape), lambda: tensor)
 
     @property
     def nbytes(self) -> int:
@@ -79,7 +88,7 @@ def tensor_file_parts(
         KeyError: If a tensor is of a dtype that such a file cannot hold.
     """
     entries = {
-        name: each if isinstance(each, Entry) else _entry_of(each) for name, each in tensors.items()
+        name: each if isinstance(each, Entry) else Entry.of(each) for name, each in tensors.items()
     }
     # Wider numbers first, so that no narrower ones put them where they cannot be addressed.
     ordered = sorted(
@@ -101,48 +110,105 @@ def tensor_file_parts(
     return chain([prefix], _contents([entries[name] for name in ordered]))
 
 
-def map_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file, mapped to memory that cannot be written.
+def map_tensors(path: Path, *, writable: bool = False) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, mapped to memory.
 
-    Unlike what the library maps, which may be written and so counts as memory in use, a file may be
-    larger than the machine's memory. To write to these tensors ends the process: they are to be
-    read and let go.
+    The header is checked before anything is mapped for a tensor: each name comes once, each tensor
+    has the bytes that its shape and dtype need, and together they are the rest of the file.
 
     Args:
         path: The file.
+        writable: Whether the tensors may be written to, which the file never sees. Such a map
+            counts as memory in use. Otherwise the file may be larger than the machine's memory, and
+            to write to a tensor ends the process: they are to be read and let go.
 
     Raises:
-        OSError: If the file cannot be read.
+        OSError: If the file cannot be read, or there is not the memory to map it.
         ValueError: If it is no whole safetensors file.
     """
     with path.open("rb") as file:
         size = file.seek(0, 2)
         if size < _LENGTH_BYTES:
             raise ValueError(f"it must have a header, but it has {size} bytes")
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        access = mmap.ACCESS_COPY if writable else mmap.ACCESS_READ
+        mapped = mmap.mmap(file.fileno(), 0, access=access)
     start = _LENGTH_BYTES + int.from_bytes(mapped[:_LENGTH_BYTES], "little")
-    if not _LENGTH_BYTES < start <= size or start > _MAX_HEADER_BYTES:
-        raise ValueError(f"its header must end within the file, but it has {start} bytes")
+    if not _LENGTH_BYTES < start <= min(size, _MAX_HEADER_BYTES):
+        raise ValueError(
+            f"its header must end within the file and have at most {_MAX_HEADER_BYTES} bytes, but "
+            f"it claims {start}"
+        )
+    entries = _header(mapped[_LENGTH_BYTES:start])
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].begin):
+        if entry.begin != end:
+            raise ValueError(f"{name!r:.80} must begin at byte {end}, but it does at {entry.begin}")
+        end = entry.end
+    if start + end != size:
+        raise ValueError(f"its tensors must end at byte {size}, but they do at {start + end}")
+    return {name: _mapped(mapped, start, entry) for name, entry in entries.items()}
+
+
+class _Described(NamedTuple):
+    """A tensor in a header: its numbers begin and end so many bytes after it."""
+
+    dtype: torch.dtype
+    shape: list[int]
+    begin: int
+    end: int
+
+
+def _header(text: bytes) -> dict[str, _Described]:
+    """Return the tensors that a header describes, by name."""
     try:
-        entries = json.loads(mapped[_LENGTH_BYTES:start])
-        entries.pop("__metadata__", None)
-        return {name: _mapped(mapped, start, entry) for name, entry in entries.items()}
-    except (AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"its header must describe tensors: {error!r}") from error
+        entries = json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its header must describe tensors, as JSON: {error}") from error
+    if not isinstance(entries, dict):
+        raise ValueError(f"its header must describe tensors, by name, but it is {entries!r:.40}")  # noqa: TRY004 (not of an argument)
+    entries.pop("__metadata__", None)
+    return {name: _described(name, entry) for name, entry in entries.items()}
 
 
-def _mapped(mapped: mmap.mmap, start: int, entry: dict[str, Any]) -> Tensor:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the entries of a JSON object, in which each key must come once."""
+    entries: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in entries:
+            raise ValueError(f"{key!r:.80} must come once, but it comes twice")
+        entries[key] = value
+    return entries
+
+
+def _described(name: str, entry: Any) -> _Described:
+    """Return an entry of a header, in which every number is one and fits the others."""
+    dtypes = {name: dtype for dtype, name in _DTYPES.items()}
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{name!r:.80} must have a dtype, a shape and data_offsets: {entry!r:.80}")
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    are_lists = isinstance(shape, list) and isinstance(offsets, list)
+    fit = are_lists and len(shape) <= _MAX_AXES and len(offsets) == 2
+    if not fit or any(type(n) is not int or not 0 <= n <= _MAX_SIZE for n in [*shape, *offsets]):
+        raise ValueError(f"{name!r:.80} must have sizes and two offsets, but it has {entry!r:.120}")
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in dtypes:
+        raise ValueError(
+            f"{name!r:.80} must be of one of {[*dtypes]}, but it is of {entry['dtype']!r:.20}"
+        )
+    described = _Described(dtypes[entry["dtype"]], shape, *offsets)
+    if described.end - described.begin != math.prod(shape) * described.dtype.itemsize:
+        raise ValueError(f"{name!r:.80} must lie within the bytes of its shape: {entry!r:.120}")
+    return described
+
+
+def _mapped(mapped: mmap.mmap, start: int, entry: _Described) -> Tensor:
     """Return a tensor of a mapped file whose numbers begin at `start`."""
-    dtype = {name: dtype for dtype, name in _DTYPES.items()}[entry["dtype"]]
-    shape, (begin, end) = entry["shape"], entry["data_offsets"]
-    count = math.prod(shape)
-    whole = 0 <= begin <= end <= len(mapped) - start and min(shape, default=1) >= 1
-    if not whole or end - begin != count * dtype.itemsize:
-        raise ValueError(f"a tensor must lie within the file, but one is {entry}")
+    if entry.begin == entry.end:
+        return torch.empty(entry.shape, dtype=entry.dtype)
     with warnings.catch_warnings():  # that it cannot be written is what is wanted
         warnings.simplefilter("ignore", UserWarning)
-        flat = torch.frombuffer(mapped, dtype=dtype, count=count, offset=start + begin)
-    return flat.view(shape)
+        count = math.prod(entry.shape)
+        flat = torch.frombuffer(mapped, dtype=entry.dtype, count=count, offset=start + entry.begin)
+    return flat.view(entry.shape)
 
 
 def _contents(entries: list[Entry]) -> Iterator[memoryview]:
@@ -152,7 +218,3 @@ def _contents(entries: list[Entry]) -> Iterator[memoryview]:
         assert (dense.dtype, tuple(dense.shape)) == (entry.dtype, entry.shape)
         yield dense.view(-1).view(torch.uint8).numpy().data
         del dense
-
-
-def _entry_of(tensor: Tensor) -> Entry:
-    return Entry(tensor.dtype, tuple(tensor.shape), lambda: tensor)

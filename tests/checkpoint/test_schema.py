@@ -7,21 +7,26 @@ import torch
 
 from receptance.checkpoint.schema import check_weights, model_from_weights, shorten
 from receptance.errors import CheckpointError
+from receptance.tensor_file import Entry
 
 PATH = Path("somewhere/model.safetensors")
+
+
+def entries(weights):
+    return {name: Entry.of(weight) for name, weight in weights.items()}
 
 
 def test_weights_in_the_right_dtype_are_not_copied(model):
     weights = model.state_dict()
 
-    filled = model_from_weights(PATH, model.config, weights, None)
+    filled = model_from_weights(PATH, model.config, entries(weights), None)
 
     assert filled.emb.weight.data_ptr() == weights["emb.weight"].data_ptr()
     assert all(torch.equal(filled.state_dict()[name], weights[name]) for name in weights)
 
 
 def test_only_matrices_take_the_wanted_dtype(model):
-    filled = model_from_weights(PATH, model.config, model.state_dict(), torch.bfloat16)
+    filled = model_from_weights(PATH, model.config, entries(model.state_dict()), torch.bfloat16)
 
     for name, weight in filled.state_dict().items():
         assert weight.dtype == (torch.bfloat16 if weight.ndim == 2 else torch.float32), name
@@ -31,7 +36,7 @@ def test_float16_becomes_float32_and_that_is_said(model, caplog):
     halves = {name: weight.half() for name, weight in model.state_dict().items()}
 
     with caplog.at_level("INFO"):
-        filled = model_from_weights(PATH, model.config, halves, None)
+        filled = model_from_weights(PATH, model.config, entries(halves), None)
 
     assert {weight.dtype for weight in filled.state_dict().values()} == {torch.float32}
     assert torch.equal(filled.head.weight, halves["head.weight"].float())
@@ -39,7 +44,7 @@ def test_float16_becomes_float32_and_that_is_said(model, caplog):
 
 
 def test_a_filled_model_can_be_trained(model):
-    filled = model_from_weights(PATH, model.config, model.state_dict(), None)
+    filled = model_from_weights(PATH, model.config, entries(model.state_dict()), None)
 
     filled(torch.tensor([[1, 2, 3]]))[0].sum().backward()
 
@@ -84,7 +89,7 @@ def test_more_layers_than_tensors_are_refused_before_anything_is_built(model):
     config = type(model.config)(n_layer=10**12, n_embd=8, vocab_size=256)
 
     with pytest.raises(CheckpointError, match="1000000000000 layers, but it holds only 42 tensors"):
-        model_from_weights(PATH, config, model.state_dict(), None)
+        model_from_weights(PATH, config, entries(model.state_dict()), None)
 
 
 def test_a_long_list_of_names_is_cut():
@@ -97,7 +102,7 @@ def test_a_lie_about_a_size_is_refused_before_anything_is_built(model):
     weights = model.state_dict()
 
     with pytest.raises(CheckpointError, match=r"'emb.weight' .* must have the shape \[256, 1000"):
-        model_from_weights(PATH, config, weights, None)
+        model_from_weights(PATH, config, entries(weights), None)
     del weights["emb.weight"]
     with pytest.raises(CheckpointError, match=r"must hold 'emb.weight', but it holds"):
-        model_from_weights(PATH, config, weights, None)
+        model_from_weights(PATH, config, entries(weights), None)

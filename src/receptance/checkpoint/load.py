@@ -3,7 +3,6 @@
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -16,7 +15,7 @@ from receptance.checkpoint.native import (
     read_folder,
 )
 from receptance.checkpoint.schema import DTYPES
-from receptance.checkpoint.stored import StoredModel
+from receptance.checkpoint.stored import Format, StoredModel
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4Config
 from receptance.ops.quantized_linear import QuantizedFormat
@@ -33,7 +32,7 @@ class Checkpoint:
 
     model: RWKV4
     tokenizer: Tokenizer | None
-    format: Literal["native", "official"]
+    format: Format
     path: Path
     initial_state: Path | None = None
     """The file of the state from which the model starts by default, where there is one."""

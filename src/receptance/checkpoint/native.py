@@ -7,13 +7,12 @@ initial_state.safetensors   optional: the state from which the model starts by d
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from receptance.atomic import atomic_folder
@@ -110,37 +109,34 @@ def read_folder(folder: Path) -> StoredModel:
     config, quantization = _read_config(folder)
     path = folder / WEIGHTS_FILE
     if not path.is_file() and (shards := sorted(folder.glob(SHARDS))):
-        weights = read_shards(shards)
+        whole = {name: Entry.of(weight) for name, weight in read_shards(shards).items()}
         return StoredModel(
-            *("native", folder, path, config, quantization), lambda: weights, lambda: weights
+            *("native", folder, path, config, quantization), lambda: whole, lambda: whole
         )
     if not path.is_file():
         raise CheckpointError(
             f"a model folder must hold {WEIGHTS_FILE!r}, but {str(folder)!r} holds "
             f"{list_names(folder)}"
         )
-    open_weights = partial(_open_weights, path, _map_weights)
-    open_to_read = partial(_open_weights, path, map_tensors)
-    return StoredModel("native", folder, path, config, quantization, open_weights, open_to_read)
+    open_weights = partial(map_weights, path, writable=True)
+    return StoredModel(
+        *("native", folder, path, config, quantization), open_weights, partial(map_weights, path)
+    )
 
 
-def _map_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file, memory-mapped."""
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+def map_weights(path: Path, *, writable: bool = False) -> dict[str, Entry]:
+    """Return the tensors of a safetensors file, memory-mapped as `map_tensors` does it.
 
-
-def _open_weights(
-    path: Path, map_weights: Callable[[Path], dict[str, Tensor]]
-) -> dict[str, Tensor]:
-    """Return what `map_weights` gives, or a CheckpointError."""
+    Raises:
+        CheckpointError: If it is no whole safetensors file, or cannot be mapped.
+    """
     try:
-        return map_weights(path)
-    # Torch raises a RuntimeError where the system has not the memory to map the file.
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        tensors = map_tensors(path, writable=writable)
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{str(path)!r} must be a whole safetensors file, but it cannot be read: {error}"
         ) from error
+    return {name: Entry.of(tensor) for name, tensor in tensors.items()}
 
 
 def check_vocabulary(path: Path, tokenizer: Tokenizer, config: RWKV4Config) -> None:

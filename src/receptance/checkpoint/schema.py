@@ -16,6 +16,7 @@ from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4Config, build
 from receptance.ops.quantized_linear import QuantizedFormat
 from receptance.quantization import QuantizedEmbedding, QuantizedLinear, build_quantized
+from receptance.tensor_file import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +28,11 @@ _MAX_NAMES_SHOWN = 6
 def model_from_weights(
     path: Path,
     config: RWKV4Config,
-    weights: Mapping[str, Tensor],
+    entries: Mapping[str, Entry],
     dtype: torch.dtype | None,
     quantization: QuantizedFormat | None = None,
 ) -> RWKV4:
-    """Return a model of the shape `config` that holds `weights`.
+    """Return a model of the shape `config` that holds stored weights.
 
     Weights which need no other dtype keep their storage, so a memory-mapped file stays mapped.
     Only matrices are of the wanted dtype; all else is float32, as the model computes it.
@@ -39,25 +40,29 @@ def model_from_weights(
     Args:
         path: The file that the weights come from, for messages.
         config: The shape.
-        weights: The parameters by name, checked here.
+        entries: The parameters by name, checked here.
         dtype: Of the matrices; None is as stored, except that float16 becomes float32.
         quantization: The format that the matrices are stored in.
 
     Raises:
         CheckpointError: If a tensor is missing, unknown, of another shape or dtype, or not finite.
     """
-    model = empty_model(path, config, weights, quantization)
-    check_weights(path, model, weights)
-    say_dtype(path, weights, dtype)
-    converted = {name: weight.to(dtype_in_model(weight, dtype)) for name, weight in weights.items()}
-    model.load_state_dict(converted, assign=True)
+    model = empty_model(path, config, entries, quantization)
+    check_names_and_shapes(path, model, entries)
+    say_dtype(path, entries, dtype)
+    weights: dict[str, Tensor] = {}
+    for name, entry in entries.items():
+        weight = entry.read()
+        check_finite(path, model, name, weight)
+        weights[name] = weight.to(dtype_in_model(entry, dtype)).contiguous()
+    model.load_state_dict(weights, assign=True)
     return model
 
 
 def empty_model(
     path: Path,
     config: RWKV4Config,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, Entry],
     quantization: QuantizedFormat | None,
 ) -> RWKV4:
     """Return a model without values or memory, if the tensors can be those of one so large.
@@ -87,7 +92,7 @@ def empty_model(
         return build(config)
 
 
-def say_dtype(path: Path, weights: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
+def say_dtype(path: Path, weights: Mapping[str, Entry], dtype: torch.dtype | None) -> None:
     """Log that float16 becomes float32, where nobody asked for it."""
     if dtype is None and any(weight.dtype == torch.float16 for weight in weights.values()):
         logger.info("%r is stored in float16; its matrices become float32", str(path))
@@ -103,10 +108,12 @@ def check_weights(path: Path, model: nn.Module, weights: Mapping[str, Tensor]) -
         check_finite(path, model, name, weight)
 
 
-def check_names_and_shapes(path: Path, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def check_names_and_shapes(
+    path: Path, model: nn.Module, weights: Mapping[str, Tensor] | Mapping[str, Entry]
+) -> None:
     """Raise a CheckpointError unless `weights` are all of the model's, and nothing else.
 
-    No number is read, so weights that are memory-mapped take no memory.
+    No number is read.
 
     Args:
         path: The file that the weights come from or go to, for messages.
@@ -169,14 +176,14 @@ def shorten(names: list[str]) -> str:
     return f"[{shown}, … {len(names) - _MAX_NAMES_SHOWN} more]"
 
 
-def dtype_in_model(weight: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+def dtype_in_model(weight: Entry, dtype: torch.dtype | None) -> torch.dtype:
     """Return the dtype that a stored tensor has in a model, `dtype` being wanted for matrices.
 
     Matrices may be of a lower precision; vectors never are.
     """
     if weight.dtype == torch.uint8:
         return torch.uint8
-    if weight.ndim != 2:
+    if len(weight.shape) != 2:
         return torch.float32
     if dtype is not None:
         return dtype

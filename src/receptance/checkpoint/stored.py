@@ -1,7 +1,7 @@
 """A model as it lies in a file, and the way from there to a model or to another file."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,9 @@ from receptance.ops.quantized_linear import QuantizedFormat
 from receptance.quantization import Importance, build_quantized, quantized_tensor
 from receptance.tensor_file import Entry
 
+Format = Literal["native", "official", "huggingface", "ggml"]
+"""A model folder; the authors' .pth; a folder of `transformers`; a .bin of rwkv.cpp."""
+
 # Of a mapped file that is read through, what may stay in memory beside the tensor in hand.
 _MAX_MAPPED_BYTES = 1 << 26
 
@@ -30,7 +33,7 @@ _MAX_MAPPED_BYTES = 1 << 26
 class StoredModel:
     """A checkpoint that was found, and of which no weight was read."""
 
-    format: Literal["native", "official"]
+    format: Format
     path: Path
     """The folder or file that was found."""
     weights_path: Path
@@ -38,10 +41,13 @@ class StoredModel:
     config: RWKV4Config
     quantization: QuantizedFormat | None
     """The format of its matrices; None if they are floating-point numbers."""
-    open: Callable[[], dict[str, Tensor]]
-    """Maps the weights, by name, to memory; they are not checked."""
-    open_to_read: Callable[[], dict[str, Tensor]]
+    open: Callable[[], Mapping[str, Entry]]
+    """Describes the tensors, by the authors' names and in the authors' shapes, unchecked. One is
+    mapped to memory, or made, when it is read."""
+    open_to_read: Callable[[], Mapping[str, Entry]]
     """The same of weights that are only read, which may be more than fit in memory."""
+    details: Mapping[str, object] = field(default_factory=dict)
+    """What its format alone knows, such as a version, for whoever inspects it."""
 
     def model(self, dtype: torch.dtype | None, quantization: QuantizedFormat | None) -> RWKV4:
         """Return the model with matrices in `dtype` or `quantization`, where None is as stored.
@@ -83,12 +89,12 @@ class ConvertedTensors:
         quantization: QuantizedFormat | None,
         calibration: Importance | None = None,
     ) -> None:
-        path, weights = stored.weights_path, stored.open_to_read()
-        self._stored, self._weights, self._n_mapped_bytes = stored, weights, 0
+        path, found = stored.weights_path, stored.open_to_read()
+        self._stored, self._found, self._n_mapped_bytes = stored, found, 0
         self._dtype, self._calibration = dtype, calibration
-        self._source = empty_model(path, stored.config, weights, stored.quantization)
-        check_names_and_shapes(path, self._source, weights)
-        say_dtype(path, weights, dtype)
+        self._source = empty_model(path, stored.config, found, stored.quantization)
+        check_names_and_shapes(path, self._source, found)
+        say_dtype(path, found, dtype)
         self._is_rounded = quantization not in (None, stored.quantization)
         self.model = self._source
         """The model to be, without values."""
@@ -100,7 +106,7 @@ class ConvertedTensors:
         """Return the tensors of the model to be by name, each read when it is asked for."""
         entries: dict[str, Entry] = {}
         for name, like in self.model.state_dict().items():
-            as_stored = dtype_in_model(self._weights[name], self._dtype)
+            as_stored = dtype_in_model(self._found[name], self._dtype)
             dtype = like.dtype if self._is_rounded else as_stored
             entries[name] = Entry(dtype, tuple(like.shape), partial(self._read, name))
         return entries
@@ -109,11 +115,12 @@ class ConvertedTensors:
         """Return a tensor of the model to be."""
         if self._n_mapped_bytes > _MAX_MAPPED_BYTES:
             # What was read of a mapped file stays in memory until the file is mapped anew.
-            self._weights = {}
-            self._weights, self._n_mapped_bytes = self._stored.open_to_read(), 0
-        weight = self._weights[name]
+            self._found = {}
+            self._found, self._n_mapped_bytes = self._stored.open_to_read(), 0
+        entry = self._found[name]
+        weight = entry.read()
         self._n_mapped_bytes += weight.nbytes
         check_finite(self._stored.weights_path, self._source, name, weight)
         if self._is_rounded:
             return quantized_tensor(self.model, name, weight, self._calibration)
-        return weight.to(dtype_in_model(weight, self._dtype))
+        return weight.to(dtype_in_model(entry, self._dtype))
