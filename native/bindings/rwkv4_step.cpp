@@ -114,8 +114,10 @@ void check_formats(const Rwkv4Model& model, const Rwkv4Layer& layer) {
 Tensor rwkv4_plan(std::vector<Tensor> tensors, int64_t n_layer, int64_t n_embd, int64_t vocab_size,
                   double eps, int64_t bits, int64_t group, bool has_offset) {
   const int64_t expected = tensors_of_model + n_layer * tensors_of_layer;
-  STD_TORCH_CHECK(n_layer > 0 && static_cast<int64_t>(tensors.size()) == expected,
-                  "`weights` must be ", expected, " tensors, got ", tensors.size());
+  const bool has_ln0 = static_cast<int64_t>(tensors.size()) == expected;
+  STD_TORCH_CHECK(n_layer > 0 && (has_ln0 || static_cast<int64_t>(tensors.size()) == expected - 2),
+                  "`weights` must be ", expected, " tensors, or two less without ln0, got ",
+                  tensors.size());
   STD_TORCH_CHECK((bits == 4 || bits == 8) && group > 0 && group % receptance::block_columns == 0,
                   "`bits` must be 4 or 8 and `group` a multiple of 32, got ", bits, " and ", group);
   const receptance::Quantization quantization{bits, group, has_offset};
@@ -124,7 +126,7 @@ Tensor rwkv4_plan(std::vector<Tensor> tensors, int64_t n_layer, int64_t n_embd, 
                    {},     {},         nullptr};
   model.embedding = weights.matrix(vocab_size, n_embd, true);
   model.head = weights.matrix(vocab_size, n_embd);
-  model.ln0 = weights.norm(n_embd);
+  if (has_ln0) model.ln0 = weights.norm(n_embd);
   model.ln_out = weights.norm(n_embd);
   const int64_t size = sizeof(Rwkv4Model) + n_layer * sizeof(Rwkv4Layer);
   const Tensor plan = torch::stable::new_empty(tensors[0], {size}, ScalarType::Byte);

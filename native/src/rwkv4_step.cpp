@@ -88,7 +88,7 @@ class Stepping {
     team_.share(step_.B, [&](int64_t b) {
       float* x = scratch_.x + b * C_;
       look_up(model_, step_.tokens[b], x);
-      normalise(x, model_.ln0, x);
+      if (model_.ln0.weight != nullptr) normalise(x, model_.ln0, x);
     });
     for (int64_t i = 0; i < model_.n_layer; ++i) {
       time_mix(model_.layers[i], i);

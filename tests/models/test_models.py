@@ -68,3 +68,19 @@ def test_a_size_that_is_no_integer_is_a_config_error_that_names_it(name, value):
     with pytest.raises(ConfigError) as caught:
         config_from_dict({**ENTRIES, name: value})
     assert str(caught.value) == f"`{name}` must be a positive integer, got {value!r}"
+
+
+def test_a_normalised_embedding_is_an_entry_and_what_is_as_published_is_none():
+    plain = RWKV4Config(n_layer=2, n_embd=8, vocab_size=11)
+    folded = RWKV4Config(n_layer=2, n_embd=8, vocab_size=11, ln0=False)
+
+    assert "ln0" not in config_to_dict(plain)
+    assert config_to_dict(folded)["ln0"] is False
+    assert config_from_dict(config_to_dict(folded)) == folded
+    assert folded.n_parameters == sum(p.numel() for p in build(folded).parameters())
+
+
+@pytest.mark.unhooked
+def test_a_switch_that_is_no_boolean_is_a_config_error():
+    with pytest.raises(ConfigError, match="`ln0` must be true or false, got 0"):
+        config_from_dict({**ENTRIES, "ln0": 0})

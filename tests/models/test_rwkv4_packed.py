@@ -2,11 +2,12 @@
 
 import copy
 import gc
+from typing import Any
 
 import pytest
 import torch
 
-from receptance.models import PackedModel
+from receptance.models import RWKV4, PackedModel, RWKV4Config
 from receptance.models.packed import PackedForward
 from receptance.models.rwkv4_packed import PackedRWKV4, pack_rwkv4
 from receptance.ops.native import library_obstacle
@@ -126,3 +127,23 @@ def test_a_copy_of_a_packed_model_has_weights_of_its_own():
         model.head.weight.zero_()
     assert torch.equal(copied.step(token, model.zero_state(1), slot), expected)
     assert not packed.step(token, model.zero_state(1), slot).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_whose_embedding_is_normalised_already_is_the_same_model(dtype):
+    """Also for a matrix type that the native step serves: it must not normalise again."""
+    model = with_matrices(random_rwkv4(vocab_size=V), dtype)
+    model.emb.float()
+    folded = RWKV4(RWKV4Config(n_layer=3, n_embd=24, vocab_size=V, ln0=False))
+    weights = {n: w for n, w in model.state_dict().items() if ".ln0." not in n}
+    first: Any = model.blocks[0]
+    weights["emb.weight"] = first.ln0(model.emb.weight.detach())
+    folded.load_state_dict(weights, assign=True)
+    tokens, slots = random_tokens(1, 5, V), torch.tensor([0])
+
+    assert torch.equal(folded(tokens)[0], model(tokens)[0])
+    packed, pool = folded.pack(), folded.zero_state(1)
+    logits = [packed.step(token.view(1), pool, slots) for token in tokens[0]][-1]
+    # The step sums in another order than the forward; its matrices see inputs in their dtype.
+    tolerance = 1e-4 if dtype == torch.float32 else 0.05
+    torch.testing.assert_close(logits, folded(tokens)[0][:, -1], rtol=0, atol=tolerance)

@@ -50,7 +50,7 @@ struct Rwkv4Model {
   float eps;
   Quantization quantization;
   Matrix embedding, head;
-  Norm ln0, ln_out;
+  Norm ln0, ln_out;  // ln0 is null where the embedding is normalised already
   const Rwkv4Layer* layers;
 };
 

@@ -37,7 +37,7 @@ def build(config: RWKV4Config) -> RWKV4:
 
 def config_to_dict(config: RWKV4Config) -> dict[str, Any]:
     """Return `config` as the entries of a config.json."""
-    return {"architecture": config.architecture, **dataclasses.asdict(config)}
+    return {"architecture": config.architecture, **config.entries()}
 
 
 def config_from_dict(entries: Mapping[str, Any]) -> RWKV4Config:
@@ -52,12 +52,13 @@ def config_from_dict(entries: Mapping[str, Any]) -> RWKV4Config:
             f"`architecture` must be one of {list(ARCHITECTURES)}, got {architecture!r}"
         )
     config_class, _ = ARCHITECTURES[architecture]
-    names = {field.name for field in dataclasses.fields(config_class)}
+    fields = dataclasses.fields(config_class)
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
     given = {key: value for key, value in entries.items() if key != "architecture"}
-    if set(given) != names:
-        missing, unknown = sorted(names - set(given)), sorted(set(given) - names)
+    missing, unknown = needed - set(given), set(given) - {field.name for field in fields}
+    if missing or unknown:
         raise ConfigError(
-            f"an {architecture} must have the sizes {sorted(names)}: missing {missing}, "
-            f"unknown {unknown}"
+            f"an {architecture} must have the sizes {sorted(needed)}: missing {sorted(missing)}, "
+            f"unknown {sorted(unknown)}"
         )
     return config_class(**given)

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ def fingerprint(config: Any, weights: Mapping[str, Tensor]) -> str:
     opened in float32 or in bfloat16; those of a quantized model are hashed as the bytes that they
     are. It costs one reading of the weights.
     """
-    total = hashlib.sha256(repr((config.architecture, sorted(asdict(config).items()))).encode())
+    total = hashlib.sha256(repr((config.architecture, sorted(config.entries().items()))).encode())
     names = sorted(weights)
     with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:  # hashing frees the GIL
         digests = pool.map(lambda name: _digest(weights[name]), names)

@@ -12,8 +12,8 @@ in a float64 model.
 """
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -36,7 +36,7 @@ class RWKV4Config:
     """The shape of an RWKV-4.
 
     Raises:
-        ConfigError: If a size is not a positive integer.
+        ConfigError: If a size is not a positive integer, or `ln0` not a boolean.
     """
 
     architecture: ClassVar[str] = "rwkv4"
@@ -44,8 +44,13 @@ class RWKV4Config:
     n_layer: int
     n_embd: int
     vocab_size: int
+    ln0: bool = True
+    """Whether the first layer normalises the embedding. Published models do; False is for one whose
+    embedding was normalised once for all, which some programs do to save the work."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.ln0, bool):
+            raise ConfigError(f"`ln0` must be true or false, got {self.ln0!r}")
         for name in ("n_layer", "n_embd", "vocab_size"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -63,11 +68,16 @@ class RWKV4Config:
         n_layer, n_embd = PRESETS[name]
         return cls(n_layer=n_layer, n_embd=n_embd, vocab_size=vocab_size)
 
+    def entries(self) -> dict[str, Any]:
+        """Return the sizes by name, and what else is not as in the published models."""
+        sizes = asdict(self)
+        return sizes if not self.ln0 else {k: v for k, v in sizes.items() if k != "ln0"}
+
     @property
     def n_parameters(self) -> int:
         """2VC + 13C²L + C(11L + 4), the paper's formula, exact to the unit."""
         V, C, L = self.vocab_size, self.n_embd, self.n_layer
-        return 2 * V * C + 13 * C * C * L + C * (11 * L + 4)
+        return 2 * V * C + 13 * C * C * L + C * (11 * L + (4 if self.ln0 else 2))
 
     @property
     def flops_per_token(self) -> int:
@@ -182,7 +192,7 @@ class Block(nn.Module):
     def __init__(self, config: RWKV4Config, layer: int, dropout: float) -> None:
         super().__init__()
         # Only the first layer normalises the embedding.
-        self.ln0 = LayerNorm(config.n_embd) if layer == 0 else None
+        self.ln0 = LayerNorm(config.n_embd) if layer == 0 and config.ln0 else None
         self.ln1 = LayerNorm(config.n_embd)
         self.ln2 = LayerNorm(config.n_embd)
         self.att = TimeMix(config)

@@ -94,11 +94,15 @@ def _gather(model: "RWKV4") -> tuple[RWKV4Weights, set[QuantizedFormat]]:
         return weight.data
 
     first: Any = model.blocks[0]
-    norms = (first.ln0.weight, first.ln0.bias, model.ln_out.weight, model.ln_out.bias)
+    ln0 = (None, None)
+    if first.ln0 is not None:
+        ln0 = (first.ln0.weight.detach(), first.ln0.bias.detach())
     weights = RWKV4Weights(
         matrix(model.emb),
         matrix(model.head),
-        *(norm.detach() for norm in norms),
+        *ln0,
+        model.ln_out.weight.detach(),
+        model.ln_out.bias.detach(),
         layers=[_gather_layer(block, matrix) for block in model.blocks],
     )
     return weights, formats

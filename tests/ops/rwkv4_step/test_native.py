@@ -200,7 +200,7 @@ def test_a_plan_refuses_weights_that_do_not_fit():
 
     with pytest.raises(RuntimeError, match=r"`weights\[0\]` must have the shape \[7, 48\]"):
         plan(weights, vocab_size=7)
-    with pytest.raises(RuntimeError, match="`weights` must be 42 tensors, got 41"):
+    with pytest.raises(RuntimeError, match=r"must be 42 tensors, or two less without ln0, got 41"):
         torch.ops.receptance.rwkv4_plan(weights.tensors[:-1], L, C, V, 1e-5, 8, 32, False)
     layer = weights.layers[1]
     wrong = layer._replace(value=torch.zeros(C, 3))
@@ -225,5 +225,5 @@ def test_obstacles_say_what_stands_in_the_way():
     assert "a tensor is on meta" in obstacle(head=weights.head.to("meta"))
     assert "one has the strides (1, 19)" in obstacle(head=weights.head.T.contiguous().T)
     assert "a tensor is torch.float64" in obstacle(head=weights.head.double())
-    assert "a tensor is torch.bfloat16" in obstacle(ln0_weight=weights.ln0_weight.bfloat16())
+    assert "a tensor is torch.bfloat16" in obstacle(ln_out_weight=weights.ln_out_weight.bfloat16())
     assert "all be bfloat16 or none" in obstacle(head=weights.head.bfloat16())

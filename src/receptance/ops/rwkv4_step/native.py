@@ -45,8 +45,9 @@ class RWKV4Weights(NamedTuple):
 
     embedding: Tensor
     head: Tensor
-    ln0_weight: Tensor
-    ln0_bias: Tensor
+    ln0_weight: Tensor | None
+    """None, as `ln0_bias`, where the embedding is normalised already."""
+    ln0_bias: Tensor | None
     ln_out_weight: Tensor
     ln_out_bias: Tensor
     layers: Sequence[RWKV4LayerWeights]
@@ -54,7 +55,8 @@ class RWKV4Weights(NamedTuple):
     @property
     def tensors(self) -> list[Tensor]:
         """All of them, in the order in which the plan takes them."""
-        return [*self[:-1], *(tensor for layer in self.layers for tensor in layer)]
+        outside = [each for each in self[:-1] if isinstance(each, Tensor)]
+        return [*outside, *(tensor for layer in self.layers for tensor in layer)]
 
 
 @dataclass(frozen=True)
