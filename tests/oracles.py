@@ -3,6 +3,7 @@
 An oracle takes and gives what its own program does; this file only carries weights and tokens over.
 """
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -83,6 +84,17 @@ class AuthorsOracle:
     def __call__(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         logits, state = self.model.forward(tokens[0].tolist(), state, full_output=True)
         return logits.reshape(tokens.shape[1], -1), state
+
+
+def convert_with_rwkv(model: RWKV4, path: Path, strategy: str) -> Path:
+    """Write the model as the `rwkv` package's `convert_model` does for a strategy."""
+    package = _import_rwkv()
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(model.state_dict(), Path(folder, "weights.pth"))
+        stem, to = str(Path(folder, "weights")), str(path)
+        with contextlib.suppress(SystemExit):
+            package.RWKV(stem, strategy=strategy, verbose=False, convert_and_save_and_exit=to)
+    return path
 
 
 def _import_rwkv() -> ModuleType:

@@ -211,10 +211,14 @@ def _mapped(mapped: mmap.mmap, start: int, entry: _Described) -> Tensor:
     return flat.view(entry.shape)
 
 
+def tensor_bytes(entry: Entry) -> memoryview:
+    """Return the bytes of a tensor's numbers, read now; they are copied only where they must be."""
+    dense = entry.read().detach().cpu().contiguous()
+    assert (dense.dtype, tuple(dense.shape)) == (entry.dtype, entry.shape)
+    return dense.view(-1).view(torch.uint8).numpy().data
+
+
 def _contents(entries: list[Entry]) -> Iterator[memoryview]:
-    """Yield the bytes of each tensor; one at a time is copied, where it must be."""
+    """Yield the bytes of each tensor, one at a time."""
     for entry in entries:
-        dense = entry.read().detach().cpu().contiguous()
-        assert (dense.dtype, tuple(dense.shape)) == (entry.dtype, entry.shape)
-        yield dense.view(-1).view(torch.uint8).numpy().data
-        del dense
+        yield tensor_bytes(entry)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from receptance.checkpoint import load_checkpoint
+from receptance.checkpoint import load_checkpoint, save_model
 from receptance.errors import CheckpointError
 
 
@@ -136,10 +136,27 @@ def test_a_relative_of_rwkv4_is_recognised(model, pth, extra, what):
     assert str(raised.value).endswith(f": RWKV-4 has no {list(extra)}")
 
 
-def test_a_converted_file_without_ln0_is_refused(model, pth):
-    torch.save({n: w for n, w in model.state_dict().items() if ".ln0." not in n}, pth)
+def test_an_embedding_with_ln0_folded_in_is_the_same_model(model, pth, tmp_path):
+    weights = {n: w for n, w in model.state_dict().items() if ".ln0." not in n}
+    weights["emb.weight"] = model.blocks[0].ln0(weights["emb.weight"])
+    torch.save(weights, pth)
+    tokens = torch.tensor([[5, 0, 200, 17]])
 
-    with pytest.raises(CheckpointError, match="with that norm folded into its embedding"):
+    loaded = load_checkpoint(pth).model
+
+    assert loaded.config.ln0 is False
+    assert torch.equal(loaded(tokens)[0], model(tokens)[0])
+    save_model(loaded, None, tmp_path / "model")
+    again = load_checkpoint(tmp_path / "model").model
+    assert again.config.ln0 is False
+    assert again.fingerprint() == loaded.fingerprint() != model.fingerprint()
+    assert torch.equal(again(tokens)[0], model(tokens)[0])
+
+
+def test_half_a_norm_is_refused(model, pth):
+    torch.save({n: w for n, w in model.state_dict().items() if n != "blocks.0.ln0.bias"}, pth)
+
+    with pytest.raises(CheckpointError, match=r"missing \['blocks.0.ln0.bias'\]"):
         load_checkpoint(pth)
 
 

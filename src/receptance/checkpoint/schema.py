@@ -88,6 +88,11 @@ def empty_model(
         )
     if quantization is not None:
         return build_quantized(config, quantization)
+    return build_on_meta(config)
+
+
+def build_on_meta(config: RWKV4Config) -> RWKV4:
+    """Return a plain model of the shape `config`, without values or memory."""
     with torch.device("meta"):
         return build(config)
 
@@ -165,6 +170,16 @@ def check_finite(path: Path, model: nn.Module, name: str, weight: Tensor) -> Non
         raise CheckpointError(
             f"{name!r} in {str(path)!r} must be finite, but some of it is not; the file is "
             "damaged, or its training diverged"
+        )
+
+
+def check_has_ln0(path: Path, config: RWKV4Config) -> None:
+    """Raise a CheckpointError if a model without ln0 is to be written where each must have it."""
+    if not config.ln0:
+        raise CheckpointError(
+            f"{str(path)!r} must hold the norm 'blocks.0.ln0', but that of this model was folded "
+            "into its embedding and cannot be had back; convert the original, or to a model "
+            "folder, which can do without"
         )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from receptance.checkpoint.schema import (
+    build_on_meta,
     check_finite,
     check_names_and_shapes,
     dtype_in_model,
@@ -17,9 +18,15 @@ from receptance.checkpoint.schema import (
     model_from_weights,
     say_dtype,
 )
+from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4Config
 from receptance.ops.quantized_linear import QuantizedFormat
-from receptance.quantization import Importance, build_quantized, quantized_tensor
+from receptance.quantization import (
+    Importance,
+    build_quantized,
+    dequantized_tensor,
+    quantized_tensor,
+)
 from receptance.tensor_file import Entry
 
 Format = Literal["native", "official", "huggingface", "ggml"]
@@ -68,6 +75,41 @@ class StoredModel:
         return converted.model
 
 
+class CheckedTensors:
+    """The tensors of a stored model, each checked and read when it is asked for.
+
+    Args:
+        stored: The checkpoint.
+
+    Raises:
+        CheckpointError: If names, shapes or dtypes are not those of the model.
+    """
+
+    def __init__(self, stored: StoredModel) -> None:
+        self.path = stored.weights_path
+        self._open, self._n_mapped_bytes = stored.open_to_read, 0
+        self.entries = stored.open_to_read()
+        """What is stored, by name."""
+        self.model = empty_model(self.path, stored.config, self.entries, stored.quantization)
+        """The model that is stored, without values."""
+        check_names_and_shapes(self.path, self.model, self.entries)
+
+    def read(self, name: str) -> Tensor:
+        """Return a tensor, perhaps of a file that is mapped to memory that cannot be written.
+
+        Raises:
+            CheckpointError: If it cannot be read, or not all of it is finite.
+        """
+        if self._n_mapped_bytes > _MAX_MAPPED_BYTES:
+            # What was read of a mapped file stays in memory until the file is mapped anew.
+            self.entries = {}
+            self.entries, self._n_mapped_bytes = self._open(), 0
+        weight = self.entries[name].read()
+        self._n_mapped_bytes += weight.nbytes
+        check_finite(self.path, self.model, name, weight)
+        return weight
+
+
 class ConvertedTensors:
     """The tensors of a stored model as another model holds them, read one at a time.
 
@@ -89,14 +131,11 @@ class ConvertedTensors:
         quantization: QuantizedFormat | None,
         calibration: Importance | None = None,
     ) -> None:
-        path, found = stored.weights_path, stored.open_to_read()
-        self._stored, self._found, self._n_mapped_bytes = stored, found, 0
+        self._source = CheckedTensors(stored)
         self._dtype, self._calibration = dtype, calibration
-        self._source = empty_model(path, stored.config, found, stored.quantization)
-        check_names_and_shapes(path, self._source, found)
-        say_dtype(path, found, dtype)
+        say_dtype(self._source.path, self._source.entries, dtype)
         self._is_rounded = quantization not in (None, stored.quantization)
-        self.model = self._source
+        self.model = self._source.model
         """The model to be, without values."""
         if self._is_rounded:
             assert quantization is not None
@@ -106,21 +145,50 @@ class ConvertedTensors:
         """Return the tensors of the model to be by name, each read when it is asked for."""
         entries: dict[str, Entry] = {}
         for name, like in self.model.state_dict().items():
-            as_stored = dtype_in_model(self._found[name], self._dtype)
+            as_stored = dtype_in_model(self._source.entries[name], self._dtype)
             dtype = like.dtype if self._is_rounded else as_stored
-            entries[name] = Entry(dtype, tuple(like.shape), partial(self._read, name))
+            entries[name] = Entry(dtype, tuple(like.shape), partial(self._read, name, dtype))
         return entries
 
-    def _read(self, name: str) -> Tensor:
+    def _read(self, name: str, dtype: torch.dtype) -> Tensor:
         """Return a tensor of the model to be."""
-        if self._n_mapped_bytes > _MAX_MAPPED_BYTES:
-            # What was read of a mapped file stays in memory until the file is mapped anew.
-            self._found = {}
-            self._found, self._n_mapped_bytes = self._stored.open_to_read(), 0
-        entry = self._found[name]
-        weight = entry.read()
-        self._n_mapped_bytes += weight.nbytes
-        check_finite(self._stored.weights_path, self._source, name, weight)
+        weight = self._source.read(name)
         if self._is_rounded:
             return quantized_tensor(self.model, name, weight, self._calibration)
-        return weight.to(dtype_in_model(entry, self._dtype))
+        return weight.to(dtype)
+
+
+def plain_tensors(stored: StoredModel, dtype: torch.dtype | None) -> dict[str, Entry]:
+    """Return the tensors of a stored model as other programs take them, read one at a time.
+
+    Args:
+        stored: The checkpoint. Matrices that are rounded become float32, or what is wanted.
+        dtype: Of the matrices, all else being float32; None is as stored, vectors included.
+
+    Raises:
+        CheckpointError: If names, shapes or dtypes are not those of the model. An entry's `read`
+            raises it where a number is not finite, or not one of the wanted dtype.
+    """
+    source = CheckedTensors(stored)
+
+    def read(name: str, dtype: torch.dtype) -> Tensor:
+        weight = source.read(name)
+        if weight.dtype == torch.uint8:
+            weight = dequantized_tensor(source.model, name, weight)
+        converted = weight.to(dtype)
+        if dtype == torch.float16 and not bool(converted.isfinite().all()):
+            raise CheckpointError(
+                f"{name!r} in {str(source.path)!r} must lie within float16's ±65504 to be written "
+                "in it, but it does not; take float32"
+            )
+        return converted
+
+    entries: dict[str, Entry] = {}
+    for name, like in build_on_meta(stored.config).state_dict().items():
+        stored_as = source.entries[name].dtype
+        as_wanted = dtype if dtype is None or like.ndim == 2 else torch.float32
+        as_is = torch.float32 if stored_as == torch.uint8 else stored_as
+        entries[name] = Entry(
+            as_wanted or as_is, tuple(like.shape), partial(read, name, as_wanted or as_is)
+        )
+    return entries

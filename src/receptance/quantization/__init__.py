@@ -6,6 +6,7 @@ from receptance.quantization.layers import QuantizedEmbedding, QuantizedLinear
 from receptance.quantization.quantize import (
     Importance,
     build_quantized,
+    dequantized_tensor,
     quantization,
     quantize_model,
     quantized_tensor,
@@ -18,6 +19,7 @@ __all__ = [
     "QuantizedEmbedding",
     "QuantizedLinear",
     "build_quantized",
+    "dequantized_tensor",
     "format_named",
     "input_importance",
     "quantization",

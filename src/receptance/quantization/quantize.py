@@ -4,6 +4,7 @@ The matrices are rounded, that of the head and the embedding included, which are
 small model. Mixes, decay, bonus and norms, of which there are few and all matter, stay float32.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import torch
@@ -11,7 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from receptance.models import RWKV4, Linear, RWKV4Config, build
-from receptance.ops.quantized_linear import QuantizedFormat
+from receptance.ops.quantized_linear import (
+    QuantizedFormat,
+    dequantize,
+    dequantize_embedding,
+)
 from receptance.quantization.formats import format_named
 from receptance.quantization.layers import QuantizedEmbedding, QuantizedLinear
 from receptance.quantization.rounding import quantize_embedding, quantize_weight
@@ -81,6 +86,21 @@ def quantized_tensor(
         importance = None if calibration is None else calibration[name]
         return quantize_weight(weight, layer.format, importance).data
     return weight.to(torch.float32, copy=True)
+
+
+def dequantized_tensor(model: RWKV4, name: str, packed: Tensor) -> Tensor:
+    """Return the numbers, in float32, that a packed matrix of a quantized model stands for.
+
+    Args:
+        model: The quantized model, which need not hold values.
+        name: Of the tensor.
+        packed: Its bytes.
+    """
+    layer = model.get_submodule(name.rpartition(".")[0])
+    if isinstance(layer, QuantizedEmbedding):
+        return dequantize_embedding(dataclasses.replace(layer.packed_weight(), data=packed))
+    assert isinstance(layer, QuantizedLinear)
+    return dequantize(dataclasses.replace(layer.packed_weight(), data=packed))
 
 
 def quantization(model: nn.Module) -> QuantizedFormat | None:
