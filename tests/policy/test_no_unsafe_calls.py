@@ -24,7 +24,7 @@ def objections(tree: ast.AST) -> Iterator[tuple[int, str]]:
             )
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in MODULES:
             # To catch an error is harmless, and so is to write.
-            if any(not a.name != "Pickler" and not a.name.endswith("Error") for a in node.names):
+            if any(a.name != "Pickler" and not a.name.endswith("Error") for a in node.names):
                 yield node.lineno, node.module or ""
         elif isinstance(node, ast.Call):
             name = ast.unparse(node.func)
