@@ -143,7 +143,7 @@ def test_what_makes_no_sense_is_a_wrong_argument(folder, tmp_path, wanted, words
 def test_a_calibration_text_needs_a_tokenizer(tmp_path):
     model = random_rwkv4(n_layer=1, n_embd=8, vocab_size=300)
     save_model(model, None, tmp_path / "model")
-    with pytest.raises(TokenizerError, match="has none; pass it as `tokenizer`"):
+    with pytest.raises(TokenizerError, match="came without one; pass it as `tokenizer`"):
         convert_model(tmp_path / "model", tmp_path / "to", quantize="int4", calibration=TEXT)
 
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from receptance.checkpoint import load_checkpoint, save_model
+from receptance.checkpoint.load import find_model
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4Config
 from receptance.tokenizer import load_tokenizer, train_bpe
+from tests.checkpoint.local_hub import MAIN
 
 TEXTS = ["the quick brown fox jumps over the lazy dog " * 3, "what is it that makes it run"]
 
@@ -132,3 +134,45 @@ def test_a_model_folder_may_hold_a_tokenizer_under_its_authors_name(bpe, tmp_pat
 
     assert tokenizer is not None
     assert tokenizer.sha256 == bpe.sha256
+
+
+def test_a_name_on_the_hub_is_a_model_with_its_tokenizer(hub, pth, bpe, tmp_path):
+    torch.save(sized(280).state_dict(), pth)
+    bpe.save(tmp_path)
+    tokenizer = (tmp_path / "tokenizer.json").read_bytes()
+    hub.add("o/n", {"RWKV-4.pth": pth.read_bytes(), "tokenizer.json": tokenizer})
+
+    loaded = load_checkpoint("o/n")
+
+    assert loaded.tokenizer is not None
+    assert loaded.tokenizer.sha256 == bpe.sha256
+    assert loaded.path.name == "RWKV-4.pth"
+    assert find_model("o/n").details["hub"] == f"o/n@{MAIN}"
+
+
+def test_a_model_folder_of_the_hub_is_read_as_one(hub, folder):
+    hub.add("o/n", {each.name: each.read_bytes() for each in folder.iterdir()})
+
+    assert load_checkpoint("o/n").format == "native"
+
+
+def test_a_path_goes_before_a_name(hub, folder, tmp_path, monkeypatch):
+    hub.add("here/modle", {"RWKV-4.pth": b""})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    folder.rename(tmp_path / "here" / "modle")
+
+    assert load_checkpoint("here/modle").format == "native"
+    with pytest.raises(CheckpointError, match=r"Did you mean 'here/modle'\?"):
+        load_checkpoint("here/model")
+    assert hub.requests == []
+
+
+def test_a_name_that_the_hub_does_not_know_may_have_been_a_path(hub, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    folder.rename(tmp_path / "runs" / "model")
+
+    with pytest.raises(CheckpointError, match=r"Did you mean the path 'runs/model'\?"):
+        load_checkpoint("run/model")
+    assert len(hub.requests) == 1

@@ -1,7 +1,7 @@
 """Weights on disk: the model folder, and the formats of others, one a file."""
 
 from receptance.checkpoint.convert import convert_model
-from receptance.checkpoint.load import Checkpoint, load_checkpoint
+from receptance.checkpoint.load import Checkpoint, hub_name, load_checkpoint
 from receptance.checkpoint.native import (
     CONFIG_FILE,
     INITIAL_STATE_FILE,
@@ -11,6 +11,7 @@ from receptance.checkpoint.native import (
     write_files,
 )
 from receptance.checkpoint.schema import check_weights
+from receptance.checkpoint.tokenizers import missing_tokenizer
 
 __all__ = [
     "CONFIG_FILE",
@@ -19,7 +20,9 @@ __all__ = [
     "Checkpoint",
     "check_weights",
     "convert_model",
+    "hub_name",
     "load_checkpoint",
+    "missing_tokenizer",
     "model_files",
     "save_model",
     "write_files",

@@ -11,12 +11,12 @@ from receptance.atomic import atomic_folder
 from receptance.checkpoint.load import (
     check_precision,
     find_model,
-    find_tokenizer,
     initial_state,
     wanted_precision,
 )
 from receptance.checkpoint.native import INITIAL_STATE_FILE, write_files
 from receptance.checkpoint.stored import ConvertedTensors, StoredModel
+from receptance.checkpoint.tokenizers import find_tokenizer, missing_tokenizer
 from receptance.errors import TokenizerError
 from receptance.quantization import Importance, input_importance
 from receptance.tokenizer import Tokenizer
@@ -45,7 +45,7 @@ def convert_model(
     unless there is a calibration text, which the whole model reads.
 
     Args:
-        source: A model folder, or an authors' .pth file.
+        source: As `path` of `load_checkpoint`.
         folder: The destination. Its parent must exist.
         dtype: As for `load_checkpoint`.
         quantize: As for `load_checkpoint`.
@@ -64,7 +64,7 @@ def convert_model(
     if calibration is not None and quantize is None:
         raise ValueError(_NOT_ROUNDED)
     torch_dtype, format = wanted_precision(dtype, quantize)
-    stored = find_model(Path(source))
+    stored = find_model(source)
     check_precision(stored, torch_dtype, format)
     if calibration is not None and stored.quantization is not None:
         raise ValueError(
@@ -85,10 +85,7 @@ def convert_model(
 def _importance(stored: StoredModel, tokenizer: Tokenizer | None, text: str) -> Importance:
     """Return how much each input matters on a text."""
     if tokenizer is None:
-        raise TokenizerError(
-            f"a calibration text needs a tokenizer, but {str(stored.path)!r} has none; pass it as "
-            "`tokenizer` (to a command as --tokenizer)"
-        )
+        raise TokenizerError(missing_tokenizer(stored.path, stored.config.vocab_size))
     tokens = torch.tensor(tokenizer.encode(text)[:_CALIBRATION_TOKENS])
     return input_importance(stored.model(None, None), _batches(tokens))
 

@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from receptance.checkpoint.native import CONFIG_FILE, INITIAL_STATE_FILE
 from receptance.errors import CheckpointError
@@ -18,6 +19,12 @@ _NAME = re.compile(
     rf"(?P<repository>{_PART}/{_PART})"
     r"(?:@(?P<revision>refs/(?:pr|convert)/[\w-]+|[^/@\s]+))?"
     r"(?:/(?P<file>.+))?",
+    re.ASCII,
+)
+_ADDRESS = re.compile(
+    # A path has lost one of the two slashes.
+    rf"https?:/{{1,2}}[^/]+/(?P<repository>{_PART}/{_PART})"
+    r"(?:/(?:blob|resolve|tree)/(?P<revision>[^/?]+)(?:/(?P<file>[^?]+))?)?/?(?:\?.*)?",
     re.ASCII,
 )
 _CHECKPOINTS = (".pth", ".bin")
@@ -58,6 +65,14 @@ def parse_name(text: str) -> HubName | None:
         if not is_file or {"", ".", ".."} & set(file.split("/")):
             return None
     return HubName(match["repository"], match["revision"] or _MAIN, file)
+
+
+def name_in_address(text: str) -> HubName | None:
+    """Return the name of what a web page of the hub shows; None if `text` is no such address."""
+    match = _ADDRESS.fullmatch(unquote(text))
+    if match is None:
+        return None
+    return HubName(match["repository"], match["revision"] or _MAIN, match["file"])
 
 
 def needed_files(name: HubName, names: Sequence[str], beside: Sequence[str]) -> list[str]:

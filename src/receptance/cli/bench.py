@@ -10,7 +10,7 @@ import click
 
 from receptance.cli.bench_tables import show
 from receptance.cli.formats import Formats, load_options
-from receptance.cli.model_options import MAX_THREADS
+from receptance.cli.model_options import MAX_THREADS, model_argument
 from receptance.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class BatchSizes(click.ParamType[tuple[int, ...]]):
 
 
 @click.command()
-@click.argument("model", required=False, type=click.Path(path_type=Path))
+@model_argument(required=False)
 @click.option(
     "--size",
     help="Instead of MODEL, random weights of this shape: 169m, 430m, 1.5b, 3b, 7b or 14b."

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from receptance.cli.model_options import load_model, model_options, sampling_params
+from receptance.cli.model_options import (
+    load_model,
+    model_argument,
+    model_options,
+    sampling_params,
+)
 from receptance.cli.terminal import shown, stdin_is_terminal, stdout_is_terminal
 from receptance.errors import ReceptanceError
 
@@ -27,11 +32,11 @@ A line that begins with a space is said as it is, without it."""
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@model_argument()
 @model_options
 @click.option("--system", default="", metavar="TEXT", help="Instructions before the first turn.")
 def command(model: Path, system: str, **options: Any) -> None:
-    """Talk to MODEL, a model folder or an authors' .pth file; /help lists what else it does.
+    """Talk to MODEL; /help lists what else it does.
 
     The model remembers by its state alone, so a conversation may go on for ever. Each line of
     stdin is a turn; the answers go to stdout.

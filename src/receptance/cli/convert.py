@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
+from receptance.cli.model_options import model_argument
 from receptance.errors import DataError
 
 
 @click.command()
-@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
+@model_argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
 @click.option(
     "--to",
@@ -48,7 +49,7 @@ def command(
     force: bool,
     **options: Any,
 ) -> None:
-    """Write the model SRC, a model folder or an authors' .pth file, as the model folder DST.
+    """Write the model SRC as the model folder DST.
 
     It is read tensor by tensor, so that it may be larger than the memory. Rounded to 4 or 8 bits a
     model loads at once and takes a quarter or a seventh of the memory that it takes in float32.

@@ -65,6 +65,7 @@ def _open_store(config: "RunConfig") -> "TokenStore | None":
 
 def _beginning(config: "RunConfig", resume: str, store: "TokenStore | None") -> Rows:
     """Say where the run is kept, and what it goes on from or begins with."""
+    from receptance.checkpoint import hub_name
     from receptance.cli.training_run import with_store
     from receptance.training import checkpoint_to_resume
 
@@ -77,6 +78,7 @@ def _beginning(config: "RunConfig", resume: str, store: "TokenStore | None") -> 
     rows = [("run", f"{folder}, {state}")]
     if init_from := config.training.init_from:
         found = "" if Path(init_from).exists() else ", which is not there yet"
+        found = found if hub_name(init_from) is None else ", from the hub"
         rows.append(("weights to begin with", f"{init_from}{found}"))
     return rows
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from receptance.cli.formats import Formats, load_options
-from receptance.cli.model_options import load_model, loading_options
+from receptance.cli.model_options import load_model, loading_options, model_argument
 from receptance.cli.terminal import printable, stdout_console
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@model_argument()
 @click.option(
     "--text",
     "texts",

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from receptance.cli.model_options import load_model, model_options, sampling_params
+from receptance.cli.model_options import (
+    load_model,
+    model_argument,
+    model_options,
+    sampling_params,
+)
 from receptance.cli.terminal import shown, stdin_is_terminal
 from receptance.errors import DataError
 
@@ -19,7 +24,7 @@ _NO_PROMPT = "there must be a PROMPT: give one, or pipe it to stdin"
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@model_argument()
 @click.argument("prompt", required=False)
 @model_options
 @click.option(
@@ -42,7 +47,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Write on from PROMPT with MODEL, a model folder or an authors' .pth file.
+    """Write on from PROMPT with MODEL.
 
     The text goes to stdout as it comes, without the prompt. Without PROMPT, or if it is "-", the
     prompt is read from stdin. An empty prompt begins a new text.

@@ -1,5 +1,6 @@
-"""The options that verbs share: how a model is loaded, and how it chooses tokens."""
+"""What verbs share: which model, how it is loaded, and how it chooses tokens."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,12 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 1024
 """As many as machines have cores; far more end the process without a word."""
+
+_MODEL = (
+    "is a model folder, a Hugging Face folder, an authors' .pth, an rwkv.cpp .bin, or a name on "
+    "the hub: owner/name, owner/name@revision or owner/name/file.pth. A path that exists goes "
+    "before a name."
+)
 
 _TWO_PRECISIONS = "--dtype and --quantize exclude each other: rounded matrices have no dtype"
 
@@ -84,6 +91,22 @@ _LOADING_OPTIONS = (
         help="To compute with.  [default: PyTorch's choice]",
     ),
 )
+
+
+def model_argument(
+    name: str = "model", *, metavar: str = "MODEL", required: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what adds the argument that names a model, and to the help what it may be."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{metavar} {_MODEL}"
+        shown = metavar if required else f"[{metavar}]"
+        argument = click.argument(
+            name, metavar=shown, required=required, type=click.Path(path_type=Path)
+        )
+        return argument(function)
+
+    return add
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from receptance.checkpoint import load_checkpoint
+from receptance.checkpoint import load_checkpoint, missing_tokenizer
 from receptance.errors import StateError, TokenizerError
 from receptance.inference.generation import Draft, Generation, TextStream, generate_pieces
 from receptance.inference.prompt import Chunks, Prompt
@@ -35,11 +35,12 @@ def load(
     device: str = "cpu",
     tokenizer: Tokenizer | str | Path | None = None,
 ) -> "LanguageModel":
-    """Return the language model at `path`: a model folder, or an authors' .pth file of RWKV-4.
+    """Return the language model at `path`: a folder or file of RWKV-4, here or on the hub.
 
     Args:
-        path: The folder or file. An initial_state.safetensors in the folder becomes the state
-            from which the model starts.
+        path: A model folder, an authors' .pth, or a name on the hub: "owner/name",
+            "owner/name@revision" or "owner/name/file.pth". An initial_state.safetensors in a model
+            folder becomes the state from which the model starts.
         dtype: Of the matrices, "float32" or "bfloat16"; None is as stored, except that float16
             becomes float32.
         quantize: What the matrices are rounded to while they are read, "int8" or "int4"; None is
@@ -129,11 +130,7 @@ class LanguageModel:
             TokenizerError: If the model came without one.
         """
         if self._tokenizer is None:
-            raise TokenizerError(
-                f"text needs a tokenizer, but the model at {str(self.path)!r} came without one; "
-                "pass it to `load` as `tokenizer` (to a command as --tokenizer): 'bytes', or the "
-                "path of a tokenizer.json or of a World vocabulary"
-            )
+            raise TokenizerError(missing_tokenizer(self.path, self.model.config.vocab_size))
         return self._tokenizer
 
     @cached_property

@@ -121,7 +121,8 @@ class TrainingConfig:
 
     steps: int
     init_from: str = ""
-    """A model folder or another checkpoint, whose weights the run begins with; empty for none."""
+    """A model folder, another checkpoint or a name on the hub, whose weights the run begins with;
+    empty for none."""
     init_sha256: str = ""
     """Their hash, `weights_sha256`; empty for those which are there when the run begins."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
