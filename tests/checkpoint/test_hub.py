@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from receptance.checkpoint.hub import fetch
 from receptance.checkpoint.hub_names import HubName
 from receptance.errors import CheckpointError
-from tests.checkpoint.local_hub import MAIN, OLDER, lay_out_cache
+from tests.local_hub import MAIN, OLDER, lay_out_cache
 
 FOLDER = {
     "README.md": b"#",

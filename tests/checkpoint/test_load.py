@@ -8,7 +8,7 @@ from receptance.checkpoint.load import find_model
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4Config
 from receptance.tokenizer import load_tokenizer, train_bpe
-from tests.checkpoint.local_hub import MAIN
+from tests.local_hub import MAIN
 
 TEXTS = ["the quick brown fox jumps over the lazy dog " * 3, "what is it that makes it run"]
 

@@ -126,6 +126,7 @@ def test_the_weights_to_begin_with_are_named(place):
 
     assert "there\n" in told(place, "training.init_from=there")
     assert "gone, which is not there yet\n" in told(place, "training.init_from=gone")
+    assert "o/n, from the hub\n" in told(place, "training.init_from=o/n")
 
 
 def test_ranks_share_the_memory(place):

@@ -1,12 +1,21 @@
 """Options reach the library as its own values, and wrong ones never do."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import click
 import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from receptance.checkpoint import save_model
 from receptance.cli.model_options import load_model, model_options, sampling_params
 from receptance.inference import SamplingParams
+from receptance.tokenizer import load_tokenizer
+from tests.local_hub import LocalHub
+from tests.random_models import random_rwkv4
 
 
 def run(*args: str) -> tuple[Result, list[SamplingParams]]:
@@ -88,3 +97,61 @@ def test_two_precisions_exclude_each_other(tmp_path):
         load_model(
             tmp_path / "none", dtype="float32", quantize="int8", tokenizer=None, threads=None
         )
+
+
+@pytest.fixture
+def on_the_hub(hub: LocalHub, tmp_path: Path) -> LocalHub:
+    """A hub on which a model of bytes is "o/n"."""
+    model = random_rwkv4(n_layer=1, n_embd=8, vocab_size=256)
+    save_model(model, load_tokenizer("bytes"), tmp_path / "model")
+    hub.add("o/n", {each.name: each.read_bytes() for each in (tmp_path / "model").iterdir()})
+    (tmp_path / "text").write_text("some text to read " * 4)
+    return hub
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["generate", "o/n", "a", "--max-tokens", "2"],
+        ["chat", "o/n"],
+        ["eval", "o/n", "--text", "text"],
+        ["bench", "o/n", "--format", "float32", "--batch", "1", "--tokens", "1", "--rounds", "1"],
+        ["convert", "o/n", "copy"],
+    ],
+    ids=lambda args: args[0],
+)
+@pytest.mark.usefixtures("on_the_hub")
+def test_every_verb_takes_a_name_on_the_hub(receptance, args, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", None)
+
+    found = receptance(*args)
+    lacking = receptance(args[0], "o/none", *args[2:])
+
+    assert found.code == 0, found
+    assert lacking.code == (2 if args[0] == "convert" else 4)
+
+
+@pytest.mark.parametrize("verb", ["generate", "chat", "eval", "bench", "convert"])
+def test_every_verb_says_what_a_model_may_be(receptance, verb):
+    words = " ".join(receptance(verb, "--help").stdout.split())
+
+    assert "rwkv.cpp .bin, or a name on the hub: owner/name, owner/name@revision" in words
+
+
+def test_the_variables_of_the_hub_are_obeyed(on_the_hub, tmp_path):
+    command = [sys.executable, "-m", "receptance", "generate", "o/n", "a", "--max-tokens", "2"]
+    home = {"HF_HOME": str(tmp_path / "other"), "OMP_NUM_THREADS": "1"}
+
+    def run(**more: str) -> subprocess.CompletedProcess[str]:
+        env = os.environ | home | more
+        return subprocess.run(command, env=env, capture_output=True, text=True, cwd=tmp_path)
+
+    online = run(HF_ENDPOINT=on_the_hub.url)
+    n_requests = len(on_the_hub.requests)
+    offline = run(HF_ENDPOINT=on_the_hub.url, HF_HUB_OFFLINE="1")
+
+    assert (online.returncode, online.stderr) == (0, "")
+    assert (offline.returncode, offline.stderr) == (0, "")
+    assert len(on_the_hub.requests) == n_requests
+    assert (tmp_path / "other" / "hub" / "models--o--n").is_dir()

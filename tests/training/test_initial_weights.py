@@ -42,6 +42,16 @@ def test_the_weights_are_those_of_the_other_model_and_the_run_keeps_their_hash(f
         assert torch.equal(again.state_dict()[name], weight), name
 
 
+def test_the_other_model_may_be_on_the_hub(folder, hub):
+    hub.add("o/n", {each.name: each.read_bytes() for each in folder.iterdir()})
+    model, again = empty_model(), empty_model()
+
+    config = load_initial_weights_(model, tiny_config(training_init_from="o/n"))
+    load_initial_weights_(again, tiny_config(training_init_from=str(folder)))
+
+    assert config.training.init_sha256 == weights_sha256(again.state_dict())
+
+
 def test_other_weights_than_those_of_the_hash_are_refused(folder):
     config = tiny_config(training_init_from=str(folder), training_init_sha256="0" * 64)
 
