@@ -70,13 +70,17 @@ class TransformersOracle:
 
 
 class AuthorsOracle:
-    """The authors' own `rwkv` package in float32; tokens [1, T], logits [T, V]."""
+    """The authors' own `rwkv` package in float32; tokens [1, T], logits [T, V].
 
-    def __init__(self, model: RWKV4) -> None:
+    It runs a model, or a .pth file as that stands.
+    """
+
+    def __init__(self, source: RWKV4 | Path) -> None:
         package = _import_rwkv()
         with tempfile.TemporaryDirectory() as folder:  # a full model is too large to leave behind
-            torch.save(model.state_dict(), Path(folder, "weights.pth"))
-            stem = str(Path(folder, "weights"))
+            stem = str(source) if isinstance(source, Path) else str(Path(folder, "weights"))
+            if not isinstance(source, Path):
+                torch.save(source.state_dict(), f"{stem}.pth")
             self.model = package.RWKV(stem, strategy="cpu fp32", verbose=False)
         assert self.model.version == 4
 

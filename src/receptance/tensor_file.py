@@ -161,7 +161,7 @@ class _Described(NamedTuple):
 def _header(text: bytes) -> dict[str, _Described]:
     """Return the tensors that a header describes, by name."""
     try:
-        entries = json.loads(text, object_pairs_hook=_once)
+        entries = json.loads(text, object_pairs_hook=without_repeats)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its header must describe tensors, as JSON: {error}") from error
     if not isinstance(entries, dict):
@@ -170,8 +170,12 @@ def _header(text: bytes) -> dict[str, _Described]:
     return {name: _described(name, entry) for name, entry in entries.items()}
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the entries of a JSON object, in which each key must come once."""
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the entries of a JSON object, as the hook of `json` that sees them all.
+
+    Raises:
+        ValueError: If a key comes twice: readers would not agree on which one counts.
+    """
     entries: dict[str, Any] = {}
     for key, value in pairs:
         if key in entries:

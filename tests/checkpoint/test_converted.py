@@ -70,7 +70,7 @@ def test_what_was_rounded_to_8_bits_is_refused(model, tmp_path):
         ({"_version": "0.9"}, "by the `rwkv` package's converter of version 0.7, but it was by"),
         ({"_rescale_layer": 6.0}, "must hold \\['_strategy', '_version', '_rescale_layer'\\]"),
         ({"_more": 1}, "must hold \\['_strategy', '_version', '_rescale_layer'\\]"),
-        ({"blocks.0.att.time_decay": torch.ones(32)}, "must be the logarithms of decays"),
+        ({"blocks.0.att.time_decay": torch.ones(32)}, "must be stored as -exp"),
         ({"blocks.0.att.key.weight": torch.ones(32, 33)}, r"must have the shape \[32, 32\]"),
     ],
 )

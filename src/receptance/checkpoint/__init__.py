@@ -11,11 +11,13 @@ from receptance.checkpoint.native import (
     write_files,
 )
 from receptance.checkpoint.schema import check_weights
+from receptance.checkpoint.targets import TARGETS
 from receptance.checkpoint.tokenizers import missing_tokenizer
 
 __all__ = [
     "CONFIG_FILE",
     "INITIAL_STATE_FILE",
+    "TARGETS",
     "WEIGHTS_FILE",
     "Checkpoint",
     "check_weights",

@@ -36,6 +36,7 @@ from receptance.checkpoint.ggml_directory import (
     Parameter,
     read_directory,
 )
+from receptance.checkpoint.log_decay import log_w_of, time_decay_of
 from receptance.checkpoint.stored import StoredModel
 from receptance.checkpoint.versions import check_is_rwkv4, layer_count
 from receptance.errors import CheckpointError
@@ -62,10 +63,6 @@ def read_bin(path: Path) -> StoredModel:
     """Return what a file of rwkv.cpp holds; no number of it is read.
 
     Matrices of FP16 are given as float16, blocks as the float32 numbers that they stand for.
-
-    time_decay is log(-s) of the stored s, computed in float64 and rounded once. Where s is -exp(t),
-    off by no more than a unit in its last place, it is within 2.5e-7 of t, and from |t| = 4 on it
-    is t itself, as long as exp(t) is neither subnormal nor infinite (|t| < 87).
 
     Raises:
         CheckpointError: If the file is damaged or hostile, is of another version or of a type that
@@ -154,7 +151,7 @@ def _read_tensor(
         file.seek(parameter.start)
         numbers = _read_numbers(path, file, name, parameter)
     if name.endswith(_DECAY):
-        numbers = _time_decay(path, name, numbers)
+        numbers = time_decay_of(path, name, numbers)
     return numbers.view(shape)
 
 
@@ -191,17 +188,6 @@ def _fill_(tensor: Tensor, path: Path, file: BufferedReader, name: str) -> None:
         )
 
 
-def _time_decay(path: Path, name: str, stored: Float[Tensor, " C"]) -> Float[Tensor, " C"]:
-    """Return the t of which -exp(t) is stored."""
-    least, greatest = torch.aminmax(stored)
-    if not bool(-math.inf < least and greatest < 0):  # so is NaN
-        raise CheckpointError(
-            f"{name!r} in {str(path)!r} must be stored as -exp(time_decay), which is negative and "
-            f"finite, but it goes from {least.item():g} to {greatest.item():g}"
-        )
-    return torch.log(-stored.double()).float()
-
-
 def _parameter_parts(
     name: str, numbers: Float[Tensor, "..."], data_type: str
 ) -> Iterator[bytes | memoryview]:
@@ -213,7 +199,7 @@ def _parameter_parts(
     yield header + struct.pack(f"<{len(shape)}i", *reversed(shape)) + raw_name
     flat = numbers.detach().reshape(-1)
     if name.endswith(_DECAY):
-        flat = _stored_decay(name, flat)
+        flat = log_w_of(name, flat)
     for part in flat.split(_CHUNK):
         converted = _converted(name, part.float(), data_type)
         yield converted.view(-1).view(torch.uint8).numpy().data
@@ -230,18 +216,6 @@ def _type_of_parameter(name: str, numbers: Tensor, data_type: str) -> str:
         return "FP16"
     logger.info("%r has numbers too large for FP16, and is stored in FP32", name)
     return "FP32"
-
-
-def _stored_decay(name: str, time_decay: Float[Tensor, " C"]) -> Float[Tensor, " C"]:
-    """Return -exp(time_decay), computed in float32 as the models do."""
-    stored = -torch.exp(time_decay.float())
-    least, greatest = torch.aminmax(stored)
-    if not bool(-math.inf < least and greatest < 0):
-        raise CheckpointError(
-            f"-exp of {name!r}, which a file of rwkv.cpp holds, must be negative and finite in "
-            f"float32, but it goes from {least.item():g} to {greatest.item():g}"
-        )
-    return stored
 
 
 def _converted(name: str, numbers: Float[Tensor, " N"], data_type: str) -> Tensor:

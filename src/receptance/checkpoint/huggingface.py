@@ -27,10 +27,9 @@ from receptance.checkpoint.huggingface_shards import (
     WeightFiles,
     find_weights,
     open_weights,
-    read_json,
-    write_json,
     write_weights,
 )
+from receptance.checkpoint.json_file import read_json, write_json
 from receptance.checkpoint.native import CONFIG_FILE
 from receptance.checkpoint.stored import StoredModel
 from receptance.checkpoint.versions import check_is_rwkv4
@@ -58,9 +57,8 @@ _THEIR_PARTS = {ours: theirs for theirs, ours in _PARTS.items()}
 _PREFIX = "rwkv."
 _EMBEDDING, _HEAD = "emb.weight", "head.weight"
 
-# What `transformers` takes for an entry that is absent.
-_RESCALE_EVERY = 6
-_CONTEXT_LENGTH = 1024
+SETTINGS = {"rescale_every": 6, "context_length": 1024}
+"""How `transformers` runs a model, with what it takes where an entry is absent."""
 
 _EPSILON = 1e-5  # of every LayerNorm of RWKV-4
 
@@ -90,10 +88,7 @@ def read_folder(folder: Path) -> StoredModel:
     entries = read_json(path)
     _check_model_type(path, entries)
     config = _sizes(path, entries)
-    details = {
-        "rescale_every": _integer(path, entries, "rescale_every", _RESCALE_EVERY),
-        "context_length": _integer(path, entries, "context_length", _CONTEXT_LENGTH),
-    }
+    details = {key: _integer(path, entries, key, default) for key, default in SETTINGS.items()}
     is_tied = entries.get("tie_word_embeddings") or False
     if not isinstance(is_tied, bool):
         raise CheckpointError(
@@ -116,8 +111,8 @@ def write_folder(
     tensors: Mapping[str, Entry],
     tokenizer: Tokenizer | None,
     *,
-    rescale_every: int = _RESCALE_EVERY,
-    context_length: int = _CONTEXT_LENGTH,
+    rescale_every: int = SETTINGS["rescale_every"],
+    context_length: int = SETTINGS["context_length"],
     max_shard_bytes: int = 5_000_000_000,
 ) -> None:
     """Write the files of a folder that `transformers` loads; one tensor at a time is in memory.

@@ -1,11 +1,10 @@
 """The weight files of a Hugging Face folder: one file, or shards and an index of their tensors."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from receptance.checkpoint.json_file import read_json, write_json
 from receptance.checkpoint.native import map_weights
 from receptance.checkpoint.schema import shorten
 from receptance.checkpoint.torch_file import map_torch_file
@@ -19,9 +18,6 @@ _INDEX_SUFFIX = ".index.json"
 # In the order in which `transformers` looks for them.
 _WEIGHTS = (SAFETENSORS, SAFETENSORS + _INDEX_SUFFIX, BIN, BIN + _INDEX_SUFFIX)
 
-# An index of the largest model has 80 KB; what is far larger is hostile, and JSON takes many times
-# its size in memory.
-_MAX_JSON_BYTES = 1 << 24
 _MAX_NAME_BYTES = 255  # beyond which file systems do not look, but fail
 
 
@@ -106,32 +102,6 @@ def write_weights(folder: Path, tensors: Mapping[str, Entry], max_shard_bytes: i
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file, in which no key comes twice.
-
-    Raises:
-        CheckpointError: If the file is something else.
-        OSError: If it cannot be read.
-    """
-    size = path.stat().st_size
-    if size > _MAX_JSON_BYTES:
-        raise CheckpointError(
-            f"{str(path)!r} must have at most {_MAX_JSON_BYTES} bytes, but it has {size}"
-        )
-    try:
-        parsed = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{str(path)!r} must be JSON, but it is not: {error}") from error
-    if not isinstance(parsed, dict):
-        raise CheckpointError(f"{str(path)!r} must be a JSON object, but it is {parsed!r:.60}")
-    return parsed
-
-
-def write_json(path: Path, entries: Mapping[str, object]) -> None:
-    """Write a JSON file as `transformers` does."""
-    path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
 def _indexed(path: Path) -> dict[Path, frozenset[str] | None]:
     """Return which tensors an index says are in which file of its folder."""
     weight_map = read_json(path).get("weight_map")
@@ -192,13 +162,3 @@ def _sharded(tensors: Mapping[str, Entry], max_bytes: int) -> list[dict[str, Ent
 def _write_file(path: Path, tensors: Mapping[str, Entry]) -> None:
     with path.open("wb") as file:
         file.writelines(tensor_file_parts(tensors, {"format": "pt"}))
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object's entries, or raise a ValueError if one comes twice."""
-    entries: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in entries:
-            raise ValueError(f"{name!r:.80} must come once, but it comes twice")
-        entries[name] = value
-    return entries

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import torch
 
-from receptance.checkpoint import official
+from receptance.checkpoint import ggml, huggingface, native, official
+from receptance.checkpoint.ggml_directory import MAGIC, RELATED_MAGICS
 from receptance.checkpoint.hub_names import HubName, parse_name
-from receptance.checkpoint.native import CONFIG_FILE, INITIAL_STATE_FILE, read_folder
+from receptance.checkpoint.json_file import read_json
+from receptance.checkpoint.native import CONFIG_FILE, INITIAL_STATE_FILE
 from receptance.checkpoint.schema import DTYPES
 from receptance.checkpoint.stored import Format, StoredModel
 from receptance.checkpoint.tokenizers import HUB, TOKENIZER_FILES, find_tokenizer
@@ -130,11 +132,20 @@ def _stored_at(path: Path) -> StoredModel:
     if path.is_dir():
         if not (path / CONFIG_FILE).is_file():
             raise CheckpointError(no_model_in(path))
-        return read_folder(path)
-    if path.suffix != official.SUFFIX or not path.is_file():
+        is_theirs = "model_type" in read_json(path / CONFIG_FILE)
+        return huggingface.read_folder(path) if is_theirs else native.read_folder(path)
+    if not path.is_file():
         raise CheckpointError(
-            f"a checkpoint must be a model folder or an authors' {official.SUFFIX} file, got the "
-            f"file {str(path)!r}"
+            f"a checkpoint must be a folder or a regular file, but {str(path)!r} is neither"
+        )
+    with path.open("rb") as file:
+        begin = file.read(len(MAGIC))
+    if begin in (MAGIC, *RELATED_MAGICS):
+        return ggml.read_bin(path)
+    if path.suffix == ".safetensors" or path.name.startswith("pytorch_model"):
+        raise CheckpointError(
+            f"{str(path)!r} must be given by its folder, {str(path.parent)!r}, since the file "
+            "alone does not tell what it is"
         )
     return official.read_pth(path)
 

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from receptance.atomic import atomic_folder
+from receptance.checkpoint.json_file import read_json
 from receptance.checkpoint.schema import check_weights
 from receptance.checkpoint.shards import SHARDS, read_shards
 from receptance.checkpoint.stored import StoredModel
@@ -156,17 +157,7 @@ def list_names(folder: Path) -> list[str]:
 
 def _read_config(folder: Path) -> tuple[RWKV4Config, QuantizedFormat | None]:
     path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise CheckpointError(
-            f"a model folder must hold {CONFIG_FILE!r}, but {str(folder)!r} holds "
-            f"{list_names(folder)}"
-        )
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{str(path)!r} must be JSON, but it is not: {error}") from error
-    if not isinstance(entries, dict):
-        raise CheckpointError(f"{str(path)!r} must be a JSON object, got {entries!r:.60}")
+    entries = read_json(path)
     _check_header(path, entries)
     sizes = {k: v for k, v in entries.items() if k not in ("format", "format_version")}
     quantization = _read_quantization(path, sizes.pop("quantization", None))
@@ -194,12 +185,6 @@ def _read_quantization(path: Path, entry: object) -> QuantizedFormat | None:
 
 def _check_header(path: Path, entries: dict[str, Any]) -> None:
     """Raise a CheckpointError unless this is our format, in a version and encoding we read."""
-    if "model_type" in entries:
-        raise CheckpointError(
-            f"{str(path)!r} must be that of a model folder of receptance, but its `model_type` "
-            f"{entries['model_type']!r} marks a Hugging Face folder, which this version does not "
-            "read; load the authors' .pth file of the model instead"
-        )
     found = entries.get("format")
     if found != FORMAT:
         raise CheckpointError(f"`format` in {str(path)!r} must be {FORMAT!r}, got {found!r}")

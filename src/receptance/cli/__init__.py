@@ -20,7 +20,7 @@ VERBS = {
     "train": "Train a model from a TOML file, or go on with its run.",
     "generate": "Write on from a prompt.",
     "chat": "Talk to a model in the terminal.",
-    "convert": "Write a model in another precision, or in 4 or 8 bits.",
+    "convert": "Write a model in another format or precision, or in 4 or 8 bits.",
     "eval": "Measure how well a model predicts text, quantized or not.",
     "bench": "Measure decoding and prefill beside what the machine can do.",
     "plot": "Draw the curves of runs, as a picture or in the terminal.",

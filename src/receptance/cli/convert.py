@@ -1,4 +1,4 @@
-"""`receptance convert`: a checkpoint into a model folder of another precision."""
+"""`receptance convert`: a checkpoint into another format or precision."""
 
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,27 @@ from receptance.errors import DataError
 @click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
 @click.option(
     "--to",
-    type=click.Choice(["native"]),
+    type=click.Choice(["native", "official", "huggingface", "ggml"]),
     default="native",
     show_default=True,
-    help="The format: native is a model folder.",
+    help="The format: native is our model folder, official the authors' .pth, huggingface a folder "
+    "for transformers, ggml a .bin for rwkv.cpp.",
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "bfloat16"]),
-    help="Of the matrices.  [default: as stored]",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of the matrices; native has no float16, ggml no bfloat16.  [default: as stored]",
 )
 @click.option(
     "--quantize",
-    type=click.Choice(["int8", "int4"]),
-    help="Round the matrices to 8 or 4 bits a weight.",
+    type=click.Choice(["int8", "int4", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]),
+    help="Round the matrices: int8 and int4 for native, the others for ggml.",
 )
 @click.option(
     "--calibrate",
     metavar="TEXTFILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Round so that a text like this one suffers least.",
+    help="Round to int8 or int4 so that a text like this one suffers least.",
 )
 @click.option(
     "--tokenizer",
@@ -44,23 +45,25 @@ from receptance.errors import DataError
 def command(
     source: Path,
     destination: Path,
-    to: str,
     calibrate: Path | None,
     force: bool,
     **options: Any,
 ) -> None:
-    """Write the model SRC as the model folder DST.
+    """Write the model SRC as DST, a folder or a file in any of the formats.
 
-    It is read tensor by tensor, so that it may be larger than the memory. Rounded to 4 or 8 bits a
-    model loads at once and takes a quarter or a seventh of the memory that it takes in float32.
+    It is read tensor by tensor, so that it may be larger than the memory, and every number stays as
+    it is stored, unless another precision is asked for. Rounded to 8 or 4 bits a model loads at
+    once and takes a quarter or a seventh of the memory that it takes in float32.
     """
     from receptance.checkpoint import convert_model
+    from receptance.cli.progress import progress_bar
 
-    del to  # there is one format to write
     if destination.exists() and not force:
         raise click.UsageError(f"DST: {str(destination)!r} must not exist yet; --force replaces it")
+    options |= {"calibration": _text(calibrate), "replace": force}
     try:
-        convert_model(source, destination, calibration=_text(calibrate), replace=force, **options)
+        with progress_bar("converting") as progress:
+            convert_model(source, destination, progress=progress, **options)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 

@@ -1,13 +1,12 @@
 """`receptance data`: text into a token store, and a look into one."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from receptance.cli.progress import progress_bar
 from receptance.cli.terminal import printable
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def prepare_command(files: tuple[Path, ...], separator: str | None, **options: A
 
     if separator is not None:
         separator = separator.replace(r"\n", "\n").replace(r"\t", "\t")
-    with _progress("tokenizing") as progress:
+    with progress_bar("tokenizing") as progress:
         try:
             store = prepare(files, separator=separator, progress=progress, **options)
         except ValueError as error:
@@ -119,7 +118,7 @@ def inspect_command(
 
     store = TokenStore.open(path)
     if verify:
-        with _progress("verifying") as progress:
+        with progress_bar("verifying") as progress:
             store.verify(progress)
     ctx_len = ctx_len or max(1, min(128, store.train.n_tokens - 1))
     batches = Batches(
@@ -197,22 +196,3 @@ def _table(store: "TokenStore") -> str:
     if len(manifest.sources) > MAX_SOURCES:
         lines.append(f"{'':>39}and {len(manifest.sources) - MAX_SOURCES:,} more; --json has all")
     return "\n".join(lines)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal's standard error, and yield what moves it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("reading", total=None)
-
-        def move(done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
-        yield move
