@@ -35,8 +35,7 @@ class LocalHub:
         """How many of the next answers with a file's bytes break off half-way."""
         self.status: int | None = None
         """What every request is answered with, where it is not None."""
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self.server.daemon_threads = True
+        self.server = _Server(self)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
 
     @property
@@ -79,123 +78,137 @@ def lay_out_cache(home: Path, name: str, files: dict[str, bytes], commit: str = 
     return snapshot
 
 
-def _handler(hub: LocalHub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Server(ThreadingHTTPServer):
+    """A server whose handlers know which hub they are of."""
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+    daemon_threads = True
 
-        def do_HEAD(self) -> None:
-            self._answer()
+    def __init__(self, hub: LocalHub) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.hub = hub
 
-        def do_GET(self) -> None:
-            self._answer()
 
-        def _answer(self) -> None:
-            path = unquote(urlsplit(self.path).path)
-            hub.requests.append((self.command, path))
-            hub.tokens.add(self.headers["Authorization"])
-            if hub.status is not None:
-                return self._refuse(hub.status, "")
-            for route in (self._api, self._resolve):
-                if route(path):
-                    return None
-            return self._refuse(404, "RepoNotFound")
+class _Handler(BaseHTTPRequestHandler):
+    """Answers as the hub does, as far as its library asks."""
 
-        def _api(self, path: str) -> bool:
-            parts = path.removeprefix("/api/models/").split("/")
-            if not path.startswith("/api/models/") or len(parts) < 3:
-                return False
-            repository = self._open("/".join(parts[:2]))
-            if repository is None:
-                return True
-            commit = self._commit(repository, "/".join(parts[3:]) or "main")
-            if commit is None:
-                return True
-            files = repository.commits[commit]
-            if parts[2] == "tree":
-                self._send(json.dumps([_entry(*each) for each in files.items()]).encode())
-            else:
-                siblings = [{"rfilename": file} for file in files]
-                document = {"id": "/".join(parts[:2]), "sha": commit, "siblings": siblings}
-                self._send(json.dumps(document).encode())
+    protocol_version = "HTTP/1.1"
+
+    @property
+    def hub(self) -> "LocalHub":
+        assert isinstance(self.server, _Server)
+        return self.server.hub
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append((self.command, path))
+        self.hub.tokens.add(self.headers["Authorization"])
+        if self.hub.status is not None:
+            return self._refuse(self.hub.status, "")
+        for route in (self._api, self._resolve):
+            if route(path):
+                return None
+        return self._refuse(404, "RepoNotFound")
+
+    def _api(self, path: str) -> bool:
+        parts = path.removeprefix("/api/models/").split("/")
+        if not path.startswith("/api/models/") or len(parts) < 3:
+            return False
+        repository = self._open("/".join(parts[:2]))
+        if repository is None:
             return True
-
-        def _resolve(self, path: str) -> bool:
-            name, found, rest = path.removeprefix("/").partition("/resolve/")
-            if not found:
-                return False
-            repository = self._open(name)
-            if repository is None:
-                return True
-            revision, _, file = rest.partition("/")
-            commit = self._commit(repository, revision)
-            if commit is None:
-                return True
-            if repository.is_gated:
-                self._refuse(403, "GatedRepo")
-            elif file not in repository.commits[commit]:
-                self._refuse(404, "EntryNotFound")
-            else:
-                self._file(repository.commits[commit][file], commit)
+        commit = self._commit(repository, "/".join(parts[3:]) or "main")
+        if commit is None:
             return True
+        files = repository.commits[commit]
+        if parts[2] == "tree":
+            self._send(json.dumps([_entry(*each) for each in files.items()]).encode())
+        else:
+            siblings = [{"rfilename": file} for file in files]
+            document = {"id": "/".join(parts[:2]), "sha": commit, "siblings": siblings}
+            self._send(json.dumps(document).encode())
+        return True
 
-        def _open(self, name: str) -> Repository | None:
-            repository = hub.repositories.get(name)
-            if repository is None:
-                self._refuse(404, "RepoNotFound")
-            elif repository.is_private:
-                self._refuse(401, "RepoNotFound")
-            else:
-                return repository
-            return None
+    def _resolve(self, path: str) -> bool:
+        name, found, rest = path.removeprefix("/").partition("/resolve/")
+        if not found:
+            return False
+        repository = self._open(name)
+        if repository is None:
+            return True
+        revision, _, file = rest.partition("/")
+        commit = self._commit(repository, revision)
+        if commit is None:
+            return True
+        if repository.is_gated:
+            self._refuse(403, "GatedRepo")
+        elif file not in repository.commits[commit]:
+            self._refuse(404, "EntryNotFound")
+        else:
+            self._file(repository.commits[commit][file], commit)
+        return True
 
-        def _commit(self, repository: Repository, revision: str) -> str | None:
-            commit = repository.refs.get(revision, revision)
-            if commit in repository.commits:
-                return commit
-            self._refuse(404, "RevisionNotFound")
-            return None
+    def _open(self, name: str) -> Repository | None:
+        repository = self.hub.repositories.get(name)
+        if repository is None:
+            self._refuse(404, "RepoNotFound")
+        elif repository.is_private:
+            self._refuse(401, "RepoNotFound")
+        else:
+            return repository
+        return None
 
-        def _file(self, data: bytes, commit: str) -> None:
-            start, status = 0, 200
-            if self.command == "GET":
-                hub.ranges.append(self.headers["Range"])
-            if self.headers["Range"] is not None:
-                start, status = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")), 206
-            self.send_response(status)
-            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-            self.send_header("X-Repo-Commit", commit)
-            self.send_header("Accept-Ranges", "bytes")
-            self.send_header("Content-Length", str(len(data) - start))
-            if status == 206:
-                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-            self.end_headers()
-            if self.command == "GET" and hub.breaks > 0:
-                hub.breaks -= 1
-                self.wfile.write(data[start : start + len(data) // 2])
-                self.wfile.flush()
-                self.connection.shutdown(2)
-                self.close_connection = True
-            elif self.command == "GET":
-                self.wfile.write(data[start:])
+    def _commit(self, repository: Repository, revision: str) -> str | None:
+        commit = repository.refs.get(revision, revision)
+        if commit in repository.commits:
+            return commit
+        self._refuse(404, "RevisionNotFound")
+        return None
 
-        def _send(self, data: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def _file(self, data: bytes, commit: str) -> None:
+        start, status = 0, 200
+        if self.command == "GET":
+            self.hub.ranges.append(self.headers["Range"])
+        if self.headers["Range"] is not None:
+            start, status = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")), 206
+        self.send_response(status)
+        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        self.send_header("X-Repo-Commit", commit)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(data) - start))
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.end_headers()
+        if self.command == "GET" and self.hub.breaks > 0:
+            self.hub.breaks -= 1
+            self.wfile.write(data[start : start + len(data) // 2])
+            self.wfile.flush()
+            self.connection.shutdown(2)
+            self.close_connection = True
+        elif self.command == "GET":
+            self.wfile.write(data[start:])
 
-        def _refuse(self, status: int, code: str) -> None:
-            self.send_response(status)
-            self.send_header("X-Error-Code", code)
-            self.send_header("X-Error-Message", code)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def _send(self, data: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
-    return Handler
+    def _refuse(self, status: int, code: str) -> None:
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("X-Error-Message", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
 
 def _entry(file: str, data: bytes) -> dict[str, object]:

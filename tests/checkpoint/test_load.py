@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from receptance.checkpoint import load_checkpoint, save_model
+from receptance.checkpoint import ggml, huggingface, load_checkpoint, save_model
 from receptance.checkpoint.load import find_model
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4Config
+from receptance.tensor_file import Entry
 from receptance.tokenizer import load_tokenizer, train_bpe
 from tests.local_hub import MAIN
 
@@ -22,6 +23,12 @@ def sized(vocab_size: int) -> RWKV4:
     other = RWKV4(RWKV4Config(n_layer=1, n_embd=8, vocab_size=vocab_size))
     other.init_weights()
     return other
+
+
+def entries_of(model: RWKV4) -> dict[str, Entry]:
+    """The weights of a model as a file describes them."""
+    weights = model.state_dict().items()
+    return {name: Entry(each.dtype, tuple(each.shape), each.clone) for name, each in weights}
 
 
 def test_a_path_may_be_text(pth):
@@ -117,12 +124,41 @@ def test_a_folder_that_is_not_a_model_says_what_it_holds(model, tmp_path):
         load_checkpoint(tmp_path / "run")
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path):
-    path = tmp_path / "model.bin"
-    path.write_bytes(b"ggml")
+def test_a_file_of_another_kind_is_refused(folder, tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF")
 
-    with pytest.raises(CheckpointError, match=r"must be a model folder or an authors' \.pth file"):
+    with pytest.raises(CheckpointError, match=r"authors' .pth file or an rwkv.cpp .bin file, got"):
         load_checkpoint(path)
+    with pytest.raises(CheckpointError, match=r"did you mean its folder, '.*/model'\?"):
+        load_checkpoint(folder / "model.safetensors")
+
+
+def test_a_part_of_a_folder_is_met_with_the_folder(folder, pth):
+    pth.rename(folder / "pytorch_model.bin")
+
+    with pytest.raises(CheckpointError, match=r"did you mean its folder, '.*/model'\?"):
+        load_checkpoint(folder / "pytorch_model.bin")
+
+
+def test_a_format_is_told_by_its_content(model, pth, folder, tmp_path):
+    config, entries = model.config, entries_of(model)
+    (tmp_path / "hf").mkdir()
+    huggingface.write_folder(tmp_path / "hf", config, entries, None)
+    ggml.write_bin(tmp_path / "named.anything", config, entries, "FP32")
+    pth.rename(tmp_path / "renamed")
+
+    formats = {
+        path.name: load_checkpoint(path).format
+        for path in (folder, tmp_path / "hf", tmp_path / "named.anything", tmp_path / "renamed")
+    }
+
+    assert formats == {
+        "model": "native",
+        "hf": "huggingface",
+        "named.anything": "ggml",
+        "renamed": "official",
+    }
 
 
 def test_a_model_folder_may_hold_a_tokenizer_under_its_authors_name(bpe, tmp_path):
@@ -154,6 +190,18 @@ def test_a_model_folder_of_the_hub_is_read_as_one(hub, folder):
     hub.add("o/n", {each.name: each.read_bytes() for each in folder.iterdir()})
 
     assert load_checkpoint("o/n").format == "native"
+
+
+def test_a_folder_of_hugging_face_on_the_hub_is_read_as_one(hub, model, tmp_path):
+    (tmp_path / "hf").mkdir()
+    huggingface.write_folder(tmp_path / "hf", model.config, entries_of(model), None)
+    hub.add("o/n", {each.name: each.read_bytes() for each in (tmp_path / "hf").iterdir()})
+
+    loaded = load_checkpoint("o/n")
+
+    assert loaded.format == "huggingface"
+    for name, weight in model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], weight)
 
 
 def test_a_path_goes_before_a_name(hub, folder, tmp_path, monkeypatch):

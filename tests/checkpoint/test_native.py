@@ -106,7 +106,6 @@ def test_the_file_is_not_changed_by_training_on_what_was_loaded(folder):
         ({"format": "ggml"}, "`format` in {path} must be 'receptance', got 'ggml'"),
         ({"format_version": 2}, "`format_version` in {path} must be 1, got 2"),
         ({"format_version": None}, "`format_version` in {path} must be 1, got None"),
-        ({"model_type": "rwkv"}, "marks a Hugging Face folder, which this version does not read"),
         ({"quantization": "int8"}, "must be null or have the entries ['bits', 'group_size', "),
         (
             {"quantization": {"bits": 8}},

@@ -195,7 +195,7 @@ def test_a_model_without_a_tokenizer_takes_tokens_only(lm):
     assert bare.score([1], [2]) == lm.score([1], [2])
     assert_same(bare.prefill([]), lm.prefill(""))
     for call in (bare.prefill, bare.generate):
-        with pytest.raises(TokenizerError, match="pass it to `load` as `tokenizer`"):
+        with pytest.raises(TokenizerError, match="pass it as `tokenizer`"):
             call("text")
 
 

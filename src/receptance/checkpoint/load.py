@@ -13,12 +13,14 @@ from receptance.checkpoint.native import CONFIG_FILE, INITIAL_STATE_FILE
 from receptance.checkpoint.schema import DTYPES
 from receptance.checkpoint.stored import Format, StoredModel
 from receptance.checkpoint.tokenizers import HUB, TOKENIZER_FILES, find_tokenizer
-from receptance.checkpoint.wrong_path import nearest, no_model_in, nothing_at
+from receptance.checkpoint.wrong_path import nearest, no_model_in, not_a_model, nothing_at
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4
 from receptance.ops.quantized_linear import QuantizedFormat
 from receptance.quantization import FORMATS, format_named
 from receptance.tokenizer import Tokenizer
+
+_ZIP = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def load_checkpoint(
     quantize: str | None = None,
     tokenizer: Tokenizer | str | Path | None = None,
 ) -> Checkpoint:
-    """Return the model at `path`: a model folder, an authors' .pth of RWKV-4, or one of the hub.
+    """Return the model at `path`, in whichever format it is.
 
     Everything is checked before a model is built: names, shapes, dtypes, and that every number is
     finite. Weights that need no conversion stay memory-mapped, so that the file must not be
@@ -48,8 +50,9 @@ def load_checkpoint(
     time, and never all in memory.
 
     Args:
-        path: The folder or file, or a name on the hub: "owner/name", "owner/name@revision" or
-            "owner/name/file.pth". A path that exists goes before a name.
+        path: A model folder, a Hugging Face folder, an authors' .pth, an rwkv.cpp .bin, or a name
+            on the hub: "owner/name", "owner/name@revision" or "owner/name/file.pth". A path that
+            exists goes before a name.
         dtype: Of the matrices, "float32" or "bfloat16"; all else is float32. None is as stored,
             except that float16 becomes float32. Rounded matrices have no dtype to choose.
         quantize: What the matrices are rounded to, "int8" or "int4"; None is as stored.
@@ -128,26 +131,27 @@ def hub_name(source: str | Path) -> HubName | None:
 
 
 def _stored_at(path: Path) -> StoredModel:
-    """Return what lies at a path that exists."""
+    """Return what lies at a path that exists, told apart by its content."""
     if path.is_dir():
         if not (path / CONFIG_FILE).is_file():
             raise CheckpointError(no_model_in(path))
         is_theirs = "model_type" in read_json(path / CONFIG_FILE)
         return huggingface.read_folder(path) if is_theirs else native.read_folder(path)
-    if not path.is_file():
-        raise CheckpointError(
-            f"a checkpoint must be a folder or a regular file, but {str(path)!r} is neither"
-        )
+    if path.is_file():
+        begins = _beginning(path)
+        # A file of weights in a Hugging Face folder is a zip too, and no model without its folder.
+        is_part = path.suffix != official.SUFFIX and (path.parent / CONFIG_FILE).is_file()
+        if path.suffix == official.SUFFIX or (begins == _ZIP and not is_part):
+            return official.read_pth(path)
+        if begins in (MAGIC, *RELATED_MAGICS) or (path.suffix == ".bin" and not is_part):
+            return ggml.read_bin(path)
+    raise CheckpointError(not_a_model(path))
+
+
+def _beginning(path: Path) -> bytes:
+    """Return the first bytes of a file, which tell most formats."""
     with path.open("rb") as file:
-        begin = file.read(len(MAGIC))
-    if begin in (MAGIC, *RELATED_MAGICS):
-        return ggml.read_bin(path)
-    if path.suffix == ".safetensors" or path.name.startswith("pytorch_model"):
-        raise CheckpointError(
-            f"{str(path)!r} must be given by its folder, {str(path.parent)!r}, since the file "
-            "alone does not tell what it is"
-        )
-    return official.read_pth(path)
+        return file.read(len(_ZIP))
 
 
 def check_precision(

@@ -81,6 +81,17 @@ def no_model_in(folder: Path) -> str:
     return message
 
 
+def not_a_model(path: Path) -> str:
+    """Return the message for a file that is none of a model's, with the folder that may be one."""
+    message = (
+        "a checkpoint must be a model folder, a Hugging Face folder, an authors' .pth file or an "
+        f"rwkv.cpp .bin file, got the file {str(path)!r}"
+    )
+    if (path.parent / CONFIG_FILE).is_file():
+        return f"{message}; did you mean its folder, {str(path.parent)!r}?"
+    return message
+
+
 def _entries(folder: Path) -> Iterator[Path]:
     """Yield what is in a folder and not hidden; nothing of one that may not be read."""
     try:

@@ -38,9 +38,10 @@ def load(
     """Return the language model at `path`: a folder or file of RWKV-4, here or on the hub.
 
     Args:
-        path: A model folder, an authors' .pth, or a name on the hub: "owner/name",
-            "owner/name@revision" or "owner/name/file.pth". An initial_state.safetensors in a model
-            folder becomes the state from which the model starts.
+        path: A model folder, a Hugging Face folder, an authors' .pth, an rwkv.cpp .bin, or a name
+            on the hub: "owner/name", "owner/name@revision" or "owner/name/file.pth". An
+            initial_state.safetensors in a model folder becomes the state from which the model
+            starts.
         dtype: Of the matrices, "float32" or "bfloat16"; None is as stored, except that float16
             becomes float32.
         quantize: What the matrices are rounded to while they are read, "int8" or "int4"; None is
