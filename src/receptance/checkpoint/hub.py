@@ -117,8 +117,8 @@ def _cached(
     snapshot = _cache(name) / "snapshots" / _commit(name)
     if not snapshot.is_dir():
         message = (
-            f"{unreachable}, and the cache {constants.HF_HUB_CACHE!r} holds no copy of it; or "
-            "download it elsewhere, and give the path of its folder or file"
+            f"{unreachable}, and the cache {constants.HF_HUB_CACHE!r} holds no copy of it, nor is "
+            "there such a path; download it elsewhere and give the path of its folder or file"
         )
         raise CheckpointError(message) from unreachable
     # A link whose file is gone is no file.
