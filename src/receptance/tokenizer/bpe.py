@@ -225,12 +225,13 @@ def _meaning(library: tokenizers.Tokenizer, source: str) -> dict[int, bytes]:
                 f"{written!r}"
             )
             raise TokenizerError(message)
-        if not byte_of.keys() >= set(written):
+        try:
+            meaning[token] = bytes(map(byte_of.__getitem__, written))
+        except KeyError:
             message = (
                 f"{source}: a token must be written in the byte-level alphabet, got {written!r}"
             )
-            raise TokenizerError(message)
-        meaning[token] = bytes(byte_of[character] for character in written)
+            raise TokenizerError(message) from None
     missing = _BYTES_OF_UTF8 - {b[0] for b in meaning.values() if len(b) == 1}
     if missing:
         message = (

@@ -19,10 +19,10 @@ VOCABULARY_FILE = "rwkv_vocab_v20230424.txt"
 _STRING_ESCAPE = r"\\(?:[nrt\\'\"]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})"
 _BYTES_ESCAPE = r"\\(?:[nrt\\'\"]|x[0-9a-f]{2})"
 _LINE = re.compile(
-    rf"""(?P<id>[0-9]{{1,8}})\ (?P<literal>
-         '(?:[^'\\]|{_STRING_ESCAPE})*' | "(?:[^"\\]|{_STRING_ESCAPE})*"
-       | b'(?:[^'\\]|{_BYTES_ESCAPE})*' | b"(?:[^"\\]|{_BYTES_ESCAPE})*"
-    )\ (?P<length>[0-9]{{1,8}})""",
+    rf"""([0-9]{{1,8}})\ (
+         '[^'\\]*+(?:{_STRING_ESCAPE}[^'\\]*+)*+' | "[^"\\]*+(?:{_STRING_ESCAPE}[^"\\]*+)*+"
+       | b'[^'\\]*+(?:{_BYTES_ESCAPE}[^'\\]*+)*+' | b"[^"\\]*+(?:{_BYTES_ESCAPE}[^"\\]*+)*+"
+    )\ ([0-9]{{1,8}})""",
     re.VERBOSE,
 )
 
@@ -123,17 +123,21 @@ def _parse(vocabulary: bytes, source: str) -> dict[bytes, int]:
     if lines[-1] == "":
         lines.pop()
     tokens: dict[bytes, int] = {}
-    line_of_token: dict[bytes, int] = {}
-    line_of_id: dict[int, int] = {}
+    line_of: dict[int, int] = {}
     for number, line in enumerate(lines, start=1):
-        where = f"{source}:{number}"
-        token, token_bytes = _parse_line(line.removesuffix("\r"), where)
-        if (first := line_of_id.setdefault(token, number)) != number:
-            raise TokenizerError(f"{where}: an id must come once, but {token} is in line {first}")
-        if (first := line_of_token.setdefault(token_bytes, number)) != number:
-            message = f"{where}: a token must come once, but {token_bytes!r} is in line {first}"
-            raise TokenizerError(message)
+        try:
+            token, token_bytes = _parse_line(line.removesuffix("\r"))
+        except TokenizerError as error:
+            raise TokenizerError(f"{source}:{number}: {error}") from None
+        if token in line_of:
+            message = f"an id must come once, but {token} is in line {line_of[token]}"
+            raise TokenizerError(f"{source}:{number}: {message}")
+        if token_bytes in tokens:
+            first = line_of[tokens[token_bytes]]
+            message = f"a token must come once, but {token_bytes!r} is in line {first}"
+            raise TokenizerError(f"{source}:{number}: {message}")
         tokens[token_bytes] = token
+        line_of[token] = number
     missing = [byte for byte in range(256) if bytes([byte]) not in tokens]
     if missing:
         message = (
@@ -144,24 +148,24 @@ def _parse(vocabulary: bytes, source: str) -> dict[bytes, int]:
     return tokens
 
 
-def _parse_line(line: str, where: str) -> tuple[int, bytes]:
+def _parse_line(line: str) -> tuple[int, bytes]:
     """Return the id and the bytes of the token that a line defines."""
     match = _LINE.fullmatch(line)
-    token_bytes = _literal_bytes(match["literal"]) if match else None
+    token_bytes = _literal_bytes(match[2]) if match else None
     if match is None or token_bytes is None:
         message = (
-            f"{where}: a line must be `id literal length`, the literal as Python's repr() writes "
-            f"a str or bytes, as in `300 'the' 3`, got {line[:80]!r}"
+            f"a line must be `id literal length`, the literal as Python's repr() writes a str or "
+            f"bytes, as in `300 'the' 3`, got {line[:80]!r}"
         )
         raise TokenizerError(message)
-    token, length = int(match["id"]), int(match["length"])
+    token, length = int(match[1]), int(match[3])
     if not 0 < token <= MAX_TOKEN:
-        message = f"{where}: an id must be in 1 … {MAX_TOKEN} (0 is the end of a text), got {token}"
+        message = f"an id must be in 1 … {MAX_TOKEN} (0 is the end of a text), got {token}"
         raise TokenizerError(message)
     if not token_bytes:
-        raise TokenizerError(f"{where}: a token must have at least one byte, got {line[:80]!r}")
+        raise TokenizerError(f"a token must have at least one byte, got {line[:80]!r}")
     if length != len(token_bytes):
-        message = f"{where}: the length must be {len(token_bytes)}, the token's bytes, got {length}"
+        message = f"the length must be {len(token_bytes)}, the token's bytes, got {length}"
         raise TokenizerError(message)
     return token, token_bytes
 
