@@ -1,5 +1,7 @@
 """Small tokenizers that need no file, and the published ones."""
 
+import gzip
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -58,16 +60,48 @@ def tokenizer(
     return {"bytes": BytesTokenizer(), "bpe": small_bpe, "world": small_world}[request.param]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(params=["bytes", "small_bpe", "small_world", "neox", "world"])
+def every_tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    """Return each kind of tokenizer in turn, small ones and published ones."""
+    if request.param == "bytes":
+        return BytesTokenizer()
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
 def neox(shared_data: Path) -> Tokenizer:
     return load_tokenizer(shared_data / "tokenizers" / "20B_tokenizer.json")
 
 
-@pytest.fixture(scope="module")
-def world(shared_data: Path) -> Tokenizer:
-    return load_tokenizer(shared_data / "tokenizers" / "rwkv_vocab_v20230424.txt")
+@pytest.fixture(scope="session")
+def world_file() -> Path:
+    """Return the vocabulary that comes with the authors' package, or skip the test."""
+    package = importlib.util.find_spec("rwkv")
+    if package is None or package.submodule_search_locations is None:
+        pytest.skip("needs the `rwkv` package, which is absent")
+    return Path(package.submodule_search_locations[0], "rwkv_vocab_v20230424.txt")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def world(world_file: Path) -> Tokenizer:
+    return load_tokenizer(world_file)
+
+
+@pytest.fixture(scope="session")
 def wikitext(shared_data: Path) -> str:
     return (shared_data / "wikitext-2" / "wiki.valid.tokens").read_text()
+
+
+@pytest.fixture(
+    params=[
+        "wikitext-2/wiki.valid.tokens",
+        "wikitext-2/wiki.test.tokens",
+        pytest.param("wikitext-2/wiki.train.tokens.gz", marks=pytest.mark.slow),
+        "lambada/lambada_openai.jsonl",
+    ]
+)
+def megabytes(request: pytest.FixtureRequest, shared_data: Path) -> list[str]:
+    """Return each text of the data in turn, whole, in parts of a megabyte that a test can hold."""
+    content = (shared_data / request.param).read_bytes()
+    text = (gzip.decompress(content) if request.param.endswith(".gz") else content).decode()
+    return [text[start : start + 1_000_000] for start in range(0, len(text), 1_000_000)]

@@ -1,8 +1,10 @@
 """Byte-level BPE, beside the `tokenizers` library used directly."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from receptance.errors import TokenizerError
 from receptance.tokenizer import BPETokenizer, Tokenizer
-from receptance.tokenizer.pieces import PIECE_CHARACTERS
+from receptance.tokenizer.pieces import PIECE_CHARACTERS, pieces
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +42,56 @@ def changed(small_bpe: BPETokenizer, tmp_path) -> Callable[[Callable[[dict[str, 
 
 
 def test_real_text_has_the_tokens_of_the_library(
-    neox: Tokenizer, library: tokenizers.Tokenizer, wikitext: str
+    neox: Tokenizer, library: tokenizers.Tokenizer, megabytes: list[str]
 ):
-    text = wikitext[: 30 * PIECE_CHARACTERS]
-    tokens = neox.encode(text)
-    assert tokens == library.encode(text).ids
-    assert neox.decode(tokens) == text
-    assert library.decode(tokens) == text
+    for text in megabytes:  # Each in some sixty pieces for us, and in one for the library.
+        tokens = neox.encode(text)
+        assert tokens == library.encode(text).ids
+        assert library.normalizer is not None
+        assert neox.decode(tokens) == library.normalizer.normalize_str(text)
+
+
+def test_20000_random_texts_have_the_tokens_of_the_library(
+    neox: Tokenizer, library: tokenizers.Tokenizer
+):
+    random = Random(50277)
+    blocks = [*range(0, 0xD800, 64), *range(0xE000, 0x110000, 64)]
+    texts = [
+        "".join(
+            chr(block + random.randrange(64))
+            for block in random.choices(
+                (0, 64, *random.choices(blocks, k=3)), k=random.randrange(40)
+            )
+        )
+        for _ in range(20_000)
+    ]
+    wanted = library.encode_batch_fast(texts, add_special_tokens=False)
+    assert neox.encode_batch(texts) == [encoding.ids for encoding in wanted]
+
+
+# What stands beside a cut, and what could reach over one: marks, joiners, digits and letters of
+# scripts old and new, runs of white space of every kind, apostrophes, and the added tokens.
+LETTERS = "azAZ09Жүأعあんアヺ字龥가힣²\u0301\u0345\u3099\u1161\u11a8\u093f"
+BETWEEN = " \n\r\t.,，。、'_-:<|>\u00a0\u2028\u3000\u200d"
+WORDS = [" " * 2, " " * 23, " " * 25, "'s", "'ll", "\r\n", "<|endoftext|>", "<|padding|>"]
+BESIDE_CUTS = st.sampled_from([*LETTERS, *BETWEEN, *WORDS])
+
+
+@settings(deadline=None, max_examples=1000)
+@given(text=st.lists(BESIDE_CUTS, max_size=30).map("".join))
+@example("字\u3099. a\u0301, 가\u11a8 one" + " " * 30 + "two\n .")
+def test_the_smallest_pieces_have_the_tokens_of_the_whole(library: tokenizers.Tokenizer, text: str):
+    apart = [token for piece in pieces(text, 1) for token in library.encode(piece).ids]
+    assert apart == library.encode(text).ids
+
+
+def test_the_smallest_pieces_of_real_text_have_the_tokens_of_the_whole(
+    library: tokenizers.Tokenizer, wikitext: str
+):
+    cut = list(pieces(wikitext, 1))
+    assert len(cut) > 100_000
+    apart = library.encode_batch_fast(cut, add_special_tokens=False)
+    assert [token for encoding in apart for token in encoding.ids] == library.encode(wikitext).ids
 
 
 @settings(deadline=None)
@@ -88,6 +133,64 @@ def test_special_tokens_written_in_a_text_are_text(neox: Tokenizer):
 
 def test_neox_composes_accents(neox: Tokenizer):
     assert neox.decode(neox.encode("cafe\u0301")) == "caf\u00e9"
+
+
+# Table 3-7 of the Unicode standard: all byte sequences that are UTF-8.
+UTF8 = re.compile(
+    rb"(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]"
+    rb"|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]"
+    rb"|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})+"
+)
+NO_TOKENS = {0xC0, 0xC1, *range(0xF5, 0x100)}
+BROKEN = st.lists(st.binary(max_size=3) | st.text(max_size=5).map(str.encode)).map(b"".join)
+
+
+@pytest.fixture(scope="module")
+def single(neox: Tokenizer) -> dict[bytes, int]:
+    """Return the tokens of one byte."""
+    meaning = ((token, neox.token_bytes(token)) for token in range(neox.vocab_size))
+    return {token_bytes: token for token, token_bytes in meaning if len(token_bytes) == 1}
+
+
+@settings(deadline=None, max_examples=500)
+@given(data=BROKEN | st.binary())
+@example("e\u0301".encode() + b"\xcc" + "\u0301a".encode() + b"\xed\xa0\x80\xf0\x9f\x99")
+@example(b"\xfe")
+def test_bytes_are_the_texts_and_the_single_bytes_between_them(
+    neox: Tokenizer, library: tokenizers.Tokenizer, single: dict[bytes, int], data: bytes
+):
+    tokens: list[int] = []
+    place = 0
+    while place < len(data):
+        if stretch := UTF8.match(data, place):
+            tokens += library.encode(stretch[0].decode()).ids
+            place = stretch.end()
+        elif data[place] not in NO_TOKENS:
+            tokens.append(single[data[place : place + 1]])
+            place += 1
+        else:
+            expected = f"but byte {place} is 0x{data[place]:02X}, for which"
+            with pytest.raises(TokenizerError, match=expected):
+                neox.encode_bytes(data)
+            return
+    assert neox.encode_bytes(data) == tokens
+
+
+def test_every_byte_that_can_be_in_utf8_has_a_token_of_its_own(neox: Tokenizer):
+    for byte in set(range(256)) - NO_TOKENS:
+        (token,) = neox.encode_bytes(bytes([byte]))
+        assert neox.token_bytes(token) == bytes([byte])
+    with pytest.raises(TokenizerError) as caught:
+        neox.encode_bytes("é漢".encode() + b"\x80\xffx")
+    assert str(caught.value) == (
+        "bytes must be UTF-8 or have tokens of their own, but byte 6 is 0xFF, for which this "
+        "vocabulary has none; read the text as UTF-8 with errors='replace'"
+    )
+
+
+def test_a_vocabulary_with_all_bytes_takes_any_bytes(small_bpe: BPETokenizer):
+    data = bytes(range(256)) * 2
+    assert small_bpe.decode_bytes(small_bpe.encode_bytes(data)) == data
 
 
 def test_a_long_text_among_short_ones_keeps_its_place(neox: Tokenizer, wikitext: str):

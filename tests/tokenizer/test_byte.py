@@ -1,5 +1,8 @@
 """Bytes as tokens."""
 
+import pytest
+
+from receptance.errors import TokenizerError
 from receptance.tokenizer import BytesTokenizer
 
 
@@ -15,6 +18,17 @@ def test_nul_is_the_byte_that_utf8_never_has():
     assert tokenizer.encode("a\0b") == [97, 255, 98]
     assert tokenizer.decode([97, 255, 98]) == "a\0b"
     assert not any(255 in chr(c).encode() for c in range(0x110000) if not 0xD800 <= c < 0xE000)
+
+
+def test_0xff_is_the_one_byte_without_a_token():
+    tokenizer = BytesTokenizer()
+    assert tokenizer.encode_bytes(bytes(range(255))) == [255, *range(1, 255)]
+    with pytest.raises(TokenizerError) as caught:
+        tokenizer.encode_bytes(b"a\0\xff\xff")
+    assert str(caught.value) == (
+        "bytes must not hold 0xFF, whose place among the tokens is taken by NUL, but byte 2 is "
+        "0xFF; take another tokenizer for data that is not UTF-8"
+    )
 
 
 def test_there_are_256_tokens_and_the_hash_never_changes():

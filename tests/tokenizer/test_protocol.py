@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tokenizers.normalizers import NFC
 
 from receptance.errors import TokenizerError
 from receptance.tokenizer import Tokenizer, load_tokenizer
@@ -25,6 +26,65 @@ def test_text_comes_back_as_it_was_and_never_holds_the_end_of_text(tokenizer: To
     assert tokenizer.decode_bytes(tokens) == text.encode()
     assert tokenizer.end_of_text not in tokens
     assert all(0 < token < tokenizer.vocab_size for token in tokens)
+
+
+def kept(tokenizer: Tokenizer, text: str) -> str:
+    """Return what comes back of `text`: its NFC with GPT-NeoX's tokenizer, else itself."""
+    is_neox = tokenizer.name == "bpe" and tokenizer.vocab_size == 50277
+    return NFC().normalize_str(text) if is_neox else text
+
+
+# Letters of the astral planes, what combines with a letter before it, characters that format, and
+# those that no version of Unicode has given a meaning yet.
+RARE = st.text(st.characters(min_codepoint=0x10000) | st.characters(categories=["M", "Cf", "Cn"]))
+WHITE = st.lists(st.sampled_from([" ", "\n", "\t", "\r\n", "\r", "\u00a0", "\u3000", "x", "."]))
+
+
+@ONCE
+@given(text=RARE | st.text() | WHITE.map("".join))
+def test_all_of_unicode_comes_back(every_tokenizer: Tokenizer, text: str):
+    tokens = every_tokenizer.encode(text)
+    assert every_tokenizer.decode(tokens) == kept(every_tokenizer, text)
+    assert every_tokenizer.decode_bytes(tokens).decode() == kept(every_tokenizer, text)
+    assert every_tokenizer.encode_bytes(text.encode()) == tokens
+
+
+@ONCE
+@given(data=st.binary() | st.lists(st.binary(max_size=3) | TEXT.map(str.encode)).map(b"".join))
+@example(b"\xed\xa0\x80\xe2\x82\xf0\x9f\x99\xc3\x80\x80 <|endoftext|>\0")
+def test_any_bytes_come_back(tokenizer: Tokenizer, data: bytes):
+    if tokenizer.name == "bytes":
+        data = data.replace(b"\xff", b"\xfe")  # It refuses 0xFF; see test_byte.py.
+    tokens = tokenizer.encode_bytes(data)
+    assert tokenizer.decode_bytes(tokens) == data
+    assert tokenizer.decode(tokens) == data.decode(errors="replace")
+    assert tokenizer.end_of_text not in tokens
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        " ",
+        "\n",
+        "\t",
+        "\r\n",
+        "\n\r",
+        " \n",
+        "\n\t ",
+        "  \r\n\n\t",
+        "\u00a0",
+        "\u3000",
+        "=",
+        "e\u0301",
+    ],
+)
+@pytest.mark.parametrize("end", ["", "x", "  x\n"])
+def test_10000_long_runs_come_back(every_tokenizer: Tokenizer, unit: str, end: str):
+    text = (unit * 10_000)[:10_000] + end
+    for whole in (text, "x" + text):
+        tokens = every_tokenizer.encode(whole)
+        assert every_tokenizer.decode(tokens) == kept(every_tokenizer, whole)
+        assert every_tokenizer.encode_bytes(whole.encode()) == tokens
 
 
 @ONCE

@@ -1,6 +1,7 @@
 """Byte-level BPE, through the `tokenizers` library."""
 
 import json
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
@@ -42,6 +43,11 @@ PATTERN = (
 # 0xC0, 0xC1 and 0xF5 … 0xFF are in no UTF-8, and published vocabularies lack them.
 _BYTES_OF_UTF8 = frozenset(range(256)) - {0xC0, 0xC1, *range(0xF5, 0x100)}
 
+# What `errors="surrogateescape"` makes of bytes that are not UTF-8: of each a surrogate, which no
+# UTF-8 stands for.
+_ESCAPED = re.compile("([\udc80-\udcff]+)")
+_ESCAPE = 0xDC00
+
 # Letter case, space at either end and inside, a line, indentation, digits, an accent, a script
 # without spaces, and an emoji: what encoding must not change. It is in NFC.
 _PROBE = f" Receptance  is 123,\n\t    not{END_OF_TEXT}a caf\u00e9;\r\n漢字 🙂\n "
@@ -79,10 +85,11 @@ class BPETokenizer(TableDecoder):
         _check_end_of_text(self._library, source)
         special = {token for token, entry in added.items() if entry.special} | {self.end_of_text}
         meaning = _meaning(self._library, source)
-        self._table = TokenTable(
-            {token: b for token, b in meaning.items() if token not in special},
-            vocab_size=max(meaning) + 1,
-        )
+        text = {token: b for token, b in meaning.items() if token not in special}
+        self._table = TokenTable(text, vocab_size=max(meaning) + 1)
+        self._token_of_escape = {
+            chr(_ESCAPE + b[0]): token for token, b in text.items() if len(b) == 1
+        }
         self._is_cut = _can_cut(parsed) and not any(
             can_be_cut_in(entry.content) for entry in added.values() if not entry.special
         )
@@ -125,6 +132,29 @@ class BPETokenizer(TableDecoder):
     def encode(self, text: str) -> list[int]:
         """Return the tokens of `text`, a long one on all cores; see `Tokenizer.encode`."""
         return self.encode_batch([text])[0]
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Return the tokens of the stretches that are UTF-8, and of the single bytes between them.
+
+        The longest stretches that `bytes.decode` takes are text. Normalisation stays within one.
+        GPT-NeoX has no tokens for 0xC0, 0xC1 and 0xF5 … 0xFF. See `Tokenizer.encode_bytes`.
+        """
+        text = data.decode("utf-8", errors="surrogateescape")
+        stretches = _ESCAPED.split(text)
+        try:
+            between = [[self._token_of_escape[c] for c in run] for run in stretches[1::2]]
+        except KeyError as error:
+            place = len(text[: text.index(error.args[0])].encode(errors="surrogateescape"))
+            message = (
+                f"bytes must be UTF-8 or have tokens of their own, but byte {place} is "
+                f"0x{data[place]:02X}, for which this vocabulary has none; read the text as UTF-8 "
+                f"with errors='replace'"
+            )
+            raise TokenizerError(message) from None
+        tokens, *texts = self.encode_batch(stretches[::2])
+        for singles, following in zip(between, texts, strict=True):
+            tokens += singles + following
+        return tokens
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each text, on all cores; see `Tokenizer.encode_batch`."""

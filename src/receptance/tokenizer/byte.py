@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from receptance.errors import TokenizerError
 from receptance.tokenizer.token_table import TableDecoder, TokenTable
 from receptance.tokenizer.utf8 import utf8
 
@@ -16,7 +17,8 @@ class BytesTokenizer(TableDecoder):
     """256 tokens: the UTF-8 bytes of the text, with 0 for the end of a text.
 
     Token and byte are the same number, but for one character: NUL (U+0000), which text hardly ever
-    contains, is token 255, a byte that UTF-8 never contains. So token 0 never comes from a text.
+    contains, is token 255, a byte that UTF-8 never contains. So token 0 never comes from a text,
+    and of all bytes, 0xFF alone has no token.
     """
 
     name = "bytes"
@@ -34,7 +36,18 @@ class BytesTokenizer(TableDecoder):
 
     def encode(self, text: str) -> list[int]:
         """Return the UTF-8 bytes of `text`, NUL as 255; see `Tokenizer.encode`."""
-        return list(utf8(text).replace(b"\0", b"\xff"))
+        return self.encode_bytes(utf8(text))
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Return the bytes, NUL as 255, and refuse 0xFF; see `Tokenizer.encode_bytes`."""
+        place = data.find(NUL_TOKEN)
+        if place >= 0:
+            message = (
+                f"bytes must not hold 0xFF, whose place among the tokens is taken by NUL, but byte "
+                f"{place} is 0xFF; take another tokenizer for data that is not UTF-8"
+            )
+            raise TokenizerError(message)
+        return list(data.replace(b"\0", bytes([NUL_TOKEN])))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each text; see `Tokenizer.encode_batch`."""

@@ -18,16 +18,15 @@ class LongestMatch:
 
     A trie finds the longest token, but may read far beyond its end before it knows; a plain search
     then starts over from there. Here each node remembers into which tokens its bytes fall when
-    nothing longer comes, and at which node their remainder stands. So each byte is read once and
-    the time is linear in the text, but for what is done once for a vocabulary: the part of the trie
-    below two bytes is built when a text first comes there, and so is what a node falls into, by a
-    plain search. An application that encodes one prompt thus waits for little of the trie.
+    nothing longer comes, and at which node their remainder stands. So each byte is read once, and
+    the time is linear in the text. Two things are done once for a vocabulary, when a text first
+    comes there: building the trie below two bytes, and finding what a node falls into, by a plain
+    search. Most applications thus wait for a small part of the trie alone.
 
-    On English it is about four times as fast as the trie of the authors' package, which starts
-    over (`benchmarks/bench_tokenizer.py` shows both). Looking up slices of the lengths that tokens
-    with the next two bytes have was slower than that trie. Words from a regular expression, looked
-    up in the vocabulary or among the words seen before, gained nothing on text that was not the
-    same again.
+    It is three times as fast as the trie of the authors' package, which starts over
+    (`benchmarks/bench_tokenizers.py`). Slower than the latter was to look up slices of the lengths
+    that tokens have whose first two bytes come next. Words from a regular expression, looked up in
+    the vocabulary or among the words seen before, gained nothing on text that was new.
 
     Source: the "failure pops" of LinMaxMatch, Song et al. 2021, "Fast WordPiece Tokenization".
     """

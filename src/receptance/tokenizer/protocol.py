@@ -48,6 +48,26 @@ class Tokenizer(Protocol):
         """
         ...
 
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Return the tokens of `data`, which need not be UTF-8.
+
+        What is UTF-8 has the tokens of its text: `encode_bytes(text.encode())` is `encode(text)`.
+        `decode_bytes` gives `data` back, except that a `tokenizer.json` may normalise its text. A
+        byte that has no token is an error; it never becomes U+FFFD or another byte.
+
+        Args:
+            data: Any bytes. What looks like a special token in them is text as well.
+
+        Returns:
+            The tokens; `end_of_text` and special tokens are never among them.
+
+        Raises:
+            TokenizerError: If a byte has no token, which never happens with "world", with "bytes"
+                for 0xFF, and with "bpe" for bytes that are not UTF-8 where they stand and that
+                the vocabulary does not have alone.
+        """
+        ...
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each text, the same as from `encode`, as parallel as can be.
 

@@ -26,6 +26,10 @@ _LINE = re.compile(
     re.VERBOSE,
 )
 
+# `LongestMatch` may once need time quadratic in the length of a token. The longest published one
+# has 128 bytes.
+_MAX_TOKEN_BYTES = 1024
+
 # The published models have 65536 rows for a vocabulary that ends at 65529: matrices divide well
 # into blocks of 64 rows.
 _ROWS = 64
@@ -54,8 +58,8 @@ class WorldTokenizer(TableDecoder):
             source: What error messages call it.
 
         Raises:
-            TokenizerError: If a line is not of the format, if an id or a token comes twice, or if
-                one of the 256 single bytes is missing.
+            TokenizerError: If a line is not of the format, if a token has more than 1024 bytes, if
+                an id or a token comes twice, or if one of the 256 single bytes is missing.
         """
         self._vocabulary = vocabulary
         self._tokens = _parse(vocabulary, source)
@@ -102,6 +106,10 @@ class WorldTokenizer(TableDecoder):
     def encode(self, text: str) -> list[int]:
         """Return the tokens of `text`, in time linear in it; see `Tokenizer.encode`."""
         return self._match.tokens(utf8(text))
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Return the tokens of any bytes, in time linear in them; see `Tokenizer.encode_bytes`."""
+        return self._match.tokens(data)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each text; see `Tokenizer.encode_batch`."""
@@ -164,6 +172,9 @@ def _parse_line(line: str) -> tuple[int, bytes]:
         raise TokenizerError(message)
     if not token_bytes:
         raise TokenizerError(f"a token must have at least one byte, got {line[:80]!r}")
+    if len(token_bytes) > _MAX_TOKEN_BYTES:
+        message = f"a token must have at most {_MAX_TOKEN_BYTES} bytes, got {len(token_bytes)}"
+        raise TokenizerError(message)
     if length != len(token_bytes):
         message = f"the length must be {len(token_bytes)}, the token's bytes, got {length}"
         raise TokenizerError(message)
