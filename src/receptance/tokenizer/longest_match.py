@@ -23,7 +23,7 @@ class LongestMatch:
     comes there: building the trie below two bytes, and finding what a node falls into, by a plain
     search. Most applications thus wait for a small part of the trie alone.
 
-    It is three times as fast as the trie of the authors' package, which starts over
+    It is about three times as fast as the trie of the authors' package, which starts over
     (`benchmarks/bench_tokenizers.py`). Slower than the latter was to look up slices of the lengths
     that tokens have whose first two bytes come next. Words from a regular expression, looked up in
     the vocabulary or among the words seen before, gained nothing on text that was new.
