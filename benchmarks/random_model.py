@@ -1,6 +1,8 @@
-"""Write a model folder of random weights, of any published size, tensor by tensor.
+"""Write a model of random weights, of any published size, tensor by tensor.
 
-    python benchmarks/random_model.py SIZE FOLDER [--dtype bfloat16] [--seed 0] [--force]
+    python benchmarks/random_model.py SIZE PATH [--pth] [--dtype bfloat16] [--seed 0] [--force]
+
+PATH becomes a model folder, or with --pth an authors' file, in which all is of one dtype.
 
 What can be measured does not depend on what weights mean, but it does on their being alike: none is
 0, activations stay finite through all layers, and logits are of order 1 to 10. Vectors are what
@@ -16,8 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from receptance.atomic import atomic_folder
+from receptance.atomic import atomic_file, atomic_folder
 from receptance.checkpoint import write_files
+from receptance.checkpoint.official import write_pth
 from receptance.models import PRESETS, RWKV4, Linear, RWKV4Config, build
 from receptance.tensor_file import Entry
 
@@ -27,19 +30,26 @@ EMBEDDING_DEVIATION = 1e-4  # a norm follows it
 
 
 def main() -> None:
-    """Read the arguments and write the folder."""
-    parser = argparse.ArgumentParser(description="Write a model folder of random weights.")
+    """Read the arguments and write the model."""
+    parser = argparse.ArgumentParser(description="Write a model of random weights.")
     parser.add_argument("size", choices=list(PRESETS))
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--pth", action="store_true", help="write an authors' .pth file")
     parser.add_argument("--dtype", choices=list(DTYPES), default="bfloat16")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--force", action="store_true", help="replace what is at FOLDER")
+    parser.add_argument("--force", action="store_true", help="replace what is at PATH")
     args = parser.parse_args()
     config = RWKV4Config.preset(args.size)
     entries = random_entries(config, DTYPES[args.dtype], args.seed)
-    with atomic_folder(args.folder, replace=args.force) as staged:
-        write_files(staged, config, entries)
-    print(f"{args.folder}: {config.n_parameters / 1e6:.0f}M parameters, {args.dtype}")
+    if args.path.exists() and not args.force:
+        parser.error(f"{str(args.path)!r} is there already; --force replaces it")
+    if args.pth:
+        with atomic_file(args.path) as staged:
+            write_pth(staged, config, in_one_dtype(entries, DTYPES[args.dtype]))
+    else:
+        with atomic_folder(args.path, replace=args.force) as staged:
+            write_files(staged, config, entries)
+    print(f"{args.path}: {config.n_parameters / 1e6:.0f}M parameters, {args.dtype}")
 
 
 def random_entries(config: RWKV4Config, dtype: torch.dtype, seed: int) -> dict[str, Entry]:
@@ -58,6 +68,17 @@ def random_entries(config: RWKV4Config, dtype: torch.dtype, seed: int) -> dict[s
             read = partial(vectors.__getitem__, name)
         entries[name] = Entry(dtype if like.ndim == 2 else torch.float32, shape, read)
     return entries
+
+
+def in_one_dtype(entries: dict[str, Entry], dtype: torch.dtype) -> dict[str, Entry]:
+    """Return the tensors with the vectors in the matrices' dtype, as the authors have them."""
+
+    def read(entry: Entry) -> Tensor:
+        return entry.read().to(dtype)
+
+    return {
+        name: Entry(dtype, entry.shape, partial(read, entry)) for name, entry in entries.items()
+    }
 
 
 def vectors_as_initialised(config: RWKV4Config) -> RWKV4:

@@ -44,8 +44,8 @@ def test_weights_in_float16_are_converted(model, pth, tmp_path):
 
 def test_a_rounded_folder_is_copied_as_it_is(folder, tmp_path):
     convert_model(folder, tmp_path / "int4", quantize="int4")
-    for wanted in ({}, {"quantize": "int4"}):
-        convert_model(tmp_path / "int4", tmp_path / "copy", **wanted, replace=True)
+    for quantize in (None, "int4"):
+        convert_model(tmp_path / "int4", tmp_path / "copy", quantize=quantize, replace=True)
         for name in ("config.json", "model.safetensors"):
             copy, original = ((tmp_path / each / name).read_bytes() for each in ("copy", "int4"))
             assert copy == original
@@ -129,8 +129,24 @@ def test_a_damaged_source_leaves_nothing_behind(model, tmp_path):
     ("wanted", "words"),
     [
         ({"dtype": "bfloat16", "quantize": "int4"}, "`dtype` must be None with `quantize`, since"),
-        ({"quantize": "int2"}, r"`quantize` must be one of \['int8', 'int4'\] or None, got 'int2'"),
-        ({"calibration": TEXT}, "`quantize` must be given with it, got None"),
+        (
+            {"quantize": "int2"},
+            r"`quantize` must be one of \['int8', 'int4'\] or None for 'native'",
+        ),
+        ({"calibration": TEXT}, "`quantize` must be given with it, and `to` be 'native', got None"),
+        ({"to": "gguf"}, "`to` must be one of"),
+        (
+            {"to": "official", "quantize": "int8"},
+            "`quantize` must be None for 'official', got 'int",
+        ),
+        ({"to": "ggml", "quantize": "int8"}, r"`quantize` must be one of \['q4_0', 'q4_1'"),
+        ({"to": "ggml", "quantize": "q4_0"}, "must be whole blocks of 32, but it has `n_embd` 8"),
+        ({"to": "ggml", "dtype": "bfloat16"}, r"`dtype` must be one of \['float32', 'float16'\]"),
+        ({"to": "native", "dtype": "float16"}, r"must be one of \['float32', 'bfloat16'\] or None"),
+        (
+            {"to": "ggml", "quantize": "q4_0", "calibration": TEXT},
+            "and `to` be 'native', got 'q4_0",
+        ),
         ({"quantize": "int4", "calibration": ""}, "must hold tokens to calibrate with, got 0"),
     ],
 )

@@ -128,6 +128,11 @@ def test_a_file_of_another_kind_is_refused(folder, tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF")
 
+    with pytest.raises(
+        CheckpointError, match=r"must be a file of rwkv\.cpp, but it is a GGUF file"
+    ):
+        load_checkpoint(path)
+    path.write_bytes(b"some text")
     with pytest.raises(CheckpointError, match=r"authors' .pth file or an rwkv.cpp .bin file, got"):
         load_checkpoint(path)
     with pytest.raises(CheckpointError, match=r"did you mean its folder, '.*/model'\?"):

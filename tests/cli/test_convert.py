@@ -64,7 +64,9 @@ def test_what_is_there_is_replaced_by_force_alone(receptance, model):
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (("--to", "ggml"), 2, "'ggml' is not 'native'"),
+        (("--to", "gguf"), 2, "'gguf' is not one of 'native', 'official', 'huggingface', 'ggml'"),
+        (("--to", "ggml", "--quantize", "int4"), 2, "`quantize` must be one of ['q4_0', 'q4_1'"),
+        (("--dtype", "float16"), 2, "`dtype` must be one of ['float32', 'bfloat16'] or None for"),
         (("--quantize", "int2"), 2, "'int2' is not one of 'int8', 'int4'"),
         (("--quantize", "int4", "--dtype", "float32"), 2, "`dtype` must be None with `quantize`"),
         (("--calibrate", "model/config.json"), 2, "`quantize` must be given with it"),
