@@ -168,7 +168,9 @@ def _load(path: Path, *, device: str) -> object:
     try:
         with warnings.catch_warnings():  # of a damaged pickle's protocol, which is then refused
             warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, weights_only=True, mmap=True, map_location=device)
+            # On "meta" no number is read, and a map of all could be more than the memory.
+            mapped = device != "meta"
+            return torch.load(path, weights_only=True, mmap=mapped, map_location=device)
     except (*_UNREADABLE, RecursionError) as error:
         raise CheckpointError(
             f"{str(path)!r} must hold tensors and nothing else, whole, but PyTorch refuses it: "
