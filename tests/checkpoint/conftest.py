@@ -7,7 +7,7 @@ import torch
 
 from receptance.checkpoint import save_model
 from receptance.models import RWKV4
-from receptance.tokenizer import load_tokenizer
+from receptance.tokenizer import BPETokenizer, load_tokenizer, train_bpe
 from tests.random_models import random_rwkv4
 
 
@@ -30,3 +30,10 @@ def folder(model: RWKV4, tmp_path: Path) -> Path:
     """The model as a model folder."""
     save_model(model, load_tokenizer("bytes"), tmp_path / "model")
     return tmp_path / "model"
+
+
+@pytest.fixture(scope="session")
+def bpe() -> BPETokenizer:
+    """A tokenizer of 270 ids."""
+    texts = ["the quick brown fox jumps over the lazy dog " * 3, "what is it that makes it run"]
+    return train_bpe(texts, 270)

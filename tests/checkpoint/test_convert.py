@@ -1,11 +1,15 @@
 """Converting is loading and saving, without the memory for it."""
 
+import shutil
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from receptance.checkpoint import convert_model, load_checkpoint, save_model
 from receptance.errors import CheckpointError, TokenizerError
+from receptance.inference import load
 from receptance.quantization import input_importance, quantize_model
 from receptance.tokenizer import load_tokenizer
 from tests.random_models import random_rwkv4
@@ -168,3 +172,81 @@ def test_what_is_rounded_already_needs_no_calibration_text(folder, tmp_path):
 
     with pytest.raises(ValueError, match="is rounded already"):
         convert_model(tmp_path / "int8", tmp_path / "to", quantize="int8", calibration=TEXT)
+
+
+@pytest.mark.parametrize("to", ["official", "huggingface", "ggml"])
+def test_a_foreign_format_says_that_it_has_no_initial_state(to, folder, tmp_path, caplog):
+    lm = load(folder)
+    lm.prefill("abc").save(folder / "initial_state.safetensors")
+
+    convert_model(folder, tmp_path / "converted", to=to)
+
+    assert "has an initial state, which only a model folder can hold" in caplog.text
+    assert load_checkpoint(tmp_path / "converted").initial_state is None
+
+
+@pytest.mark.parametrize("to", ["official", "ggml"])
+def test_a_file_says_that_it_has_no_tokenizer_unless_it_lies_beside_it(
+    to, folder, bpe, tmp_path, caplog
+):
+    model = random_rwkv4(n_layer=1, n_embd=8, vocab_size=bpe.vocab_size)
+    save_model(model, bpe, tmp_path / "own")
+
+    convert_model(tmp_path / "own", tmp_path / "first", to=to)
+    assert "holds no tokenizer: put the file of the bpe tokenizer" in caplog.text
+    caplog.clear()
+    bpe.save(tmp_path)
+    convert_model(tmp_path / "own", tmp_path / "second", to=to)
+    convert_model(folder, tmp_path / "third", to=to)  # bytes have no file
+    assert caplog.text == ""
+
+
+def test_what_has_no_room_on_the_disk_is_not_begun(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+
+    with pytest.raises(OSError, match="bytes are to be written, and its disk has 1000 left"):
+        convert_model(folder, tmp_path / "converted", to="official")
+    with pytest.raises(OSError, match="bytes are to be written, and its disk has 1000 left"):
+        convert_model(folder, tmp_path / "converted")
+    assert [each.name for each in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("to", ["native", "official", "huggingface", "ggml"])
+def test_it_tells_how_far_it_is(to, folder, tmp_path):
+    told: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        told.append((done, total))
+
+    convert_model(folder, tmp_path / "converted", to=to, progress=progress)
+
+    n_bytes = sum(each.nbytes for each in load_checkpoint(folder).model.state_dict().values())
+    assert [total for _, total in told] == [n_bytes] * len(told)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[0][0] == 0
+    assert told[-1][0] > n_bytes / 2
+
+
+@pytest.mark.parametrize("to", ["official", "huggingface", "ggml"])
+def test_a_normalised_embedding_fits_no_foreign_format(to, model, tmp_path):
+    torch.save(
+        {n: w for n, w in model.state_dict().items() if ".ln0." not in n}, tmp_path / "f.pth"
+    )
+
+    with pytest.raises((CheckpointError, ValueError), match="folded"):
+        convert_model(tmp_path / "f.pth", tmp_path / "converted", to=to)
+    assert [each.name for each in tmp_path.iterdir()] == ["f.pth"]
+    convert_model(tmp_path / "f.pth", tmp_path / "native")
+    assert load_checkpoint(tmp_path / "native").model.config.ln0 is False
+
+
+def test_a_number_that_float16_lacks_is_not_written_in_it(model, tmp_path):
+    weights = model.state_dict()
+    weights["blocks.1.ffn.key.weight"][2, 3] = 70_000.0
+    torch.save(weights, tmp_path / "f.pth")
+
+    with pytest.raises(CheckpointError, match=r"'blocks.1.ffn.key.weight' in .* must lie within"):
+        convert_model(tmp_path / "f.pth", tmp_path / "half", to="huggingface", dtype="float16")
+    with pytest.raises(CheckpointError, match=r"'blocks.1.ffn.key.weight'"):
+        convert_model(tmp_path / "f.pth", tmp_path / "half", to="ggml", dtype="float16")
+    assert [each.name for each in tmp_path.iterdir()] == ["f.pth"]

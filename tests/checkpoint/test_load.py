@@ -8,15 +8,8 @@ from receptance.checkpoint.load import find_model
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4Config
 from receptance.tensor_file import Entry
-from receptance.tokenizer import load_tokenizer, train_bpe
+from receptance.tokenizer import load_tokenizer
 from tests.local_hub import MAIN
-
-TEXTS = ["the quick brown fox jumps over the lazy dog " * 3, "what is it that makes it run"]
-
-
-@pytest.fixture(scope="module")
-def bpe():
-    return train_bpe(TEXTS, 270)
 
 
 def sized(vocab_size: int) -> RWKV4:

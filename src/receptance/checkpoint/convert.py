@@ -182,10 +182,13 @@ def _say_what_is_left(
             "from the zero state",
             str(stored.path),
         )
-    if tokenizer is not None and to in ("official", "ggml") and tokenizer.name != "bytes":
+    if tokenizer is None or to not in ("official", "ggml"):
+        return
+    beside = find_tokenizer(find_model(destination), None)
+    if beside is None or beside.sha256 != tokenizer.sha256:
         logger.warning(
-            "%r holds no tokenizer: put the %s tokenizer's file of %r beside it, or give it with "
-            "--tokenizer",
+            "%r holds no tokenizer: put the file of the %s tokenizer of %r beside it, or give it "
+            "as `tokenizer` (to a command as --tokenizer)",
             str(destination),
             tokenizer.name,
             str(stored.path),
