@@ -187,11 +187,11 @@ def _say_what_is_left(
     beside = find_tokenizer(find_model(destination), None)
     if beside is None or beside.sha256 != tokenizer.sha256:
         logger.warning(
-            "%r holds no tokenizer: put the file of the %s tokenizer of %r beside it, or give it "
-            "as `tokenizer` (to a command as --tokenizer)",
+            "%r holds no tokenizer: put the file of that of %r (%s) beside it, or give it as "
+            "`tokenizer` (to a command as --tokenizer)",
             str(destination),
-            tokenizer.name,
             str(stored.path),
+            tokenizer.name,
         )
 
 
