@@ -2,12 +2,15 @@
 
 import io
 import zipfile
+from functools import partial
 
 import pytest
 import torch
 
 from receptance.checkpoint.torch_file import map_torch_file
 from receptance.errors import CheckpointError
+from tests.checkpoint import hostile_official
+from tests.checkpoint.zip_writer import End, Record
 
 TENSORS = {
     "matrix": torch.randn(3, 5),
@@ -112,9 +115,9 @@ def test_a_pickle_beyond_all_need_is_refused_unread(path):
     parts = {entry.filename: archive.read(entry) for entry in archive.infolist()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, data in parts.items():
-            archive.writestr(name, data + b"\0" * (name.endswith(".pkl") * 10_000_001))
+            archive.writestr(name, data + b"\0" * (name.endswith(".pkl") * 2_000_001))
 
-    with pytest.raises(CheckpointError, match=r"data.pkl' in .* must have at most 10000000 bytes"):
+    with pytest.raises(CheckpointError, match=r"data.pkl' in .* must have at most 2000000 bytes"):
         map_torch_file(path)
 
 
@@ -127,3 +130,36 @@ def test_a_file_of_before_2020_is_refused(path):
         CheckpointError, match=r"must be a zip, as `torch.save` writes it since 2020"
     ):
         map_torch_file(path)
+
+
+written = partial(hostile_official.written, hostile_official.weights())
+WHOLE = written()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (WHOLE + b"\0", "must be a zip"),
+        (b"\0" + WHOLE, "something is before, behind or between its parts"),
+        (WHOLE + WHOLE, "something is before, behind or between its parts"),
+        (written(end=End(comment=b"x" * 99)), "something is before, behind or between its parts"),
+        (written(end=End(count=3)), "something is before, behind or between its parts"),
+        (written(end=End(directory_offset=0)), "(between its parts|Bad (magic|offset))"),
+        (written(more=(Record("archive/DATA.PKL", b""),)), "two of its parts have the same name"),
+        (written(more=(Record("x/data.pkl", b""),)), "its parts must be in one folder, 'archive'"),
+        (written(more=(Record("archive/constants.pkl", b""),)), "a program of TorchScript"),
+        (written(changes={"data/0": None}), "must hold the numbers of its tensors, but it has no"),
+        (written(more=(Record("archive/x", b"", flags=1),)), "is compressed or encrypted"),
+    ],
+)
+def test_a_zip_that_two_programs_could_read_otherwise_is_refused(path, content, words):
+    path.write_bytes(content)
+
+    with pytest.raises(CheckpointError, match=words):
+        map_torch_file(path, read_only=True)
+
+
+def test_a_zip_of_64_bits_is_read(path):
+    path.write_bytes(written(end=End(is_large=True)))
+
+    assert len(map_torch_file(path).tensors) == len(hostile_official.weights())

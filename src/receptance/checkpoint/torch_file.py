@@ -8,7 +8,6 @@ compared with the zip before any number is looked at.
 """
 
 import mmap
-import re
 import struct
 import sys
 import warnings
@@ -22,6 +21,7 @@ from typing import BinaryIO, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from receptance.checkpoint.pickle_check import check_pickle
 from receptance.errors import CheckpointError
 from receptance.tensor_file import Entry
 
@@ -43,10 +43,18 @@ _UNREADABLE = (
     ValueError,
 )
 
-_MAX_PICKLE_BYTES = 10_000_000  # that of the largest RWKV-4 takes a hundredth
+_MAX_PICKLE_BYTES = 2_000_000  # that of the largest RWKV-4 takes a twentieth
 _MAX_RECORDS = 100_000
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip's record: signature, lengths of two names
+_KNOWN_FLAGS = 0x0808  # of a zip's part: sizes come after it, too; its name is in UTF-8
+_PICKLE = "data.pkl"
 _PLAIN = (str, int, float, bool)
+
+# The end of a zip, and the two parts that are before it where a size needs 64 bits: signature,
+# numbers of disks, counts of parts, length and place of the directory, length of a comment.
+_END = struct.Struct("<4s4H2IH")
+_LARGE_LOCATOR = struct.Struct("<4sIQI")
+_LARGE_END = struct.Struct("<16x2I4Q")
 
 
 class TorchFile(NamedTuple):
@@ -97,9 +105,12 @@ def _check_zip(path: Path) -> _Records:
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             size, entries = file.seek(0, 2), archive.infolist()
+            _check_end(file, archive.start_dir, len(entries))
             _check_entries(path, entries, size)
             records = _places(file, entries)
             orders = [archive.read(e) for e in entries if e.filename.endswith("/byteorder")]
+            pickled = _pickle_of(path, entries)
+            names, content = {entry.filename for entry in entries}, archive.read(pickled)
     except (zipfile.BadZipFile, *_UNREADABLE) as error:
         raise CheckpointError(
             f"{str(path)!r} must be a zip, as `torch.save` writes it since 2020, but it is not, or "
@@ -116,7 +127,80 @@ def _check_zip(path: Path) -> _Records:
             f"{str(path)!r} must have the byte order of this machine, {sys.byteorder!r}, but it "
             f"was written in {orders[0]!r:.20}"
         )
+    _check_pickle(path, pickled.filename.removesuffix(_PICKLE), content, names)
     return _Records(size, dict(records))
+
+
+def _check_end(file: BinaryIO, start: int, count: int) -> None:
+    """Raise a ValueError unless a zip ends as PyTorch ends it: its directory, and then the end.
+
+    Args:
+        file: The zip.
+        start: Where its directory was found.
+        count: How many parts are in it.
+    """
+    size = file.seek(0, 2)
+    tail = _tail(file, _END.size)
+    signature, *numbers, length, offset, comment = _END.unpack(tail)
+    end, known = size - _END.size, (0, 0, count, count)
+    before = _tail(file, _END.size + _LARGE_LOCATOR.size)[: _LARGE_LOCATOR.size]
+    if before.startswith(b"PK\x06\x07"):
+        # The sizes that count are then in an end of 64 bits, whose place is told just before.
+        end = _LARGE_LOCATOR.unpack(before)[2]
+        large = _tail(file, size - end)[: _LARGE_END.size]
+        is_near = end + _LARGE_END.size + _LARGE_LOCATOR.size + _END.size == size
+        if not is_near or len(large) < _LARGE_END.size:
+            message = "it has two ends"
+            raise ValueError(message)
+        *numbers, length, offset = _LARGE_END.unpack(large)
+    is_whole = (*numbers, offset, offset + length) == (*known, start, end)
+    if signature != b"PK\x05\x06" or comment or not is_whole:
+        message = "something is before, behind or between its parts"
+        raise ValueError(message)
+
+
+def _tail(file: BinaryIO, length: int) -> bytes:
+    """Return the last bytes of a file."""
+    file.seek(max(0, file.seek(0, 2) - length))
+    return file.read(length)
+
+
+def _pickle_of(path: Path, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
+    """Return the part that PyTorch unpickles: all parts are in one folder, which has one of it."""
+    names = [entry.filename for entry in entries]
+    root = names[0].partition("/")[0] if names else ""
+    # PyTorch looks names up without regard to their case.
+    if len({name.lower() for name in names}) != len(names):
+        message = "two of its parts have the same name"
+        raise ValueError(message)
+    if not all(name.startswith(f"{root}/") and name.isprintable() for name in names):
+        raise ValueError(f"its parts must be in one folder, {root!r:.80}")
+    if f"{root}/constants.pkl" in names:
+        raise CheckpointError(
+            f"{str(path)!r} must hold tensors and nothing else, but it is a program of TorchScript"
+        )
+    return entries[names.index(f"{root}/{_PICKLE}")]
+
+
+def _check_pickle(path: Path, root: str, content: bytes, names: set[str]) -> None:
+    """Raise a CheckpointError unless a pickle is that of tensors and plain values by name.
+
+    Args:
+        path: The file.
+        root: What the names of its parts begin with.
+        content: The pickle.
+        names: Of all parts.
+    """
+    try:
+        missing = sorted({f"{root}data/{key}" for key in check_pickle(content)} - names)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{str(path)!r} must hold tensors by name and nothing else, whole, but {error}"
+        ) from error
+    if missing:
+        raise CheckpointError(
+            f"{str(path)!r} must hold the numbers of its tensors, but it has no {missing[0]!r:.80}"
+        )
 
 
 def _places(file: BinaryIO, entries: list[zipfile.ZipInfo]) -> list[tuple[int, int]]:
@@ -144,11 +228,13 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size: int) -> Non
             f"{str(path)!r} must have at most {_MAX_RECORDS} parts, but it has {len(entries)}"
         )
     for entry in entries:
-        is_stored = entry.compress_type == zipfile.ZIP_STORED
+        is_plain = entry.flag_bits & ~_KNOWN_FLAGS == 0
+        is_stored = entry.compress_type == zipfile.ZIP_STORED and is_plain
         if not is_stored or entry.compress_size != entry.file_size:
             raise CheckpointError(
                 f"{entry.filename!r:.80} in {str(path)!r} must be stored as it is, but it is "
-                "compressed; load the file in PyTorch where you trust it and save it again"
+                "compressed or encrypted; load the file in PyTorch where you trust it and save it "
+                "again"
             )
         is_pickle = entry.filename.endswith(".pkl")
         if is_pickle and entry.file_size > _MAX_PICKLE_BYTES:
@@ -290,9 +376,6 @@ def _reason(error: BaseException) -> str:
     PyTorch's own first line tells how to load the file all the same, so that what is hidden in it
     runs: advice that no message about a hostile file may pass on.
     """
-    refused = re.search(r"[Uu]nsupported (?:global: )?(GLOBAL \S+|operand \d+)", str(error))
-    if refused:
-        return f"it asks for {refused[1]}"
     lines = str(error).strip().splitlines()
     is_advice = not lines or "weights" in lines[0].lower()
     return type(error).__name__ if is_advice else lines[0][:200]
