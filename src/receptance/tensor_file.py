@@ -15,9 +15,9 @@ from torch import Tensor
 ALIGNMENT = 64
 
 _LENGTH_BYTES = 8
-# The library's bound is ten times this; the largest models need a hundredth of it, and what Python
-# makes of a header of numbers takes several times the memory of its text.
-_MAX_HEADER_BYTES = 10_000_000
+# The library's bound is fifty times this; the largest models need a tenth of it, and what Python
+# makes of a header of numbers takes ten times the memory of its text.
+_MAX_HEADER_BYTES = 2_000_000
 _MAX_AXES = 8
 _MAX_SIZE = 1 << 48  # bytes of memory that a processor can address
 
@@ -161,12 +161,14 @@ class _Described(NamedTuple):
 def _header(text: bytes) -> dict[str, _Described]:
     """Return the tensors that a header describes, by name."""
     try:
-        entries = json.loads(text, object_pairs_hook=without_repeats)
+        entries = json.loads(text.decode("utf-8"), object_pairs_hook=without_repeats)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its header must describe tensors, as JSON: {error}") from error
     if not isinstance(entries, dict):
         raise ValueError(f"its header must describe tensors, by name, but it is {entries!r:.40}")  # noqa: TRY004 (not of an argument)
-    entries.pop("__metadata__", None)
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or any(type(each) is not str for each in metadata.values()):
+        raise ValueError(f"its `__metadata__` must be texts by name, but it is {metadata!r:.80}")
     return {name: _described(name, entry) for name, entry in entries.items()}
 
 

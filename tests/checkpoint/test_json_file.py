@@ -6,6 +6,7 @@ import pytest
 
 from receptance.checkpoint.json_file import read_json, write_json
 from receptance.errors import CheckpointError
+from tests.checkpoint.hostile_cases import json_bombs
 
 
 def test_what_was_written_is_read(tmp_path):
@@ -21,10 +22,11 @@ def test_what_was_written_is_read(tmp_path):
         (b"", "must be JSON, but it is not"),
         (b"{", "must be JSON"),
         (b"\xff\xfe", "must be JSON"),
+        ('{"a": 1}'.encode("utf-16"), "must be JSON"),
         (b"[" * 100_000, "must be JSON"),
         (b"[1]", r"must be a JSON object, but it is \[1\]"),
         (b'{"a": {"b": 1, "b": 2}}', "'b' must come once, but it comes twice"),
-        (b" " * ((1 << 24) + 1), "must have at most 16777216 bytes, but it has 16777217"),
+        (b" " * ((1 << 20) + 1), "must have at most 1048576 bytes, but it has 1048577"),
     ],
 )
 def test_what_is_no_json_object_is_refused(tmp_path, content, words):
@@ -39,3 +41,19 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
 
     with pytest.raises(CheckpointError, match="must be a regular file, but it is none"):
         read_json(tmp_path / "pipe")
+
+
+def test_no_bomb_passes(tmp_path):
+    path = tmp_path / "file"
+    harmless = ("the value {}", "an exponent", "a lone surrogate", "control characters")
+    for name, content in json_bombs(b'{"a": 1}'):
+        path.write_bytes(content)
+        if name not in harmless:
+            with pytest.raises(CheckpointError):
+                read_json(path)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "file").symlink_to("/proc/self/mem")
+    with pytest.raises(CheckpointError, match=r"file' cannot be read: Input/output error"):
+        read_json(tmp_path / "file")

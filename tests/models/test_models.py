@@ -33,7 +33,7 @@ def test_a_config_survives_the_way_through_a_file():
     assert config_from_dict(ENTRIES) == CONFIG
 
 
-@pytest.mark.parametrize("architecture", ["rwkv3", "", None])
+@pytest.mark.parametrize("architecture", ["rwkv3", "", None, [], {}])
 def test_an_unknown_architecture_is_a_config_error_that_lists_the_known(architecture):
     with pytest.raises(ConfigError) as caught:
         config_from_dict({**ENTRIES, "architecture": architecture})

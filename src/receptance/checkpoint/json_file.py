@@ -10,15 +10,14 @@ from receptance.tensor_file import without_repeats
 
 # An index of the largest model has 80 KB; what is far larger is hostile, and JSON takes many times
 # its size in memory.
-_MAX_BYTES = 1 << 24
+_MAX_BYTES = 1 << 20
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file, in which no key comes twice.
 
     Raises:
-        CheckpointError: If the file is something else.
-        OSError: If it cannot be read.
+        CheckpointError: If the file is something else, or cannot be read.
     """
     if not path.is_file():  # a device or a pipe never ends
         raise CheckpointError(f"{str(path)!r} must be a regular file, but it is none")
@@ -28,7 +27,10 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{str(path)!r} must have at most {_MAX_BYTES} bytes, but it has {size}"
         )
     try:
-        parsed = json.loads(path.read_bytes(), object_pairs_hook=without_repeats)
+        content = path.read_bytes().decode("utf-8")
+        parsed = json.loads(content, object_pairs_hook=without_repeats)
+    except OSError as error:
+        raise CheckpointError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{str(path)!r} must be JSON, but it is not: {error}") from error
     if not isinstance(parsed, dict):

@@ -150,8 +150,11 @@ def _stored_at(path: Path) -> StoredModel:
 
 def _beginning(path: Path) -> bytes:
     """Return the first bytes of a file, which tell most formats."""
-    with path.open("rb") as file:
-        return file.read(len(_ZIP))
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_ZIP))
+    except OSError as error:  # of reading, which does not say of what
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_precision(

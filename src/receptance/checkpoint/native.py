@@ -187,10 +187,10 @@ def _check_header(path: Path, entries: dict[str, Any]) -> None:
     """Raise a CheckpointError unless this is our format, in a version and encoding we read."""
     found = entries.get("format")
     if found != FORMAT:
-        raise CheckpointError(f"`format` in {str(path)!r} must be {FORMAT!r}, got {found!r}")
+        raise CheckpointError(f"`format` in {str(path)!r} must be {FORMAT!r}, got {found!r:.60}")
     version = entries.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
+    if version != FORMAT_VERSION or type(version) is not int:
         raise CheckpointError(
-            f"`format_version` in {str(path)!r} must be {FORMAT_VERSION}, got {version!r}; was it "
-            "written by a later version of receptance?"
+            f"`format_version` in {str(path)!r} must be {FORMAT_VERSION}, got {version!r:.60}; was "
+            "it written by a later version of receptance?"
         )

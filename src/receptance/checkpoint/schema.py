@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 STORED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _MAX_NAMES_SHOWN = 6
+_MAX_WEIGHTS_PER_BYTE = 4  # twice what 4 bits have
 
 
 def model_from_weights(
@@ -81,10 +82,14 @@ def empty_model(
         raise CheckpointError(
             f"{str(path)!r} must hold {name!r}, but it holds {shorten([*weights])}"
         )
-    if config.n_layer > len(weights):
+    n_bytes = sum(weight.nbytes for weight in weights.values())
+    n_tensors = config.n_layer * _tensors_of_a_layer(config)
+    # Where it may be only a few that are missing, they are named below.
+    if n_tensors > 2 * len(weights) or config.n_parameters > _MAX_WEIGHTS_PER_BYTE * n_bytes:
         raise CheckpointError(
-            f"{str(path)!r} must hold the tensors of {config.n_layer} layers, but it holds only "
-            f"{len(weights)} tensors; is it the file of another model?"
+            f"{str(path)!r} must hold the tensors of {config.n_layer} layers of {C} channels, but "
+            f"it holds only {len(weights)} tensors of {n_bytes} bytes; is it the file of another "
+            "model?"
         )
     if quantization is not None:
         return build_quantized(config, quantization)
@@ -95,6 +100,13 @@ def build_on_meta(config: RWKV4Config) -> RWKV4:
     """Return a plain model of the shape `config`, without values or memory."""
     with torch.device("meta"):
         return build(config)
+
+
+def _tensors_of_a_layer(config: RWKV4Config) -> int:
+    """Return how many tensors each layer has."""
+    with torch.device("meta"):
+        tiny = build(dataclasses.replace(config, n_layer=2, n_embd=1, vocab_size=1))
+    return sum(name.startswith("blocks.1.") for name in tiny.state_dict())
 
 
 def say_dtype(path: Path, weights: Mapping[str, Entry], dtype: torch.dtype | None) -> None:
@@ -186,8 +198,8 @@ def check_has_ln0(path: Path, config: RWKV4Config) -> None:
 def shorten(names: list[str]) -> str:
     """Return the list as text, cut after a few names."""
     if len(names) <= _MAX_NAMES_SHOWN:
-        return str(names)
-    shown = ", ".join(repr(name) for name in names[:_MAX_NAMES_SHOWN])
+        return f"[{', '.join(f'{name!r:.80}' for name in names)}]"
+    shown = ", ".join(f"{name!r:.80}" for name in names[:_MAX_NAMES_SHOWN])
     return f"[{shown}, … {len(names) - _MAX_NAMES_SHOWN} more]"
 
 

@@ -47,9 +47,9 @@ def config_from_dict(entries: Mapping[str, Any]) -> RWKV4Config:
         ConfigError: If the architecture is unknown, or a size is missing or impossible.
     """
     architecture = entries.get("architecture")
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ConfigError(
-            f"`architecture` must be one of {list(ARCHITECTURES)}, got {architecture!r}"
+            f"`architecture` must be one of {list(ARCHITECTURES)}, got {architecture!r:.60}"
         )
     config_class, _ = ARCHITECTURES[architecture]
     fields = dataclasses.fields(config_class)
@@ -59,6 +59,6 @@ def config_from_dict(entries: Mapping[str, Any]) -> RWKV4Config:
     if missing or unknown:
         raise ConfigError(
             f"an {architecture} must have the sizes {sorted(needed)}: missing {sorted(missing)}, "
-            f"unknown {sorted(unknown)}"
+            f"unknown {sorted(unknown)!r:.200}"
         )
     return config_class(**given)

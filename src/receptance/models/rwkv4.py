@@ -50,11 +50,11 @@ class RWKV4Config:
 
     def __post_init__(self) -> None:
         if not isinstance(self.ln0, bool):
-            raise ConfigError(f"`ln0` must be true or false, got {self.ln0!r}")
+            raise ConfigError(f"`ln0` must be true or false, got {self.ln0!r:.60}")
         for name in ("n_layer", "n_embd", "vocab_size"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"`{name}` must be a positive integer, got {value!r}")
+                raise ConfigError(f"`{name}` must be a positive integer, got {value!r:.60}")
 
     @classmethod
     def preset(cls, name: str, *, vocab_size: int = 50277) -> "RWKV4Config":

@@ -55,9 +55,9 @@ class QuantizedFormat:
         for name, known in (("bits", _BITS), ("group_size", _GROUP_SIZES)):
             value = getattr(self, name)
             if type(value) is not int or value not in known:
-                raise ValueError(f"`{name}` must be one of {list(known)}, got {value!r}")
+                raise ValueError(f"`{name}` must be one of {list(known)}, got {value!r:.60}")
         if type(self.has_offset) is not bool:
-            raise ValueError(f"`has_offset` must be true or false, got {self.has_offset!r}")
+            raise ValueError(f"`has_offset` must be true or false, got {self.has_offset!r:.60}")
 
     @property
     def zero_level(self) -> int:
