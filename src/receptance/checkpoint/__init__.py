@@ -1,7 +1,9 @@
 """Weights on disk: the model folder, and the formats of others, one a file."""
 
 from receptance.checkpoint.convert import convert_model
-from receptance.checkpoint.load import Checkpoint, hub_name, load_checkpoint
+from receptance.checkpoint.difference import Difference, difference
+from receptance.checkpoint.inspection import Description, describe
+from receptance.checkpoint.load import Checkpoint, find_model, hub_name, load_checkpoint
 from receptance.checkpoint.native import (
     CONFIG_FILE,
     INITIAL_STATE_FILE,
@@ -12,7 +14,7 @@ from receptance.checkpoint.native import (
 )
 from receptance.checkpoint.schema import check_weights
 from receptance.checkpoint.targets import TARGETS
-from receptance.checkpoint.tokenizers import missing_tokenizer
+from receptance.checkpoint.tokenizers import find_tokenizer, missing_tokenizer
 
 __all__ = [
     "CONFIG_FILE",
@@ -20,8 +22,14 @@ __all__ = [
     "TARGETS",
     "WEIGHTS_FILE",
     "Checkpoint",
+    "Description",
+    "Difference",
     "check_weights",
     "convert_model",
+    "describe",
+    "difference",
+    "find_model",
+    "find_tokenizer",
     "hub_name",
     "load_checkpoint",
     "missing_tokenizer",

@@ -21,6 +21,7 @@ VERBS = {
     "generate": "Write on from a prompt.",
     "chat": "Talk to a model in the terminal.",
     "convert": "Write a model in another format or precision, or in 4 or 8 bits.",
+    "inspect": "Show what a model is, or where two of them differ.",
     "eval": "Measure how well a model predicts text, quantized or not.",
     "bench": "Measure decoding and prefill beside what the machine can do.",
     "plot": "Draw the curves of runs, as a picture or in the terminal.",

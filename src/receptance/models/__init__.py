@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from receptance.errors import ConfigError
+from receptance.models.fingerprint import joined_fingerprint, weight_digest
 from receptance.models.linear import ColumnLinear, Linear
 from receptance.models.packed import PackedModel
 from receptance.models.rwkv4 import PRESETS, RWKV4, RWKV4Config, RWKV4State
@@ -23,6 +24,8 @@ __all__ = [
     "build",
     "config_from_dict",
     "config_to_dict",
+    "joined_fingerprint",
+    "weight_digest",
 ]
 
 # The architecture's name in a config.json: its config and its model class.

@@ -16,16 +16,21 @@ def fingerprint(config: Any, weights: Mapping[str, Tensor]) -> str:
     opened in float32 or in bfloat16; those of a quantized model are hashed as the bytes that they
     are. It costs one reading of the weights.
     """
-    total = hashlib.sha256(repr((config.architecture, sorted(config.entries().items()))).encode())
-    names = sorted(weights)
     with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:  # hashing frees the GIL
-        digests = pool.map(lambda name: _digest(weights[name]), names)
-        for name, digest in zip(names, digests, strict=True):
-            total.update(name.encode() + digest)
+        digests = pool.map(weight_digest, weights.values())
+        return joined_fingerprint(config, dict(zip(weights, digests, strict=True)))
+
+
+def joined_fingerprint(config: Any, digests: Mapping[str, bytes]) -> str:
+    """Return the fingerprint of a model, of whose weights there are only the digests."""
+    total = hashlib.sha256(repr((config.architecture, sorted(config.entries().items()))).encode())
+    for name in sorted(digests):
+        total.update(name.encode() + digests[name])
     return total.hexdigest()
 
 
-def _digest(weight: Tensor) -> bytes:
+def weight_digest(weight: Tensor) -> bytes:
+    """Return what a weight adds to the fingerprint of its model."""
     dtype = torch.uint8 if weight.dtype == torch.uint8 else torch.bfloat16
     rounded = weight.detach().to("cpu", dtype).contiguous()
     return hashlib.sha256(rounded.view(-1).view(torch.uint8).numpy().data).digest()
