@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from receptance.atomic import atomic_file, atomic_folder
 from receptance.checkpoint import write_files
-from receptance.checkpoint.official import write_pth
+from receptance.checkpoint.formats.official import write_pth
 from receptance.models import PRESETS, RWKV4, Linear, RWKV4Config, build
 from receptance.tensor_file import Entry
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from receptance.checkpoint.huggingface import write_folder
+from receptance.checkpoint.formats.huggingface import write_folder
 from receptance.models import RWKV4
 from receptance.tensor_file import Entry
 from receptance.tokenizer import Tokenizer

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from receptance.checkpoint import ggml, huggingface, load_checkpoint, save_model
+from receptance.checkpoint import load_checkpoint, save_model
+from receptance.checkpoint.formats import ggml, huggingface
 from receptance.checkpoint.load import find_model
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4Config

@@ -22,7 +22,7 @@ from tests.random_models import random_rwkv4, random_tokens
 FOREIGN = ("official", "huggingface", "ggml")
 V = 256
 
-# What a float32 of log(exp(t)) may be off by; see checkpoint/log_decay.py.
+# What a float32 of log(exp(t)) may be off by; see checkpoint/formats/log_decay.py.
 DECAY = 1e-6
 
 

@@ -1,10 +1,7 @@
 """Weights on disk: the model folder, and the formats of others, one a file."""
 
 from receptance.checkpoint.convert import convert_model
-from receptance.checkpoint.difference import Difference, difference
-from receptance.checkpoint.inspection import Description, describe
-from receptance.checkpoint.load import Checkpoint, find_model, hub_name, load_checkpoint
-from receptance.checkpoint.native import (
+from receptance.checkpoint.formats.native import (
     CONFIG_FILE,
     INITIAL_STATE_FILE,
     WEIGHTS_FILE,
@@ -12,6 +9,8 @@ from receptance.checkpoint.native import (
     save_model,
     write_files,
 )
+from receptance.checkpoint.inspection import Description, Difference, describe, difference
+from receptance.checkpoint.load import Checkpoint, find_model, hub_name, load_checkpoint
 from receptance.checkpoint.schema import check_weights
 from receptance.checkpoint.targets import TARGETS
 from receptance.checkpoint.tokenizers import find_tokenizer, missing_tokenizer

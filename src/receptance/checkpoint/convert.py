@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from receptance.atomic import atomic_file, atomic_folder
-from receptance.checkpoint import ggml, huggingface, official
-from receptance.checkpoint.huggingface import SETTINGS as HUGGINGFACE_SETTINGS
+from receptance.checkpoint.formats import ggml, huggingface, official
+from receptance.checkpoint.formats.huggingface import SETTINGS as HUGGINGFACE_SETTINGS
+from receptance.checkpoint.formats.native import INITIAL_STATE_FILE, write_files
 from receptance.checkpoint.load import check_precision, find_model, initial_state
-from receptance.checkpoint.native import INITIAL_STATE_FILE, write_files
 from receptance.checkpoint.stored import ConvertedTensors, StoredModel, plain_tensors
 from receptance.checkpoint.targets import Wanted
 from receptance.checkpoint.tokenizers import find_tokenizer, missing_tokenizer

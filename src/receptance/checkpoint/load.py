@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from receptance.checkpoint import ggml, huggingface, native, official
-from receptance.checkpoint.ggml_directory import MAGIC, RELATED_MAGICS
-from receptance.checkpoint.hub_names import HubName, parse_name
-from receptance.checkpoint.json_file import read_json
-from receptance.checkpoint.native import CONFIG_FILE, INITIAL_STATE_FILE
+from receptance.checkpoint.files.json_file import read_json
+from receptance.checkpoint.formats import ggml, huggingface, native, official
+from receptance.checkpoint.formats.ggml_directory import MAGIC, RELATED_MAGICS
+from receptance.checkpoint.formats.native import CONFIG_FILE, INITIAL_STATE_FILE
+from receptance.checkpoint.hub.names import HubName, parse_name
 from receptance.checkpoint.schema import DTYPES
 from receptance.checkpoint.stored import Format, StoredModel
 from receptance.checkpoint.tokenizers import HUB, TOKENIZER_FILES, find_tokenizer
@@ -111,10 +111,10 @@ def find_model(source: str | Path) -> StoredModel:
     name = hub_name(source)
     if name is None:
         raise CheckpointError(nothing_at(source))
-    from receptance.checkpoint import hub  # noqa: PLC0415 - see decision 0024
+    from receptance.checkpoint.hub import download  # noqa: PLC0415 - see decision 0024
 
     try:
-        fetched = hub.fetch(name, TOKENIZER_FILES)
+        fetched = download.fetch(name, TOKENIZER_FILES)
     except CheckpointError as error:
         near = nearest(path)
         if near is None:

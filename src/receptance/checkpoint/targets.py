@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from receptance.checkpoint.ggml_blocks import BLOCK_FORMATS
+from receptance.checkpoint.formats.ggml_blocks import BLOCK_FORMATS
 from receptance.quantization import FORMATS
 
 _DTYPES = {

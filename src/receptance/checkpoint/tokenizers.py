@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from receptance.checkpoint.hub_names import HubName
-from receptance.checkpoint.native import check_vocabulary
+from receptance.checkpoint.formats.native import check_vocabulary
+from receptance.checkpoint.hub.names import HubName
 from receptance.checkpoint.stored import StoredModel
 from receptance.errors import CheckpointError, TokenizerError
 from receptance.models import RWKV4Config
@@ -134,11 +134,11 @@ def _from_hub(stored: StoredModel) -> Tokenizer | None:
     published = _PUBLISHED.get(stored.config.vocab_size)
     if published is None:
         return None
-    from receptance.checkpoint import hub  # noqa: PLC0415 - see decision 0024
+    from receptance.checkpoint.hub import download  # noqa: PLC0415 - see decision 0024
 
     name = HubName(published.repository, file=published.repository_file)
     try:
-        tokenizer = load_tokenizer(hub.fetch(name, ()).path)
+        tokenizer = load_tokenizer(download.fetch(name, ()).path)
     except (CheckpointError, TokenizerError) as error:
         # The model can be used without, for tokens; whoever gives it text is told what to add.
         logger.warning("no tokenizer: %s", error)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from receptance.checkpoint.hub_names import name_in_address, parse_name
-from receptance.checkpoint.native import CONFIG_FILE, list_names
+from receptance.checkpoint.formats.native import CONFIG_FILE, list_names
+from receptance.checkpoint.hub.names import name_in_address, parse_name
 
 _FILES = (".pth", ".bin")
 _LISTED = 12

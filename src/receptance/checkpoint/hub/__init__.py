@@ -1,0 +1,1 @@
+"""Names on the Hugging Face hub, and what is downloaded of them."""
