@@ -23,8 +23,13 @@ from torch.profiler import ProfilerActivity, profile
 from receptance.data import Batch
 from receptance.models import RWKV4, RWKV4Config
 from receptance.ops.linear_cross_entropy.chunked import chunk_tokens
-from receptance.training import Objective, build_optimizer, parse_config, training_step
-from receptance.training.allocator import keep_freed_memory
+from receptance.training import (
+    Objective,
+    build_optimizer,
+    keep_freed_memory,
+    parse_config,
+    training_step,
+)
 
 N_LAYER, N_EMBD, VOCAB_SIZE, BATCH_SIZE = 6, 512, 8192, 4
 

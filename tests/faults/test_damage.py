@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from receptance.training.history import list_checkpoints, newest_good
+from receptance.training.checkpoints import list_checkpoints, newest_good
 from tests.faults.tiny_runs import CHECKPOINTS, RUN, Runner, differences, outcome
 
 N_FLIPS = 150

@@ -6,9 +6,8 @@ import torch
 from safetensors.torch import load_file
 
 from receptance.training import build_optimizer
-from receptance.training.checkpoints import Checkpoints, Progress
-from receptance.training.manifest import verify
-from receptance.training.whole_tensors import WholeTensors
+from receptance.training.checkpoints import Checkpoints, Progress, WholeTensors
+from receptance.training.checkpoints.manifest import verify
 from tests.random_models import random_rwkv4
 from tests.training.tiny_run import tiny_config
 

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from receptance.training.history import newest_good
-from receptance.training.manifest import verify
+from receptance.training.checkpoints import newest_good
+from receptance.training.checkpoints.manifest import verify
 from tests.faults.power_cut import Call, Disk, read_journal
 from tests.faults.tiny_runs import Runner, fault
 

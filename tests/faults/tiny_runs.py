@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from receptance.training import list_checkpoints
-from receptance.training.manifest import verify
+from receptance.training.checkpoints.manifest import verify
 
 RECIPE = """
 name = "tiny"

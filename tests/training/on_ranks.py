@@ -90,7 +90,7 @@ def main() -> None:
     from jaxtyping import install_import_hook
 
     with install_import_hook("receptance", "beartype.beartype"):
-        from receptance.training.ranks import connected
+        from receptance.training.processes import connected
 
         scenarios = importlib.import_module("tests.training.scenarios")
     with connected(step_timeout_s=float(sys.argv[1])) as ranks:

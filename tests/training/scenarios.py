@@ -17,11 +17,12 @@ from torch.optim import AdamW
 from receptance.errors import DataError
 from receptance.models import RWKV4, RWKV4Config
 from receptance.tensor_file import write_tensors
-from receptance.training.checkpoints import Checkpoints, Progress
-from receptance.training.commit import StagedFolder
-from receptance.training.heartbeat import Heartbeat
-from receptance.training.objective import Objective
-from receptance.training.parallel import (
+from receptance.training.checkpoints import Checkpoints, Progress, ShardedTensors, WholeTensors
+from receptance.training.checkpoints.commit import StagedFolder
+from receptance.training.optimization import Objective
+from receptance.training.planning import rows_of_rank
+from receptance.training.processes import Heartbeat, Ranks
+from receptance.training.processes.parallel import (
     Parallel,
     distribute,
     evaluation,
@@ -33,10 +34,6 @@ from receptance.training.parallel import (
     set_weights,
     whole_model,
 )
-from receptance.training.plan import rows_of_rank
-from receptance.training.ranks import Ranks
-from receptance.training.sharded_tensors import ShardedTensors
-from receptance.training.whole_tensors import WholeTensors
 from tests.random_models import random_rwkv4
 
 # What warns on a rank would only be seen when it fails.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from threading import Barrier
 from typing import Any
 
-from receptance.training.ranks import Ranks
+from receptance.training.processes import Ranks
 
 PATIENCE_S = 10.0
 

@@ -86,7 +86,7 @@ def _beginning(config: "RunConfig", resume: str, store: "TokenStore | None") -> 
 def _model(config: "RunConfig", shape: "RWKV4Config") -> Rows:
     """Say how large the model is, by part, and what a token costs."""
     from receptance.training import tokens_before
-    from receptance.training.estimate import parameters_by_part, training_flops_per_token
+    from receptance.training.planning import parameters_by_part, training_flops_per_token
 
     size = f"L{shape.n_layer} D{shape.n_embd} V{shape.vocab_size}"
     parts = parameters_by_part(shape)
@@ -142,7 +142,7 @@ def _learning_rates(config: "RunConfig") -> Rows:
 def _memory(config: "RunConfig", shape: "RWKV4Config", world_size: int) -> Rows:
     """Say what a rank needs of memory, by part."""
     from receptance.training import micro_batch_rows
-    from receptance.training.estimate import rank_memory
+    from receptance.training.planning import rank_memory
 
     data = config.data
     memory = rank_memory(config, shape, world_size)
@@ -158,7 +158,7 @@ def _memory(config: "RunConfig", shape: "RWKV4Config", world_size: int) -> Rows:
 
 def _groups(config: "RunConfig", shape: "RWKV4Config") -> Rows:
     """Say which parameters the optimizer moves how."""
-    from receptance.training.estimate import groups_sha256, parameter_groups
+    from receptance.training.planning import groups_sha256, parameter_groups
 
     groups = parameter_groups(shape, config.optimizer)
     rows = [("parameter groups", f"{len(groups)}, sha256 {groups_sha256(groups)}")]

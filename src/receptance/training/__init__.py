@@ -1,7 +1,20 @@
-"""Training: a run is a TOML file, a folder, and a loop to be read downward."""
+"""Training: a run is a TOML file, a folder, and a loop to be read downward.
 
-from receptance.training.allocator import keep_freed_memory
-from receptance.training.checkpoints import Checkpoints, Loaded, Progress, SaveReport
+The files beside this one are what a run is: begin with `loop`. What they stand on is in rooms:
+`planning` (what the steps will do and cost), `optimization` (what is minimised, and how),
+`checkpoints`, `metrics` (the figures), and `processes` (the ranks, and what they share).
+"""
+
+from receptance.training.checkpoints import (
+    Checkpoints,
+    Loaded,
+    Progress,
+    Retention,
+    SaveReport,
+    TensorStorage,
+    WholeTensors,
+    list_checkpoints,
+)
 from receptance.training.config import (
     RunConfig,
     config_to_toml,
@@ -10,17 +23,27 @@ from receptance.training.config import (
     read_config,
     rounding_differences,
 )
-from receptance.training.heartbeat import Heartbeat
-from receptance.training.history import list_checkpoints
 from receptance.training.initial_weights import load_initial_weights_, with_known_initial_weights
 from receptance.training.loop import train
-from receptance.training.loss import Loss, language_model_loss
-from receptance.training.metrics import METRICS_FILE, Metrics, read_metrics
-from receptance.training.objective import Objective
-from receptance.training.optimizer import build_optimizer
-from receptance.training.parallel import whole_model
-from receptance.training.peak import peak_flops_per_s
-from receptance.training.plan import (
+from receptance.training.metrics import (
+    METRICS_FILE,
+    Metrics,
+    TensorBoardMirror,
+    peak_flops_per_s,
+    read_metrics,
+)
+from receptance.training.optimization import (
+    APPLY,
+    Loss,
+    Objective,
+    SpikeConfig,
+    Verdict,
+    autocast,
+    build_optimizer,
+    language_model_loss,
+    learning_rate,
+)
+from receptance.training.planning import (
     StepPlan,
     marks,
     micro_batch_rows,
@@ -29,18 +52,19 @@ from receptance.training.plan import (
     samples_before,
     tokens_before,
 )
-from receptance.training.precision import autocast
-from receptance.training.ranks import ALONE, Ranks, connected
-from receptance.training.retention import Retention
+from receptance.training.processes import (
+    ALONE,
+    Heartbeat,
+    Ranks,
+    connected,
+    keep_freed_memory,
+    run_lock,
+    whole_model,
+)
 from receptance.training.run_folder import Run, checkpoint_to_resume, open_run
-from receptance.training.run_lock import run_lock
-from receptance.training.schedule import learning_rate
-from receptance.training.spikes import APPLY, SpikeConfig, Verdict
 from receptance.training.step import StepResult, training_step
-from receptance.training.tensorboard import TensorBoardMirror
 from receptance.training.trainer import Hooks
 from receptance.training.watch import Yardsticks
-from receptance.training.whole_tensors import TensorStorage, WholeTensors
 
 __all__ = [
     "ALONE",

@@ -7,12 +7,9 @@ from torch import nn
 from torch.optim import AdamW
 
 from receptance.models import RWKV4, RWKV4Config
-from receptance.training.activation_checkpointing import checkpoint_layers
 from receptance.training.config import RunConfig
-from receptance.training.objective import Objective
-from receptance.training.optimizer import build_optimizer
-from receptance.training.parallel import compile_layers, distribute, is_sharded, replicate
-from receptance.training.ranks import Ranks
+from receptance.training.optimization import Objective, build_optimizer, checkpoint_layers
+from receptance.training.processes import Ranks, compile_layers, distribute, is_sharded, replicate
 
 
 class Assembly(NamedTuple):

@@ -13,9 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from receptance.errors import ConfigError
 from receptance.models import RWKV4Config
-from receptance.training.optimizer import OptimizerConfig
-from receptance.training.schedule import ScheduleConfig
-from receptance.training.spikes import SpikeConfig
+from receptance.training.optimization import OptimizerConfig, ScheduleConfig, SpikeConfig
 
 # How the same sums are computed: in which parts and on how many machines.
 ROUNDING_ONLY = (

@@ -11,8 +11,7 @@ from receptance.checkpoint import load_checkpoint
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4
 from receptance.training.config import RunConfig
-from receptance.training.parallel import set_weights
-from receptance.training.ranks import ALONE, Ranks
+from receptance.training.processes import ALONE, Ranks, set_weights
 
 
 def load_initial_weights_(model: RWKV4, config: RunConfig, ranks: Ranks = ALONE) -> RunConfig:

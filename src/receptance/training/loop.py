@@ -8,7 +8,7 @@ from receptance.errors import ConfigError
 from receptance.training.batch_hash import check_next_batch
 from receptance.training.checkpoints import Progress
 from receptance.training.config import RunConfig
-from receptance.training.ranks import ALONE, Ranks
+from receptance.training.processes import ALONE, Ranks
 from receptance.training.reader import BatchReader
 from receptance.training.run_folder import Run
 from receptance.training.trainer import ADVICE, Hooks, Trainer

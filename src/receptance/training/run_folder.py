@@ -14,7 +14,17 @@ from receptance.errors import ConfigError
 from receptance.models import RWKV4, RWKV4Config
 from receptance.tokenizer import Tokenizer
 from receptance.training.assemble import assemble, objective_of
-from receptance.training.checkpoints import Checkpoints, Loaded, Progress
+from receptance.training.checkpoints import (
+    Checkpoints,
+    Loaded,
+    Progress,
+    Retention,
+    ShardedTensors,
+    WholeTensors,
+    list_checkpoints,
+    newest_good,
+    seed_random_states,
+)
 from receptance.training.config import (
     IntervalConfig,
     RunConfig,
@@ -23,17 +33,11 @@ from receptance.training.config import (
     read_config,
     rounding_differences,
 )
-from receptance.training.history import list_checkpoints, newest_good
 from receptance.training.initial_weights import (
     load_initial_weights_,
     with_known_initial_weights,
 )
-from receptance.training.parallel import init_weights
-from receptance.training.random_states import seed_random_states
-from receptance.training.ranks import ALONE, Ranks
-from receptance.training.retention import Retention
-from receptance.training.sharded_tensors import ShardedTensors
-from receptance.training.whole_tensors import WholeTensors
+from receptance.training.processes import ALONE, Ranks, init_weights
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,8 @@ from torch.optim import AdamW
 from receptance.data import Batch
 from receptance.models import RWKV4State
 from receptance.training.config import RunConfig
-from receptance.training.optimizer import clip_gradient
-from receptance.training.parallel import gradient_norm, gradient_sync
-from receptance.training.ranks import ALONE, Ranks
-from receptance.training.spikes import APPLY, Verdict
+from receptance.training.optimization import APPLY, Verdict, clip_gradient
+from receptance.training.processes import ALONE, Ranks, gradient_norm, gradient_sync
 
 
 class StepSeconds(NamedTuple):

@@ -14,15 +14,12 @@ from receptance.models import RWKV4
 from receptance.training.batch_hash import batch_sha256
 from receptance.training.checkpoints import Loaded, Progress
 from receptance.training.config import RunConfig
-from receptance.training.heartbeat import TRAINING
 from receptance.training.metrics import Metrics
-from receptance.training.optimizer import set_learning_rate
-from receptance.training.parallel import evaluation
-from receptance.training.plan import StepPlan, plan_step, rows_of_rank
-from receptance.training.ranks import Ranks
+from receptance.training.optimization import SpikeGuard, SpikeState, set_learning_rate, write_spike
+from receptance.training.planning import StepPlan, plan_step, rows_of_rank
+from receptance.training.processes import TRAINING, Ranks, evaluation
 from receptance.training.reader import BatchReader, Place
 from receptance.training.run_folder import Run
-from receptance.training.spikes import SpikeGuard, SpikeState, write_spike
 from receptance.training.step import StepResult, training_step
 from receptance.training.watch import Watch, Yardsticks
 

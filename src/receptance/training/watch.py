@@ -13,11 +13,17 @@ import torch
 from receptance.models import RWKV4Config
 from receptance.training.checkpoints import Progress
 from receptance.training.config import RunConfig
-from receptance.training.metrics import METRICS_FILE, Metrics, MetricsFile, bits_per_byte
-from receptance.training.plan import StepPlan
-from receptance.training.ranks import Ranks
+from receptance.training.metrics import (
+    METRICS_FILE,
+    Metrics,
+    MetricsFile,
+    TimeLeft,
+    bits_per_byte,
+    n_due,
+)
+from receptance.training.planning import StepPlan
+from receptance.training.processes import Ranks
 from receptance.training.step import StepResult
-from receptance.training.time_left import TimeLeft, n_due
 
 
 class Yardsticks(NamedTuple):

@@ -1,0 +1,44 @@
+"""The machine's peak is measured in the arithmetic that was asked for."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from receptance.training.metrics import peak
+from receptance.training.metrics.peak import PRODUCTS_A_SIZE, peak_flops_per_s
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_it_is_a_rate_of_this_machine(precision):
+    assert 1e6 < peak_flops_per_s(precision, budget_s=0.0) < 1e16
+
+
+@pytest.mark.parametrize("budget_s", [0.0, 1e-9])
+def test_without_time_only_the_smallest_products_are_measured(budget_s):
+    with FlopCounterMode(display=False) as counter:
+        peak_flops_per_s("float32", budget_s=budget_s)
+
+    assert counter.get_total_flops() == PRODUCTS_A_SIZE * 2 * 512**3
+
+
+def test_with_time_larger_ones_are_too(monkeypatch):
+    monkeypatch.setattr(peak, "SIZES", (64, 128, 256))
+    with FlopCounterMode(display=False) as counter:
+        peak_flops_per_s("float32", budget_s=3600.0)
+
+    assert counter.get_total_flops() == PRODUCTS_A_SIZE * 2 * (64**3 + 128**3 + 256**3)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)]
+)
+def test_its_matrices_have_the_precision_of_the_run(monkeypatch, precision, dtype):
+    seen = []
+    linear = torch.nn.functional.linear
+    monkeypatch.setattr(
+        torch.nn.functional, "linear", lambda a, b: seen.append((a.dtype, b.dtype)) or linear(a, b)
+    )
+
+    peak_flops_per_s(precision, budget_s=0.0)
+
+    assert set(seen) == {(dtype, dtype)}

@@ -1,0 +1,142 @@
+"""However the work is shared, the numbers are those of one rank."""
+
+import math
+import sys
+from typing import get_args
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from receptance.errors import ConfigError
+from receptance.models import RWKV4, RWKV4Config
+from receptance.training.optimization import Objective
+from receptance.training.processes.parallel import (
+    Parallel,
+    distribute,
+    gradient_norm,
+    gradient_sync,
+    whole_model,
+)
+from receptance.training.processes.ranks import ALONE, Ranks
+from tests.tolerances import ALGEBRA, FLOAT32
+from tests.training import scenarios
+from tests.training.on_ranks import RankProcesses
+
+
+@pytest.fixture(scope="module")
+def trained(two_ranks, tmp_path_factory):
+    """Return what one rank, and two ranks in both ways, see and make of the same steps."""
+    folder = str(tmp_path_factory.mktemp("trained"))
+    results = {"none": [scenarios.training(ALONE, parallel="none", folder=folder)]}
+    for parallel in ("ddp", "fsdp2"):
+        results[parallel] = two_ranks.run("training", parallel=parallel, folder=folder)
+    weights = {
+        (parallel, when): load_file(f"{folder}/{parallel}-{when}.safetensors")
+        for parallel in get_args(Parallel)
+        for when in ("first", "last")
+    }
+    return results, weights
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_the_first_weights_are_those_of_one_rank_bit_for_bit(trained, parallel):
+    _, weights = trained
+    assert weights[parallel, "first"].keys() == weights["none", "first"].keys()
+    for name, value in weights["none", "first"].items():
+        assert torch.equal(weights[parallel, "first"][name], value), name
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_two_ranks_train_as_one_does(trained, parallel):
+    results, weights = trained
+    (one,) = results["none"]
+    for seen in results[parallel]:
+        torch.testing.assert_close(seen["losses"], one["losses"], **ALGEBRA)
+        torch.testing.assert_close(seen["evaluated"], one["evaluated"], **ALGEBRA)
+    for name, value in weights["none", "last"].items():
+        torch.testing.assert_close(weights[parallel, "last"][name], value, **ALGEBRA)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_every_rank_sees_the_same_numbers_bit_for_bit(trained, parallel):
+    results, _ = trained
+    first, second = results[parallel]
+    assert first == second
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_a_number_that_is_none_on_one_rank_is_seen_on_both(trained, two_ranks, parallel):
+    results, _ = trained
+    (one,) = results["none"]
+    for loss, norm, is_unchanged, next_norm in two_ranks.run("poisoned", parallel=parallel):
+        torch.testing.assert_close(loss, one["losses"][0][0], **ALGEBRA)
+        assert norm == "nan"
+        assert is_unchanged
+        assert next_norm < float("inf")
+
+
+def test_what_does_not_divide_equally_is_cut_all_the_same(three_ranks, tmp_path):
+    # 3 ranks divide neither the vectors of 16 nor the vocabulary of 41.
+    one = scenarios.training(ALONE, parallel="none", folder=str(tmp_path), n_rows=9)
+    given = {"parallel": "fsdp2", "folder": str(tmp_path), "n_rows": 9}
+    for seen in three_ranks.run("training", **given):
+        torch.testing.assert_close(seen["losses"], one["losses"], **ALGEBRA)
+    last = load_file(tmp_path / "fsdp2-last.safetensors")
+    for name, value in load_file(tmp_path / "none-last.safetensors").items():
+        torch.testing.assert_close(last[name], value, **ALGEBRA)
+
+
+def test_both_ways_agree_in_bfloat16(two_ranks, tmp_path):
+    given = {"folder": str(tmp_path), "precision": "bfloat16", "micro": 4}
+    ddp, fsdp2 = (
+        two_ranks.run("training", parallel=each, **given)[0]["losses"] for each in ("ddp", "fsdp2")
+    )
+    assert ddp[0][0] == fsdp2[0][0]
+    # Norms are summed in other orders; that moves a weight by a unit in its last place.
+    torch.testing.assert_close(ddp, fsdp2, rtol=1e-6, atol=0)
+
+
+@pytest.mark.slow
+def test_a_layer_of_the_14b_model_takes_a_step_in_two_parts():
+    processes = RankProcesses(2)
+    try:
+        parts = processes.run("large_block", parallel="fsdp2")
+    finally:
+        processes.end()
+    one = scenarios.large_block(ALONE, parallel="none")
+    n_parameters = RWKV4Config(n_layer=1, n_embd=5120, vocab_size=4096).n_parameters
+
+    assert [part["n_parameters"] for part in parts] == [n_parameters / 2] * 2
+    for part in parts:
+        torch.testing.assert_close(part["seen"], one["seen"], **FLOAT32)
+        torch.testing.assert_close(part["sums"], one["sums"], **FLOAT32)
+    peaks = [f"{part['peak_memory_bytes'] / 1e9:.1f} GB" for part in parts]
+    sys.stdout.write(f"\n{n_parameters:,} parameters, at most {' and '.join(peaks)} on the ranks\n")
+
+
+def test_the_norm_of_a_large_gradient_is_not_rounded_away():
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.nn.Parameter(torch.zeros(4096, 4096))
+    matrix.grad = torch.randn(4096, 4096, generator=generator)
+    vector = torch.nn.Parameter(torch.zeros(7))
+    vector.grad = torch.randn(7, generator=generator)
+    norm = gradient_norm([matrix, vector], ALONE)
+    expected = math.hypot(matrix.grad.double().norm().item(), vector.grad.double().norm().item())
+    assert abs(norm / expected - 1) < 1e-6
+
+
+def test_several_ranks_must_share_the_work():
+    with torch.device("meta"):
+        model = RWKV4(scenarios.SMALL)
+    with pytest.raises(ConfigError, match="must be 'ddp' or 'fsdp2' for 2 processes, got 'none'"):
+        distribute(model, "none", Ranks(rank=0, world_size=2))
+
+
+def test_one_rank_needs_nothing_around_its_model():
+    trained = scenarios.Trained(ALONE, "fsdp2", precision="float32")
+    assert type(trained.model) is RWKV4
+    assert type(trained.objective) is Objective
+    assert whole_model(trained.model, ALONE) is trained.model
+    with gradient_sync(trained.objective, enabled=False):
+        pass
