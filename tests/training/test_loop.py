@@ -288,6 +288,7 @@ def test_without_a_checkpoint_to_go_back_to_the_run_ends_with_its_weights_untouc
         train_run(config, tmp_path, run, Poisoned(run, {0, 1, 2}), hooks())
 
     assert "the run diverged: the gradient's norm is nan" in str(caught.value)
+    assert "there is no checkpoint of before them to go back to" in str(caught.value)
     assert "lower `optimizer.lr`" in str(caught.value)
     assert_same(weights_of(run.model), before)
 

@@ -58,11 +58,7 @@ def train(
             if result.verdict.action == "stop":
                 raise ConfigError(f"the run diverged: {result.verdict.reason}. {ADVICE}")
             if result.verdict.action == "roll_back":
-                if not trainer.go_back(result.verdict.before_step):
-                    raise ConfigError(
-                        f"the run diverged: {result.verdict.reason}, and there is no checkpoint of "
-                        f"before them to go back to. {ADVICE}"
-                    )
+                trainer.go_back(result.verdict)
                 continue
             step = trainer.progress.step
             is_last = step == n_steps

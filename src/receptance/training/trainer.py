@@ -15,7 +15,13 @@ from receptance.training.batch_hash import batch_sha256
 from receptance.training.checkpoints import Loaded, Progress
 from receptance.training.config import RunConfig
 from receptance.training.metrics import Metrics
-from receptance.training.optimization import SpikeGuard, SpikeState, set_learning_rate, write_spike
+from receptance.training.optimization import (
+    SpikeGuard,
+    SpikeState,
+    Verdict,
+    set_learning_rate,
+    write_spike,
+)
 from receptance.training.planning import StepPlan, plan_step, rows_of_rank
 from receptance.training.processes import TRAINING, Ranks, evaluation
 from receptance.training.reader import BatchReader, Place
@@ -114,21 +120,27 @@ class Trainer:
         self._valid_bits_per_byte: float | None = None
         return result
 
-    def go_back(self, before_step: int) -> bool:
-        """Go back to the newest good checkpoint of before a step, and on with the next samples.
+    def go_back(self, verdict: Verdict) -> None:
+        """Go back to the newest good checkpoint of before a spike, and on with the next samples.
 
         The samples since that checkpoint are passed over. Where the run is within its samples'
         segments, their next ones begin with the zero state.
 
-        Returns:
-            False, and nothing is changed, if there is no such checkpoint.
+        Args:
+            verdict: Says why, and before which step.
+
+        Raises:
+            ConfigError: If there is no such checkpoint; nothing is changed.
         """
         spiked = self.progress
         self.hooks.beat(spiked.step, "going back")
         self.run.checkpoints.finish()
-        path = self.run.checkpoints.newest_good(before_step=before_step)
+        path = self.run.checkpoints.newest_good(before_step=verdict.before_step)
         if path is None:
-            return False
+            raise ConfigError(
+                f"the run diverged: {verdict.reason}, and there is no checkpoint of before them to "
+                f"go back to. {ADVICE}"
+            )
         loaded = self.run.checkpoints.load(path, self.run.model, self.run.optimizer)
         self._take_up(loaded)
         self.guard.go_back(_spike_state(loaded))
@@ -147,7 +159,6 @@ class Trainer:
             path.name,
             self.progress.samples,
         )
-        return True
 
     def validate(self) -> None:
         """Measure the held-out bits per byte, where there is held-out text.
