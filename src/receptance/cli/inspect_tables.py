@@ -85,17 +85,19 @@ def difference_lines(found: "Difference") -> list[str]:
 
 def difference_table(found: "Difference") -> "Table":
     """Return the tensors in which two checkpoints differ."""
-    left = ["tensor", "what differs", "first", "second"]
-    table = _table(left, ["numbers", "at most", "relative"])
+    table = _table(["tensor", "differs", "shape", "dtype"], ["numbers", "at most", "relative"])
     for each in found.tensors:
-        sides = [
-            "" if shape is None else f"{_shape(shape)} {dtype}"
-            for shape, dtype in zip(each.shapes, each.dtypes, strict=True)
-        ]
+        shapes = ["none" if shape is None else _shape(shape) for shape in each.shapes]
+        dtypes = ["none" if dtype is None else dtype for dtype in each.dtypes]
         share = None if not each.n_numbers else f"{(each.n_different or 0) / each.n_numbers:.1%}"
         figures = map(_figure, (each.max_abs, each.relative))
-        table.add_row(_name(each.name), each.kind, *sides, share, *figures)
+        table.add_row(_name(each.name), each.kind, _both(shapes), _both(dtypes), share, *figures)
     return table
+
+
+def _both(sides: list[str]) -> str:
+    """Return what two checkpoints have, once if they have the same."""
+    return " / ".join(dict.fromkeys(sides))
 
 
 def agreement_lines(agrees: "Agreement | None") -> list[str]:

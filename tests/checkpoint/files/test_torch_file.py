@@ -163,3 +163,13 @@ def test_a_zip_of_64_bits_is_read(path):
     path.write_bytes(written(end=End(is_large=True)))
 
     assert len(map_torch_file(path).tensors) == len(official.weights())
+
+
+def test_a_file_that_was_replaced_is_checked_again(path):
+    assert map_torch_file(path).tensors.keys() == TENSORS.keys()
+
+    torch.save({"other": torch.ones(3)}, path)
+    assert [*map_torch_file(path).tensors] == ["other"]
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(CheckpointError):
+        map_torch_file(path)

@@ -13,6 +13,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from pickle import UnpicklingError
@@ -65,6 +66,14 @@ class TorchFile(NamedTuple):
     others: dict[str, str | int | float | bool]
 
 
+class _Described(NamedTuple):
+    """What a file claims: tensors on the meta device, and where in it their numbers begin."""
+
+    tensors: dict[str, Tensor]
+    places: dict[str, int]
+    others: dict[str, str | int | float | bool]
+
+
 class _Records(NamedTuple):
     """Where the parts of a zip lie in its file, by the byte at which they begin."""
 
@@ -86,18 +95,32 @@ def map_torch_file(path: Path, *, read_only: bool = False) -> TorchFile:
             has.
         OSError: If it cannot be opened.
     """
-    records = _check_zip(path)
-    # On this device tensors have shapes and no memory, so a lie about a size costs nothing.
-    described = _load(path, device="meta")
-    tensors, others = _parted(path, described)
-    places = {name: _place(path, name, tensor, records) for name, tensor in tensors.items()}
-    _check_total(path, tensors, records)
+    status = path.stat()
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    tensors, places, others = _described(path, identity)
     weights = _mapped(path, tensors, places) if read_only else _loaded(path, tensors)
     entries = {
         name: Entry(tensor.dtype, tuple(tensor.shape), _reader(weights, name))
         for name, tensor in tensors.items()
     }
-    return TorchFile(entries, others)
+    return TorchFile(entries, dict(others))
+
+
+@lru_cache(maxsize=16)  # whoever reads a large file through maps it anew a hundred times
+def _described(path: Path, identity: tuple[int, ...]) -> _Described:
+    """Return what a file claims to hold, all of it checked.
+
+    Args:
+        path: The file.
+        identity: What changes with its content, so that another file is checked again.
+    """
+    del identity
+    records = _check_zip(path)
+    # On this device tensors have shapes and no memory, so a lie about a size costs nothing.
+    tensors, others = _parted(path, _load(path, device="meta"))
+    places = {name: _place(path, name, tensor, records) for name, tensor in tensors.items()}
+    _check_total(path, tensors, records)
+    return _Described(tensors, places, others)
 
 
 def _check_zip(path: Path) -> _Records:
