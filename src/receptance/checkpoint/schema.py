@@ -175,14 +175,19 @@ def check_finite(path: Path, model: nn.Module, name: str, weight: Tensor) -> Non
         layer = model.get_submodule(name.rpartition(".")[0])
         assert isinstance(layer, QuantizedLinear | QuantizedEmbedding)
         numbers = dataclasses.replace(layer.packed_weight(), data=numbers).scales
-    # What is infinite or NaN comes through to the extremes; isfinite().all() makes a tensor of
-    # the weight's size and takes ten times as long.
-    least, greatest = torch.aminmax(numbers)
-    if not bool(torch.isfinite(least) and torch.isfinite(greatest)):
+    if not is_finite(numbers):
         raise CheckpointError(
             f"{name!r} in {str(path)!r} must be finite, but some of it is not; the file is "
             "damaged, or its training diverged"
         )
+
+
+def is_finite(numbers: Tensor) -> bool:
+    """Return whether all numbers of a tensor that has some are finite."""
+    # What is infinite or NaN comes through to the extremes; isfinite().all() makes a tensor of
+    # the weight's size and takes ten times as long.
+    least, greatest = torch.aminmax(numbers)
+    return bool(torch.isfinite(least) and torch.isfinite(greatest))
 
 
 def check_has_ln0(path: Path, config: RWKV4Config) -> None:

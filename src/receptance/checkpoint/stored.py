@@ -15,6 +15,7 @@ from receptance.checkpoint.schema import (
     check_names_and_shapes,
     dtype_in_model,
     empty_model,
+    is_finite,
     model_from_weights,
     say_dtype,
 )
@@ -176,7 +177,7 @@ def plain_tensors(stored: StoredModel, dtype: torch.dtype | None) -> dict[str, E
         if weight.dtype == torch.uint8:
             weight = dequantized_tensor(source.model, name, weight)
         converted = weight.to(dtype)
-        if dtype == torch.float16 and not bool(converted.isfinite().all()):
+        if dtype == torch.float16 and not is_finite(converted):
             raise CheckpointError(
                 f"{name!r} in {str(source.path)!r} must lie within float16's ±65504 to be written "
                 "in it, but it does not; take float32"
