@@ -1,5 +1,6 @@
 """Converting is loading and saving, without the memory for it."""
 
+import json
 import shutil
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from receptance.checkpoint import convert_model, load_checkpoint, save_model
+from receptance.checkpoint import convert_model, find_model, load_checkpoint, save_model
 from receptance.errors import CheckpointError, TokenizerError
 from receptance.inference import load
 from receptance.quantization import input_importance, quantize_model
@@ -105,7 +106,11 @@ def test_what_is_there_is_not_replaced_unless_asked(folder, tmp_path):
     (target / "precious").write_text("text")
     with pytest.raises(FileExistsError, match="must not exist yet"):
         convert_model(folder, target)
+    # Nor is what is no model, though it was asked: it may be all that somebody has.
+    with pytest.raises(FileExistsError, match=r"must be a model folder to be replaced, but it has"):
+        convert_model(folder, target, replace=True)
     assert (target / "precious").exists()
+    (target / "config.json").write_text("{}")
     convert_model(folder, target, replace=True)
     assert (
         load_checkpoint(target).model.fingerprint() == load_checkpoint(folder).model.fingerprint()
@@ -223,8 +228,8 @@ def test_it_tells_how_far_it_is(to, folder, tmp_path):
     n_bytes = sum(each.nbytes for each in load_checkpoint(folder).model.state_dict().values())
     assert [total for _, total in told] == [n_bytes] * len(told)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert told[0][0] == 0
-    assert told[-1][0] > n_bytes / 2
+    assert 0 < told[0][0] < n_bytes
+    assert told[-1] == (n_bytes, n_bytes)
 
 
 @pytest.mark.parametrize("to", ["official", "huggingface", "ggml"])
@@ -250,3 +255,97 @@ def test_a_number_that_float16_lacks_is_not_written_in_it(model, tmp_path):
     with pytest.raises(CheckpointError, match=r"'blocks.1.ffn.key.weight'"):
         convert_model(tmp_path / "f.pth", tmp_path / "half", to="ggml", dtype="float16")
     assert [each.name for each in tmp_path.iterdir()] == ["f.pth"]
+
+
+def test_a_folder_that_holds_the_source_is_not_replaced_by_it(folder, pth, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+
+    for source in (folder, pth):
+        for to in ("native", "huggingface"):
+            with pytest.raises(ValueError, match="must not hold the source"):
+                convert_model(source, tmp_path, to=to, replace=True)
+    assert folder.exists()
+    assert pth.exists()
+
+
+def test_what_lies_beside_the_target_ends_no_conversion(folder, pth, tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "config.json").write_text("{}")
+
+    convert_model(folder, tmp_path / "first", to="official")
+    convert_model(pth, tmp_path / "second.bin", to="ggml", tokenizer="bytes")
+
+    assert (tmp_path / "first").is_file()
+    assert (tmp_path / "second.bin").is_file()
+
+
+def test_a_conversion_in_place_says_that_the_initial_state_is_lost(folder, caplog):
+    load(folder).prefill("abc").save(folder / "initial_state.safetensors")
+
+    convert_model(folder, folder, to="huggingface", replace=True)
+
+    assert "has an initial state, which only a model folder can hold" in caplog.text
+
+
+def test_a_folder_made_half_as_wide_is_halved_for_transformers(folder, tmp_path):
+    convert_model(folder, tmp_path / "hf", to="huggingface")
+    convert_model(tmp_path / "hf", tmp_path / "half", to="huggingface", dtype="float16")
+
+    told = [json.loads((tmp_path / n / "config.json").read_text()) for n in ("hf", "half")]
+    assert [each["rescale_every"] for each in told] == [0, 6]
+    assert [each["dtype"] for each in told] == ["float32", "float16"]
+
+
+def test_matrices_of_several_dtypes_stay_exact(tmp_path):
+    """In a file of blocks, the embedding and the head are float16 and the rest is float32."""
+    model = random_rwkv4(n_layer=1, n_embd=32, vocab_size=64)
+    save_model(model, None, tmp_path / "model")
+    convert_model(tmp_path / "model", tmp_path / "q8.bin", to="ggml", quantize="q8_0")
+    expected = load_checkpoint(tmp_path / "q8.bin").model.state_dict()
+
+    convert_model(tmp_path / "q8.bin", tmp_path / "plain.bin", to="ggml")
+    convert_model(tmp_path / "q8.bin", tmp_path / "hf", to="huggingface")
+
+    assert find_model(tmp_path / "plain.bin").details["data_type"] == "FP32"
+    assert find_model(tmp_path / "hf").details["rescale_every"] == 0
+    for name in ("plain.bin", "hf"):
+        for key, weight in load_checkpoint(tmp_path / name).model.state_dict().items():
+            tolerance = 1e-6 if key.endswith("time_decay") else 0.0
+            torch.testing.assert_close(weight, expected[key], rtol=0, atol=tolerance)
+
+
+def test_the_room_for_what_becomes_wider_is_looked_for(tmp_path, monkeypatch):
+    model = random_rwkv4(n_layer=1, n_embd=32, vocab_size=64)
+    save_model(model, None, tmp_path / "model")
+    convert_model(tmp_path / "model", tmp_path / "half", dtype="bfloat16")
+    size = (tmp_path / "half" / "model.safetensors").stat().st_size
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=int(1.5 * size)))
+
+    with pytest.raises(OSError, match="bytes are to be written, and its disk has"):
+        convert_model(tmp_path / "half", tmp_path / "m.bin", to="ggml")
+
+
+def test_a_number_that_bfloat16_lacks_is_not_written_in_it(model, tmp_path):
+    weights = model.state_dict()
+    weights["blocks.1.ffn.key.weight"][2, 3] = 3.4e38
+    torch.save(weights, tmp_path / "f.pth")
+
+    for to in ("native", "official"):
+        with pytest.raises(
+            CheckpointError, match=r"'blocks.1.ffn.key.weight' in .* must lie within"
+        ):
+            convert_model(tmp_path / "f.pth", tmp_path / "half", to=to, dtype="bfloat16")
+    assert [each.name for each in tmp_path.iterdir()] == ["f.pth"]
+
+
+def test_a_decay_stored_by_rwkv_cpp_is_that_of_its_own_converter_whatever_its_way(model, tmp_path):
+    torch.save(model.state_dict(), tmp_path / "m.pth")
+    convert_model(tmp_path / "m.pth", tmp_path / "hf", to="huggingface")
+    convert_model(tmp_path / "m.pth", tmp_path / "one.bin", to="ggml")
+    convert_model(tmp_path / "hf", tmp_path / "other.bin", to="ggml")
+
+    content = (tmp_path / "one.bin").read_bytes()
+    assert content == (tmp_path / "other.bin").read_bytes()
+    for layer in range(2):
+        decay = model.state_dict()[f"blocks.{layer}.att.time_decay"]
+        assert (-torch.exp(decay)).numpy().tobytes() in content

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from receptance.checkpoint import describe, difference, load_checkpoint, save_model
 from receptance.tokenizer import load_tokenizer
@@ -110,16 +111,38 @@ def test_a_model_against_its_rounded_form_ends_with_1(receptance, model):
     assert document["predictions"]["read"] == "text"
 
 
-def test_models_of_other_sizes_are_not_asked_for_predictions(receptance, model):
+def test_models_of_other_vocabularies_are_not_asked_for_predictions(receptance, model):
     other = model.with_name("other")
-    save_model(random_rwkv4(1, 16, 256), load_tokenizer("bytes"), other)
+    save_model(random_rwkv4(1, 16, 300), None, other)
 
     result = receptance("inspect", model, "--against", other)
     document = json.loads(receptance("inspect", model, "--against", other, "--json").stdout)
 
     assert result.code == 1
-    assert "predictions    not compared: the models have other sizes" in result.stdout
-    assert document["predictions"] is None
+    assert "predictions not compared: the models have other vocabularies" in result.stdout
+    assert document["predictions"] == {"not_compared": "the models have other vocabularies"}
+
+
+def test_a_norm_that_was_folded_in_changes_no_prediction(receptance, model):
+    weights = load_checkpoint(model).model.state_dict()
+    ln0 = [weights.pop(f"blocks.0.ln0.{kind}") for kind in ("weight", "bias")]
+    weights["emb.weight"] = F.layer_norm(weights["emb.weight"], ln0[0].shape, *ln0)
+    folded = model.with_name("folded.pth")
+    torch.save(weights, folded)
+
+    document = json.loads(receptance("inspect", model, "--against", folded, "--json").stdout)
+
+    assert document["predictions"]["read"] == "text"
+    assert document["predictions"]["max_abs_logit"] < 1e-4  # the norm was computed elsewhere
+    assert document["verdict"] == "differs"
+
+
+def test_where_a_damaged_model_differs_is_shown(receptance, model, damaged):
+    result = receptance("inspect", model, "--against", damaged)
+
+    assert result.code == 1
+    assert "head.weight" in result.stdout
+    assert "predictions not compared: 'head.weight' in" in result.stdout
 
 
 def test_tensors_of_two_models_are_wrong_usage(receptance, model):

@@ -5,7 +5,7 @@ import torch
 
 from receptance.evaluation import agreement, probe_logits, probe_tokens
 from receptance.evaluation.agreement import N_PROBE_TOKENS, PROBE
-from receptance.tokenizer import load_tokenizer
+from receptance.tokenizer import load_tokenizer, train_bpe
 from tests.random_models import random_rwkv4
 
 
@@ -20,7 +20,8 @@ def test_the_text_is_read_where_both_have_one_tokenizer():
 
 @pytest.mark.parametrize("vocab_size", [3, 256, 50277])
 def test_the_same_tokens_are_read_where_they_have_not(vocab_size):
-    tokens, read = probe_tokens(load_tokenizer("bytes"), None, vocab_size)
+    other = train_bpe(["some text that is long enough to learn from"], 260)
+    tokens, read = probe_tokens(load_tokenizer("bytes"), other, vocab_size)
 
     assert read == "tokens"
     assert len(tokens) == N_PROBE_TOKENS
@@ -52,3 +53,9 @@ def test_the_figures_are_those_of_two_distributions():
     assert found.same_likeliest == 0.5
     p, q = first.double().softmax(-1), second.double().softmax(-1)
     assert found.kl_nats == pytest.approx(float((p * (p / q).log()).sum(-1).mean()))
+
+
+def test_a_tokenizer_that_one_came_without_is_that_of_the_other():
+    by_bytes = load_tokenizer("bytes")
+    for pair in ((by_bytes, None), (None, by_bytes)):
+        assert torch.equal(probe_tokens(*pair, 256)[0], probe_tokens(by_bytes, by_bytes, 256)[0])

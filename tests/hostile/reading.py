@@ -109,7 +109,8 @@ def _outcome(case: Case, target: Path) -> tuple[str, list[str]]:
         problems = [*_objections(error, target), *_inspected(target, None)]
         return str(error), [*problems, *(["it must load"] if case.is_whole else [])]
     except OSError as error:
-        return str(error), [] if error.filename == str(target) else ["it names no file"]
+        names_it = Path(str(error.filename)).is_relative_to(target)
+        return str(error), [] if names_it else ["it names no file"]
     except BaseException as error:  # noqa: BLE001 (what else comes is the finding)
         return "raised", [f"it raised {type(error).__name__}: {str(error)[:300]!r}"]
     floats = [each.float() for each in model.state_dict().values() if each.is_floating_point()]

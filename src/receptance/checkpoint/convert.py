@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +14,17 @@ from torch import Tensor
 from receptance.atomic import atomic_file, atomic_folder
 from receptance.checkpoint.formats import ggml, huggingface, official
 from receptance.checkpoint.formats.huggingface import SETTINGS as HUGGINGFACE_SETTINGS
-from receptance.checkpoint.formats.native import INITIAL_STATE_FILE, write_files
+from receptance.checkpoint.formats.native import CONFIG_FILE, INITIAL_STATE_FILE, write_files
 from receptance.checkpoint.load import check_precision, find_model, initial_state
-from receptance.checkpoint.stored import ConvertedTensors, StoredModel, plain_tensors
+from receptance.checkpoint.schema import check_has_ln0
+from receptance.checkpoint.stored import (
+    ConvertedTensors,
+    StoredModel,
+    main_dtype,
+    plain_tensors,
+)
 from receptance.checkpoint.targets import Wanted
-from receptance.checkpoint.tokenizers import find_tokenizer, missing_tokenizer
+from receptance.checkpoint.tokenizers import find_tokenizer, lies_in, missing_tokenizer
 from receptance.errors import TokenizerError
 from receptance.quantization import Importance, format_named, input_importance
 from receptance.tensor_file import Entry
@@ -34,7 +41,7 @@ _CALIBRATION_BATCH = (8, 256)
 _RESCALE_EVERY_OF_HALVES = 6
 
 Progress = Callable[[int, int], None]
-"""Told how many bytes are written, and of how many, before each tensor."""
+"""Told how many bytes are read to be written, and of how many, tensor by tensor."""
 
 _Watch = Callable[[Mapping[str, Entry]], dict[str, Entry]]
 
@@ -68,16 +75,18 @@ def convert_model(
         quantize: What matrices are rounded to, one of the target's.
         calibration: A text like those that the model will see, to round where it harms least; for
             "native".
-        tokenizer: As for `load_checkpoint`.
-        replace: Whether what is already there is replaced, folder by folder or file by file.
+        tokenizer: As for `load_checkpoint`. Files hold none.
+        replace: Whether what is already there is replaced: a model folder by a folder, or a file by
+            a file.
         progress: Told how far it is.
 
     Raises:
         CheckpointError: As for `load_checkpoint`, or if the target cannot hold the model.
         TokenizerError: If the tokenizer cannot be read, or there is none to calibrate with.
         ValueError: If the target lacks the dtype or the rounding, both are given, or the
-            calibration text is empty or not for rounding.
-        FileExistsError: If `destination` exists and `replace` is false.
+            calibration text is empty or not for rounding, or `destination` holds the source.
+        FileExistsError: If `destination` exists and `replace` is false, or it is a folder of other
+            things than a model.
         OSError: If it cannot be written, or the disk is too full to begin.
     """
     wanted = Wanted(to, dtype, quantize, calibration)
@@ -85,10 +94,14 @@ def convert_model(
     if destination.exists() and not replace:
         raise FileExistsError(f"{str(destination)!r} must not exist yet, but it does")
     stored = find_model(source)
+    _check_replaced(stored, destination)
+    if to != "native":
+        check_has_ln0(stored.path, stored.config)
     found = find_tokenizer(stored, tokenizer)
+    left = _left_out(stored, found, to, destination)
+    watch = partial(_watched, destination, wanted, progress)
     is_folder = to in ("native", "huggingface")
     stage = partial(atomic_folder, replace=replace) if is_folder else atomic_file
-    watch = partial(_watched, destination, wanted, progress)
     with stage(destination) as staged:
         if to == "native":
             _write_native(staged, stored, found, wanted, watch)
@@ -96,7 +109,24 @@ def convert_model(
             _write_huggingface(staged, stored, found, wanted, watch)
         else:
             _write_file(staged, stored, wanted, watch)
-    _say_what_is_left(stored, found, to, destination)
+    for message in left:
+        logger.warning(message)
+
+
+def _check_replaced(stored: StoredModel, destination: Path) -> None:
+    """Refuse to replace a folder that is no model, or that holds the model which is read."""
+    if not destination.is_dir():
+        return
+    if destination.resolve() in stored.path.resolve().parents:
+        raise ValueError(
+            f"the destination must not hold the source {str(stored.path)!r}, which would be gone "
+            f"when it is replaced, but {str(destination)!r} does; name another"
+        )
+    if any(destination.iterdir()) and not (destination / CONFIG_FILE).is_file():
+        raise FileExistsError(
+            f"{str(destination)!r} must be a model folder to be replaced, but it has no "
+            f"{CONFIG_FILE!r}; name another"
+        )
 
 
 def _write_native(
@@ -126,24 +156,31 @@ def _write_huggingface(
 ) -> None:
     """Write the files of a folder for `transformers`, to be run as it was, or exactly."""
     tensors = watch(plain_tensors(stored, wanted.torch_dtype))
-    halves = tensors["head.weight"].dtype == torch.float16
-    rescale_every = _RESCALE_EVERY_OF_HALVES if halves else 0
-    settings = dict(stored.details) if stored.format == "huggingface" else {}
-    known = {k: v for k, v in settings.items() if k in HUGGINGFACE_SETTINGS and isinstance(v, int)}
-    settings = {"rescale_every": rescale_every, **known}
+    settings: dict[str, Any] = {"rescale_every": 0}
+    if stored.format == "huggingface":
+        settings = {key: stored.details[key] for key in HUGGINGFACE_SETTINGS}
+    if main_dtype(tensors) == torch.float16 and settings["rescale_every"] <= 0:
+        settings["rescale_every"] = _RESCALE_EVERY_OF_HALVES
     huggingface.write_folder(folder, stored.config, tensors, tokenizer, **settings)
 
 
 def _write_file(path: Path, stored: StoredModel, wanted: Wanted, watch: _Watch) -> None:
     """Write an authors' file, or one of rwkv.cpp."""
-    tensors = watch(plain_tensors(stored, wanted.torch_dtype))
     if wanted.to == "official":
-        official.write_pth(path, stored.config, tensors)
+        tensors = plain_tensors(stored, wanted.torch_dtype)
+        official.write_pth(path, stored.config, watch(tensors))
         return
-    # rwkv.cpp has no bfloat16; float32 holds it exactly.
-    plain = "FP16" if tensors["head.weight"].dtype == torch.float16 else "FP32"
-    data_type = plain if wanted.quantize is None else wanted.quantize.upper()
-    ggml.write_bin(path, stored.config, tensors, data_type)
+    dtype, data_type = wanted.torch_dtype, "FP16"
+    if wanted.quantize is not None:
+        data_type = wanted.quantize.upper()
+    elif dtype is None:
+        as_stored = plain_tensors(stored, None).values()
+        matrices = {entry.dtype for entry in as_stored if len(entry.shape) == 2}
+        # rwkv.cpp has no bfloat16, and one dtype for all matrices; float32 holds any exactly.
+        dtype = torch.float16 if matrices == {torch.float16} else torch.float32
+    if dtype == torch.float32:
+        data_type = "FP32"
+    ggml.write_bin(path, stored.config, watch(plain_tensors(stored, dtype)), data_type)
 
 
 def _watched(
@@ -164,35 +201,33 @@ def _watched(
 
     def read(entry: Entry) -> Tensor:
         nonlocal done
+        tensor = entry.read()
+        done += entry.nbytes
         if progress is not None:
             progress(done, total)
-        done += entry.nbytes
-        return entry.read()
+        return tensor
 
     return {name: entry._replace(read=partial(read, entry)) for name, entry in tensors.items()}
 
 
-def _say_what_is_left(
+def _left_out(
     stored: StoredModel, tokenizer: Tokenizer | None, to: str, destination: Path
-) -> None:
-    """Log what the target has no place for."""
-    if initial_state(stored, None) is not None:
-        logger.warning(
-            "%r has an initial state, which only a model folder can hold: what is written starts "
-            "from the zero state",
-            str(stored.path),
+) -> list[str]:
+    """Return what to say of that for which the target has no place."""
+    left: list[str] = []
+    if to != "native" and initial_state(stored, None) is not None:
+        left.append(
+            f"{str(stored.path)!r} has an initial state, which only a model folder can hold: what "
+            "is written starts from the zero state"
         )
-    if tokenizer is None or to not in ("official", "ggml"):
-        return
-    beside = find_tokenizer(find_model(destination), None)
-    if beside is None or beside.sha256 != tokenizer.sha256:
-        logger.warning(
-            "%r holds no tokenizer: put the file of that of %r (%s) beside it, or give it as "
-            "`tokenizer` (to a command as --tokenizer)",
-            str(destination),
-            str(stored.path),
-            tokenizer.name,
+    is_file = to in ("official", "ggml")
+    if is_file and tokenizer is not None and not lies_in(destination.parent, tokenizer):
+        left.append(
+            f"{str(destination)!r} holds no tokenizer: put the file of that of "
+            f"{str(stored.path)!r} ({tokenizer.name}) beside it, or give it as `tokenizer` (to a "
+            "command as --tokenizer)"
         )
+    return left
 
 
 def _importance(stored: StoredModel, tokenizer: Tokenizer | None, text: str) -> Importance:

@@ -141,10 +141,12 @@ def _stored_at(path: Path) -> StoredModel:
         begins = _beginning(path)
         # A file of weights in a Hugging Face folder is a zip too, and no model without its folder.
         is_part = path.suffix != official.SUFFIX and (path.parent / CONFIG_FILE).is_file()
+        if begins in (MAGIC, *RELATED_MAGICS):
+            return ggml.read_bin(path)
         if path.suffix == official.SUFFIX or (begins == _ZIP and not is_part):
             return official.read_pth(path)
-        if begins in (MAGIC, *RELATED_MAGICS) or (path.suffix == ".bin" and not is_part):
-            return ggml.read_bin(path)
+        if path.suffix == ".bin" and not is_part:
+            return ggml.read_bin(path)  # which says what it is not
     raise CheckpointError(not_a_model(path))
 
 

@@ -182,6 +182,14 @@ def check_finite(path: Path, model: nn.Module, name: str, weight: Tensor) -> Non
         )
 
 
+def too_large(path: Path) -> str:
+    """Return the message for weights that cannot be mapped to be used as they are."""
+    return (
+        f"{str(path)!r} must fit in the memory of this machine to be opened as it is, but it does "
+        "not; round it while it is read (`quantize`, to a command as --quantize), or convert it"
+    )
+
+
 def is_finite(numbers: Tensor) -> bool:
     """Return whether all numbers of a tensor that has some are finite."""
     # What is infinite or NaN comes through to the extremes; isfinite().all() makes a tensor of

@@ -1,5 +1,6 @@
 """A model as it lies in a file, and the way from there to a model or to another file."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -76,6 +77,36 @@ class StoredModel:
         return converted.model
 
 
+class TensorReader:
+    """The tensors of a stored model, read one at a time and not kept in memory.
+
+    Args:
+        stored: The checkpoint.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+    """
+
+    def __init__(self, stored: StoredModel) -> None:
+        self._open, self._n_mapped_bytes = stored.open_to_read, 0
+        self.entries = stored.open_to_read()
+        """What is stored, by name, unchecked."""
+
+    def read(self, name: str) -> Tensor:
+        """Return a tensor, perhaps of a file that is mapped to memory that cannot be written.
+
+        Raises:
+            CheckpointError: If it cannot be read.
+        """
+        if self._n_mapped_bytes > _MAX_MAPPED_BYTES:
+            # What was read of a mapped file stays in memory until the file is mapped anew.
+            self.entries = {}
+            self.entries, self._n_mapped_bytes = self._open(), 0
+        weight = self.entries[name].read()
+        self._n_mapped_bytes += weight.nbytes
+        return weight
+
+
 class CheckedTensors:
     """The tensors of a stored model, each checked and read when it is asked for.
 
@@ -88,25 +119,23 @@ class CheckedTensors:
 
     def __init__(self, stored: StoredModel) -> None:
         self.path = stored.weights_path
-        self._open, self._n_mapped_bytes = stored.open_to_read, 0
-        self.entries = stored.open_to_read()
-        """What is stored, by name."""
+        self._reader = TensorReader(stored)
         self.model = empty_model(self.path, stored.config, self.entries, stored.quantization)
         """The model that is stored, without values."""
         check_names_and_shapes(self.path, self.model, self.entries)
 
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """What is stored, by name."""
+        return self._reader.entries
+
     def read(self, name: str) -> Tensor:
-        """Return a tensor, perhaps of a file that is mapped to memory that cannot be written.
+        """Return a tensor.
 
         Raises:
             CheckpointError: If it cannot be read, or not all of it is finite.
         """
-        if self._n_mapped_bytes > _MAX_MAPPED_BYTES:
-            # What was read of a mapped file stays in memory until the file is mapped anew.
-            self.entries = {}
-            self.entries, self._n_mapped_bytes = self._open(), 0
-        weight = self.entries[name].read()
-        self._n_mapped_bytes += weight.nbytes
+        weight = self._reader.read(name)
         check_finite(self.path, self.model, name, weight)
         return weight
 
@@ -156,7 +185,13 @@ class ConvertedTensors:
         weight = self._source.read(name)
         if self._is_rounded:
             return quantized_tensor(self.model, name, weight, self._calibration)
-        return weight.to(dtype)
+        converted = weight.to(dtype)
+        if dtype == torch.bfloat16 and weight.dtype != dtype and not is_finite(converted):
+            raise CheckpointError(
+                f"{name!r} in {str(self._source.path)!r} must lie within bfloat16's range to be "
+                "written in it, but it does not; take float32"
+            )
+        return converted
 
 
 def plain_tensors(stored: StoredModel, dtype: torch.dtype | None) -> dict[str, Entry]:
@@ -177,10 +212,10 @@ def plain_tensors(stored: StoredModel, dtype: torch.dtype | None) -> dict[str, E
         if weight.dtype == torch.uint8:
             weight = dequantized_tensor(source.model, name, weight)
         converted = weight.to(dtype)
-        if dtype == torch.float16 and not is_finite(converted):
+        if dtype != torch.float32 and not is_finite(converted):
             raise CheckpointError(
-                f"{name!r} in {str(source.path)!r} must lie within float16's ±65504 to be written "
-                "in it, but it does not; take float32"
+                f"{name!r} in {str(source.path)!r} must lie within ±{torch.finfo(dtype).max:g} to "
+                f"be written in {str(dtype).removeprefix('torch.')}, but it does not; take float32"
             )
         return converted
 
@@ -193,3 +228,11 @@ def plain_tensors(stored: StoredModel, dtype: torch.dtype | None) -> dict[str, E
             as_wanted or as_is, tuple(like.shape), partial(read, name, as_wanted or as_is)
         )
     return entries
+
+
+def main_dtype(tensors: Mapping[str, Entry]) -> torch.dtype:
+    """Return the dtype in which most numbers are: that of the matrices, in any language model."""
+    sizes: Counter[torch.dtype] = Counter()
+    for entry in tensors.values():
+        sizes[entry.dtype] += entry.nbytes // entry.dtype.itemsize
+    return max(sizes, key=lambda dtype: sizes[dtype])

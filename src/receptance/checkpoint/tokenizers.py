@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from receptance.checkpoint.formats.native import check_vocabulary
 from receptance.checkpoint.hub.names import HubName
 from receptance.checkpoint.stored import StoredModel
 from receptance.errors import CheckpointError, TokenizerError
-from receptance.models import RWKV4Config
 from receptance.tokenizer import BytesTokenizer, Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -92,6 +92,17 @@ def find_tokenizer(
     return _from_hub(stored) if found is None and HUB in stored.details else found
 
 
+def lies_in(folder: Path, tokenizer: Tokenizer) -> bool:
+    """Return whether a folder holds the file of this tokenizer; bytes need none."""
+    if tokenizer.name == "bytes":
+        return True
+    for file in (folder / name for name in TOKENIZER_FILES):
+        with suppress(TokenizerError, OSError):
+            if file.is_file() and load_tokenizer(file).sha256 == tokenizer.sha256:
+                return True
+    return False
+
+
 def missing_tokenizer(path: Path | None, vocab_size: int) -> str:
     """Return the message for a text and a model without a tokenizer: which to add, and where to."""
     folder = path if path is None or path.is_dir() else path.parent
@@ -117,16 +128,31 @@ def _native(folder: Path, files: Sequence[Path], stored: StoredModel) -> Tokeniz
 
 def _beside(files: Sequence[Path], stored: StoredModel) -> Tokenizer | None:
     """Return the largest of the tokenizers beside foreign weights that their vocabulary holds."""
-    fitting = [each for each in map(load_tokenizer, files) if _fits(each, stored.config)]
+    found: list[Tokenizer] = []
+    errors: list[TokenizerError] = []
+    for file in files:
+        try:
+            found.append(load_tokenizer(file))
+        except TokenizerError as error:
+            errors.append(error)
+    is_inside = stored.path.is_dir()  # and so was written for this model
+    size = stored.config.vocab_size
+    fitting = [
+        each for each in found if _fits(each, size) or (is_inside and each.vocab_size <= size)
+    ]
+    if errors and not fitting:
+        raise errors[0]
+    for error in errors:
+        logger.warning("a tokenizer beside %r is passed over: %s", str(stored.path), error)
     return max(fitting, key=lambda each: each.vocab_size, default=None)
 
 
-def _fits(tokenizer: Tokenizer, config: RWKV4Config) -> bool:
-    """Return whether the ids of a tokenizer can be those of a model."""
-    if config.vocab_size in _PUBLISHED:
+def _fits(tokenizer: Tokenizer, vocab_size: int) -> bool:
+    """Return whether the ids of a tokenizer can be those of a model that came without one."""
+    if vocab_size in _PUBLISHED:
         # A smaller tokenizer would be read without an error, and mean other texts by its ids.
-        return tokenizer.vocab_size == config.vocab_size
-    return tokenizer.vocab_size <= config.vocab_size
+        return tokenizer.vocab_size == vocab_size
+    return tokenizer.vocab_size <= vocab_size
 
 
 def _from_hub(stored: StoredModel) -> Tokenizer | None:
@@ -144,7 +170,7 @@ def _from_hub(stored: StoredModel) -> Tokenizer | None:
         logger.warning("no tokenizer: %s", error)
         return None
     is_known = published.sha256 in (None, tokenizer.sha256)
-    if not is_known or not _fits(tokenizer, stored.config):
+    if not is_known or not _fits(tokenizer, stored.config.vocab_size):
         logger.warning("no tokenizer: %s is not %s", name, published.file)
         return None
     return tokenizer

@@ -29,6 +29,8 @@ def nothing_at(source: str | Path) -> str:
     found = _deepest_folder(path)
     if found == path.parent:
         message += f". Found in {str(found)!r}: {_models_in(found)[:_LISTED]}"
+    elif _is_file(path.parent):
+        message += f", since {str(path.parent)!r} is a file"
     else:
         message += f", nor does {str(path.parent)!r}"
     if near is not None:
@@ -50,14 +52,14 @@ def nearest(path: Path) -> Path | None:
     for i, part in enumerate(rest):
         is_last = i == len(rest) - 1
         entries = [each for folder in here for each in _entries(folder)]
-        here = _like(part, [e for e in entries if e.is_dir() or (is_last and _is_weights(e))])
+        here = _like(part, [e for e in entries if _is_folder(e) or (is_last and _is_weights(e))])
     if here:
         return here[0]
     if path.is_absolute() and start == Path(path.anchor):
         return None  # what lies anywhere on the machine is not nearby
-    folders = [start, *(each for each in _entries(start) if each.is_dir())]
+    folders = [start, *(each for each in _entries(start) if _is_folder(each))]
     nearby = islice((each for folder in folders for each in _entries(folder)), _LOOKED_AT)
-    found = _like(path.name, [e for e in nearby if _is_weights(e) or (e / CONFIG_FILE).is_file()])
+    found = _like(path.name, [e for e in nearby if _is_weights(e) or _is_file(e / CONFIG_FILE)])
     return found[0] if found else None
 
 
@@ -70,13 +72,13 @@ def no_model_in(folder: Path) -> str:
     )
     inside = [folder / name for name in _models_in(folder)]
     # A run keeps its model in a folder of that name.
-    inside = [each / "model" if (each / "model").is_dir() else each for each in inside]
-    models = [str(each) for each in inside if each.is_file() or (each / CONFIG_FILE).is_file()]
+    inside = [each / "model" if _is_folder(each / "model") else each for each in inside]
+    models = [str(each) for each in inside if _is_file(each) or _is_file(each / CONFIG_FILE)]
     if len(models) == 1:
         return f"{message}; did you mean {models[0]!r}?"
     if models:
         return f"{message}; name one of {models[:_LISTED]}"
-    if (folder / "config.toml").is_file():
+    if _is_file(folder / "config.toml"):
         return f"{message}; it is a run, and its model is there when it has ended"
     return message
 
@@ -87,7 +89,7 @@ def not_a_model(path: Path) -> str:
         "a checkpoint must be a model folder, a Hugging Face folder, an authors' .pth file or an "
         f"rwkv.cpp .bin file, got the file {str(path)!r}"
     )
-    if (path.parent / CONFIG_FILE).is_file():
+    if _is_file(path.parent / CONFIG_FILE):
         return f"{message}; did you mean its folder, {str(path.parent)!r}?"
     return message
 
@@ -106,7 +108,23 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 def _models_in(folder: Path) -> list[str]:
     """Return the names of what may be models in a folder."""
-    return sorted(each.name for each in _entries(folder) if each.is_dir() or _is_weights(each))
+    return sorted(each.name for each in _entries(folder) if _is_folder(each) or _is_weights(each))
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether a folder is seen at a path; what lies in a closed one is not."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether a file is seen at a path."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _is_weights(path: Path) -> bool:
@@ -115,7 +133,7 @@ def _is_weights(path: Path) -> bool:
 
 def _deepest_folder(path: Path) -> Path:
     """Return the deepest folder of a path that exists."""
-    return next((each for each in path.parents if each.is_dir()), Path())
+    return next((each for each in path.parents if _is_folder(each)), Path())
 
 
 def _like(name: str, entries: list[Path]) -> list[Path]:

@@ -18,7 +18,7 @@ from receptance.cli.inspect_tables import (
 from receptance.cli.model_options import model_argument
 from receptance.cli.progress import progress_bar
 from receptance.cli.terminal import stdout_console
-from receptance.errors import CheckpointError
+from receptance.errors import CheckpointError, TokenizerError
 
 if TYPE_CHECKING:
     from receptance.checkpoint import Description
@@ -46,7 +46,7 @@ def command(model: Path, with_tensors: bool, against: Path | None, as_json: bool
 
     With --against the tensors of both are set side by side, whatever their formats, and then what
     both predict on a short text. It ends with 0 where all numbers are the same, and with 1 where
-    some differ.
+    some differ, or a file cannot be read.
     """
     if against is not None:
         if with_tensors:
@@ -74,9 +74,13 @@ def _compare(first: Path, second: Path, *, as_json: bool) -> None:
 
     with progress_bar("comparing") as progress:
         found = difference(first, second, progress)
+    if not as_json:  # before the models are opened, which may be more than the memory holds
+        click.echo("\n".join(difference_lines(found)))
+        if found.tensors:
+            stdout_console().print(difference_table(found))
     agrees = _agreement(first, second)
     if as_json:
-        predicted = None if agrees is None else asdict(agrees)
+        predicted = {"not_compared": agrees} if isinstance(agrees, str) else asdict(agrees)
         document = {
             "first": str(first),
             "second": str(second),
@@ -85,26 +89,26 @@ def _compare(first: Path, second: Path, *, as_json: bool) -> None:
         }
         click.echo(json.dumps(_without_nan(document), indent=2))
     else:
-        click.echo("\n".join(difference_lines(found)))
-        if found.tensors:
-            stdout_console().print(difference_table(found))
         click.echo("\n".join(agreement_lines(agrees)))
     click.get_current_context().exit(DIFFERS if found.verdict == "differs" else 0)
 
 
-def _agreement(first: Path, second: Path) -> "Agreement | None":
-    """Return how far what two models predict is apart; None if they are of other shapes."""
+def _agreement(first: Path, second: Path) -> "Agreement | str":
+    """Return how far what two models predict is apart, or why that cannot be said."""
     from receptance.checkpoint import find_model, find_tokenizer
     from receptance.evaluation import agreement, probe_logits, probe_tokens
 
-    stored = [find_model(first), find_model(second)]
-    config = stored[0].config
-    if stored[1].config.entries() != config.entries():
-        return None
-    a, b = (find_tokenizer(each, None) for each in stored)
-    tokens, read = probe_tokens(a, b, config.vocab_size)
-    # One model at a time is in memory, beside the logits of some tokens.
-    one, other = (probe_logits(each.model(None, None), tokens) for each in stored)
+    try:
+        stored = [find_model(first), find_model(second)]
+        vocab_size = stored[0].config.vocab_size
+        if stored[1].config.vocab_size != vocab_size:
+            return "the models have other vocabularies"
+        a, b = (find_tokenizer(each, None) for each in stored)
+        tokens, read = probe_tokens(a, b, vocab_size)
+        # One model at a time is in memory, beside the logits of some tokens.
+        one, other = (probe_logits(each.model(None, None), tokens) for each in stored)
+    except (CheckpointError, TokenizerError, OSError) as error:
+        return str(error)
     return agreement(one, other, read)
 
 

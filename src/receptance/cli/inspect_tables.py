@@ -100,10 +100,10 @@ def _both(sides: list[str]) -> str:
     return " / ".join(dict.fromkeys(sides))
 
 
-def agreement_lines(agrees: "Agreement | None") -> list[str]:
-    """Return what two models predict, beside each other."""
-    if agrees is None:
-        return ["predictions    not compared: the models have other sizes"]
+def agreement_lines(agrees: "Agreement | str") -> list[str]:
+    """Return what two models predict, beside each other, or why that is not known."""
+    if isinstance(agrees, str):
+        return [f"predictions not compared: {agrees}"]
     what = "of the text" if agrees.read == "text" else "without a meaning"
     return [
         f"predictions after {agrees.n_tokens} tokens {what}",

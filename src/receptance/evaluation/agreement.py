@@ -41,12 +41,13 @@ def probe_tokens(
     """Return what both models read, and what it is.
 
     Args:
-        first: The tokenizer of a model; None if it has none.
-        second: That of the other.
+        first: The tokenizer of a model; None if it came without one.
+        second: That of the other. If only one has one, it is taken to be that of both.
         vocab_size: The ids that both models know.
     """
-    if first is not None and second is not None and first.sha256 == second.sha256:
-        tokens = first.encode(PROBE)[:N_PROBE_TOKENS]
+    known = [each for each in (first, second) if each is not None]
+    if len({each.sha256 for each in known}) == 1:
+        tokens = known[0].encode(PROBE)[:N_PROBE_TOKENS]
         if max(tokens) < vocab_size:
             return torch.tensor(tokens), "text"
     generator = torch.Generator().manual_seed(0)

@@ -214,7 +214,7 @@ def test_rows_that_are_no_whole_blocks_are_refused_before_a_file_is_made(path, d
 def test_a_model_without_ln0_is_refused_since_rwkv_cpp_would_not_open_it(path):
     config = RWKV4Config(n_layer=1, n_embd=32, vocab_size=4, ln0=False)
 
-    with pytest.raises(ValueError, match=r"must have 'blocks.0.ln0.weight', but the norm"):
+    with pytest.raises(CheckpointError, match=r"must hold the norm 'blocks.0.ln0'"):
         write_bin(path, config, {}, "FP32")
 
     assert not path.exists()

@@ -171,7 +171,7 @@ def test_the_config_is_that_of_transformers(model, folder, tmp_path):
 def test_a_model_whose_embedding_is_normalised_already_is_not_written(tmp_path):
     config = RWKV4Config(n_layer=2, n_embd=64, vocab_size=256, ln0=False)
 
-    with pytest.raises(CheckpointError, match=r"must have 'blocks.0.ln0.weight' to be written"):
+    with pytest.raises(CheckpointError, match=r"must hold the norm 'blocks.0.ln0'"):
         write_folder(tmp_path, config, {}, None)
 
     assert list(tmp_path.iterdir()) == []

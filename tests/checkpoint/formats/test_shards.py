@@ -87,3 +87,12 @@ def test_a_file_that_says_nothing_of_its_parts_is_refused(tmp_path):
     save_file({"x": torch.ones(2)}, tmp_path / "a")
     with pytest.raises(CheckpointError, match="DCP_SHARDING_INFO"):
         read_shards([tmp_path / "a"])
+
+
+@pytest.mark.parametrize("other", [torch.zeros(2, 2), torch.zeros(4, dtype=torch.bfloat16)])
+def test_parts_of_two_kinds_are_refused(tmp_path, other):
+    first = write(tmp_path / "1", x=([0], torch.zeros(4)))
+    second = write(tmp_path / "2", x=([4] * other.ndim, other))
+
+    with pytest.raises(CheckpointError, match="the parts of 'x' must be of one kind"):
+        read_shards([first, second])

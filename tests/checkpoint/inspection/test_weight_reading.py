@@ -43,7 +43,7 @@ def test_chunks_are_all_numbers_in_their_order():
 
 
 def test_every_weight_is_what_the_file_holds(model, folder, monkeypatch):
-    monkeypatch.setattr("receptance.checkpoint.inspection.weight_reading._MAX_MAPPED_BYTES", 100)
+    monkeypatch.setattr("receptance.checkpoint.stored._MAX_MAPPED_BYTES", 100)
     weights = StoredWeights(find_model(folder))
 
     assert weights.problem is None

@@ -7,7 +7,9 @@ mapping would take its compressed bytes for weights. What the pickle claims of i
 compared with the zip before any number is looked at.
 """
 
+import errno
 import mmap
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from receptance.checkpoint.files.torch_zip import UNREADABLE, Records, check_zip, reason
+from receptance.checkpoint.schema import too_large
 from receptance.errors import CheckpointError
 from receptance.tensor_file import Entry
 
@@ -91,6 +94,8 @@ def _load(path: Path, *, device: str) -> object:
             mapped = device != "meta"
             return torch.load(path, weights_only=True, mmap=mapped, map_location=device)
     except (*UNREADABLE, RecursionError) as error:
+        if isinstance(error, MemoryError) or os.strerror(errno.ENOMEM) in str(error):
+            raise CheckpointError(too_large(path)) from error
         raise CheckpointError(
             f"{str(path)!r} must hold tensors and nothing else, whole, but PyTorch refuses it: "
             f"{reason(error)}"

@@ -37,6 +37,7 @@ from receptance.checkpoint.formats.ggml_directory import (
     read_directory,
 )
 from receptance.checkpoint.formats.log_decay import log_w_of, time_decay_of
+from receptance.checkpoint.schema import check_has_ln0
 from receptance.checkpoint.stored import StoredModel
 from receptance.checkpoint.versions import check_is_rwkv4, layer_count
 from receptance.errors import CheckpointError
@@ -52,11 +53,6 @@ _CHUNK = 1 << 20
 
 _DECAY = ".att.time_decay"
 _OF_THE_VOCABULARY = ("emb.weight", "head.weight")
-
-_NO_LN0 = (
-    "a model for rwkv.cpp must have 'blocks.0.ln0.weight', but the norm of this one is folded into "
-    "its embedding; start from the authors' original file"
-)
 
 
 def read_bin(path: Path) -> StoredModel:
@@ -108,9 +104,9 @@ def write_bin(
 
     Raises:
         CheckpointError: If a number is not finite, or is too large for FP16 or for the scale of a
-            block, or if -exp of a decay is not negative and finite in float32.
-        ValueError: If there is no such type, or rows of the model are no whole blocks, or it has no
-            ln0, without which rwkv.cpp opens no model.
+            block, if -exp of a decay is not negative and finite in float32, or if the model has no
+            ln0, without which rwkv.cpp opens none.
+        ValueError: If there is no such type, or rows of the model are no whole blocks.
         OSError: If the file cannot be written.
     """
     if data_type not in DATA_TYPES:
@@ -120,8 +116,7 @@ def write_bin(
             f"the rows of a model in {data_type} must be whole blocks of {BLOCK_LENGTH}, but it "
             f"has `n_embd` {config.n_embd}; write FP16 or FP32"
         )
-    if not config.ln0:
-        raise ValueError(_NO_LN0)
+    check_has_ln0(path, config)
     sizes = (config.vocab_size, config.n_embd, config.n_layer)
     with path.open("wb") as file:
         file.write(FILE_HEADER.pack(MAGIC, VERSION, *sizes, TYPES.index(data_type)))

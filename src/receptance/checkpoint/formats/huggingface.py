@@ -15,13 +15,10 @@ Source: models/rwkv and modeling_utils.py of huggingface/transformers 5.23.
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from receptance.checkpoint.files.json_file import read_json, write_json
 from receptance.checkpoint.formats.huggingface_shards import (
@@ -31,7 +28,8 @@ from receptance.checkpoint.formats.huggingface_shards import (
     write_weights,
 )
 from receptance.checkpoint.formats.native import CONFIG_FILE
-from receptance.checkpoint.stored import StoredModel
+from receptance.checkpoint.schema import check_has_ln0
+from receptance.checkpoint.stored import StoredModel, main_dtype
 from receptance.checkpoint.versions import check_is_rwkv4
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4Config
@@ -132,12 +130,7 @@ def write_folder(
         CheckpointError: If the model has no ln0, or a tensor cannot be read or is not finite.
         OSError: If a file cannot be written.
     """
-    if not config.ln0:
-        raise CheckpointError(
-            f"a model must have 'blocks.0.ln0.weight' to be written to {str(folder)!r}, since "
-            "`transformers` always normalises the embedding, but in this one that norm was folded "
-            "into the embedding; convert the file that it was made from"
-        )
+    check_has_ln0(folder, config)
     entries = {
         "architectures": ["RwkvForCausalLM"],
         "model_type": MODEL_TYPE,
@@ -150,7 +143,7 @@ def write_folder(
         "tie_word_embeddings": False,
         "rescale_every": rescale_every,
         "context_length": context_length,
-        "dtype": str(_main_dtype(tensors)).removeprefix("torch."),
+        "dtype": str(main_dtype(tensors)).removeprefix("torch."),
         "bos_token_id": 0,
         "eos_token_id": 0,
     }
@@ -259,14 +252,6 @@ def _renamed(files: WeightFiles, *, read_only: bool) -> dict[str, Entry]:
             )
         entries[name] = entry
     return entries
-
-
-def _main_dtype(tensors: Mapping[str, Entry]) -> torch.dtype:
-    """Return the dtype in which most numbers are: that of the matrices, in any language model."""
-    sizes: Counter[torch.dtype] = Counter()
-    for entry in tensors.values():
-        sizes[entry.dtype] += entry.nbytes // entry.dtype.itemsize
-    return max(sizes, key=lambda dtype: sizes[dtype])
 
 
 def _tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:

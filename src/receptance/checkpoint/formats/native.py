@@ -6,6 +6,7 @@ tokenizer.json or rwkv_vocab_v20230424.txt    the tokenizer's own file; none for
 initial_state.safetensors   optional: the state from which the model starts by default
 """
 
+import errno
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
@@ -18,7 +19,7 @@ from torch import Tensor
 from receptance.atomic import atomic_folder
 from receptance.checkpoint.files.json_file import read_json
 from receptance.checkpoint.formats.shards import SHARDS, read_shards
-from receptance.checkpoint.schema import check_weights
+from receptance.checkpoint.schema import check_weights, too_large
 from receptance.checkpoint.stored import StoredModel
 from receptance.errors import CheckpointError, ConfigError
 from receptance.models import RWKV4, RWKV4Config, config_from_dict, config_to_dict
@@ -129,14 +130,19 @@ def map_weights(path: Path, *, writable: bool = False) -> dict[str, Entry]:
     """Return the tensors of a safetensors file, memory-mapped as `map_tensors` does it.
 
     Raises:
-        CheckpointError: If it is no whole safetensors file, or cannot be mapped.
+        CheckpointError: If it is no whole safetensors file, or larger than the memory.
+        OSError: If it cannot be read.
     """
     try:
         tensors = map_tensors(path, writable=writable)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise CheckpointError(
-            f"{str(path)!r} must be a whole safetensors file, but it cannot be read: {error}"
+            f"{str(path)!r} must be a whole safetensors file, but it is not: {error}"
         ) from error
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise CheckpointError(too_large(path)) from error
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a map's names no file
     return {name: Entry.of(tensor) for name, tensor in tensors.items()}
 
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from receptance.errors import CheckpointError
+from receptance.tensor_file import map_tensors
 
 SHARDS = "shard-*.safetensors"
 
@@ -28,6 +29,7 @@ def read_shards(paths: Iterable[Path]) -> dict[str, Tensor]:
     parts: dict[str, list[tuple[list[int], Tensor]]] = {}
     for path in paths:
         try:
+            map_tensors(path)  # checks the header, of which the library checks less
             with safe_open(path, framework="pt") as file:
                 offsets = json.loads((file.metadata() or {})["DCP_SHARDING_INFO"])
                 for name in file.keys():  # noqa: SIM118 (it is no dictionary)
@@ -51,17 +53,20 @@ def _begin(entry: Any, part: Tensor) -> list[int]:
 
 def _joined(name: str, parts: list[tuple[list[int], Tensor]]) -> Tensor:
     """Return the tensor that parts make."""
+    first = parts[0][1]
+    if any((part.ndim, part.dtype) != (first.ndim, first.dtype) for _, part in parts):
+        raise CheckpointError(f"the parts of {name!r:.80} must be of one kind, but they are not")
     places = [
         tuple(slice(at, at + size) for at, size in zip(begin, part.shape, strict=True))
         for begin, part in parts
     ]
-    shape = [max(place[axis].stop for place in places) for axis in range(parts[0][1].ndim)]
+    shape = [max(place[axis].stop for place in places) for axis in range(first.ndim)]
     if math.prod(shape) != sum(part.numel() for _, part in parts):
         raise CheckpointError(
             f"the parts of {name!r} must make a tensor of the shape {shape}, but they do not; is a "
             "shard missing?"
         )
-    whole = torch.empty(shape, dtype=parts[0][1].dtype)
+    whole = torch.empty(shape, dtype=first.dtype)
     is_filled = torch.zeros(shape, dtype=torch.bool)
     for place, (_, part) in zip(places, parts, strict=True):
         whole[place] = part

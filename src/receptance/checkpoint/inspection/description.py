@@ -170,7 +170,8 @@ def _read(
     """Return what each tensor is, and what it adds to the fingerprint; note what is damaged."""
     summaries: list[TensorSummary] = []
     digests: dict[str, bytes] = {}
-    for name, entry in weights.entries.items():
+    for name in [*weights.entries]:
+        entry = weights.entries[name]
         try:
             weight = weights.read(name)
         except CheckpointError as error:

@@ -1,19 +1,18 @@
 """The weights of a stored model read one at a time, and what their numbers are."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from receptance.checkpoint.schema import check_names_and_shapes, empty_model
-from receptance.checkpoint.stored import StoredModel
+from receptance.checkpoint.stored import StoredModel, TensorReader
 from receptance.errors import CheckpointError
 from receptance.quantization import dequantized_tensor
+from receptance.tensor_file import Entry
 
-# Of a mapped file that is read through, what may stay in memory beside the tensor in hand.
-_MAX_MAPPED_BYTES = 1 << 28
 _CHUNK = 1 << 20  # numbers that are looked at at once: in float64 8 MB
 
 
@@ -33,7 +32,6 @@ class StoredWeights:
     """The weights of a stored model by name, of which one is in memory at a time.
 
     Attributes:
-        entries: What they are, by name.
         problem: Why they are not those of a model; None if they are.
 
     Raises:
@@ -41,9 +39,8 @@ class StoredWeights:
     """
 
     def __init__(self, stored: StoredModel) -> None:
-        self.entries = stored.open_to_read()
+        self._reader = TensorReader(stored)
         self.problem: str | None = None
-        self._stored, self._opened, self._n_mapped_bytes = stored, self.entries, 0
         try:
             path, format = stored.weights_path, stored.quantization
             self._model = empty_model(path, stored.config, self.entries, format)
@@ -51,20 +48,18 @@ class StoredWeights:
         except CheckpointError as error:
             self.problem = str(error)
 
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """What is stored, by name; to hold on to it holds on to the file that is read."""
+        return self._reader.entries
+
     def read(self, name: str) -> Tensor:
         """Return a weight as it is stored.
 
         Raises:
             CheckpointError: If it is damaged, as far as its format tells.
         """
-        if self._n_mapped_bytes > _MAX_MAPPED_BYTES:
-            # What was read of a mapped file stays in memory until the file is mapped anew.
-            self.entries = self._opened = {}
-            self.entries = self._opened = self._stored.open_to_read()
-            self._n_mapped_bytes = 0
-        weight = self._opened[name].read()
-        self._n_mapped_bytes += weight.nbytes
-        return weight
+        return self._reader.read(name)
 
     def values(self, name: str, weight: Tensor) -> Tensor:
         """Return the numbers that a stored weight stands for: itself, unless it is rounded."""
