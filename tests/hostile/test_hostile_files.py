@@ -11,6 +11,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +44,19 @@ def read_in_a_process(format: str, count: int, folder: Path) -> list[dict[str, A
     return [entry for entry in entries if "outcome" in entry]
 
 
+@pytest.fixture(scope="module")
+def readings(tmp_path_factory) -> Iterator[dict[str, Future[list[dict[str, Any]]]]]:
+    """Reads the files of all formats, as many processes at a time as there are cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {
+            each: pool.submit(read_in_a_process, each, FILES, tmp_path_factory.mktemp(each))
+            for each in FORMATS
+        }
+
+
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_hostile_file_ends_in_one_clear_error(format, tmp_path):
-    outcomes = read_in_a_process(format, FILES, tmp_path)
+def test_a_hostile_file_ends_in_one_clear_error(format, readings):
+    outcomes = readings[format].result()
 
     broken = {each["name"]: each["problems"] for each in outcomes if each["problems"]}
     assert broken == {}
