@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from receptance.checkpoint import save_model
 from receptance.cli import chat
 from receptance.cli.chat import command
-from receptance.inference import Chat, SamplingParams, load
+from receptance.inference import Chat, ChatFormat, SamplingParams, load
 from receptance.tokenizer import load_tokenizer
 from tests.random_models import random_rwkv4
 
@@ -53,6 +53,15 @@ def test_instructions_come_first(model):
 
     assert result.stdout == answers(model, "Hello", system="Be kind.")
     assert result.stdout != answers(model, "Hello")
+
+
+def test_turns_are_written_in_the_format_that_is_asked_for(model):
+    result = talk(model, "Hello", args=("--chat-format", "raven"))
+
+    bob = ChatFormat(user="Bob", assistant="Alice")
+    chat = Chat(load(model), SamplingParams(max_tokens=5, seed=1), chat_format=bob)
+    assert result.stdout == "".join(chat.say("Hello")) + "\n"
+    assert talk(model, "Hello", args=("--chat-format", "chatml")).exit_code == 2
 
 
 def test_nothing_is_read_after_exit(model):

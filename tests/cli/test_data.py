@@ -64,6 +64,33 @@ def test_lines_that_begin_a_document_are_an_option(tmp_path: Path) -> None:
     assert TokenStore.open(tmp_path / "store").train.n_documents == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "User: one\n\nAssistant: two"),
+        (["--chat-format", "raven"], "Bob: one\n\nAlice: two"),
+        (["--text-field", "body"], "three"),
+        (["--prompt-field", "body", "--answer-field", "question"], "threeone"),
+        (
+            ["--prompt-field", "body", "--answer-field", "question", "--chat-format", "qa"],
+            "Question: three\n\nAnswer: one",
+        ),
+    ],
+)
+def test_options_say_what_of_a_line_is_text(
+    tmp_path: Path, options: list[str], expected: str
+) -> None:
+    line = {"question": "one", "answer": "two", "body": "three"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(line))
+    result = run(
+        "prepare", tmp_path / "a.jsonl", "--tokenizer", "bytes", "--out", tmp_path / "store",
+        "--valid-fraction", "0", *options,
+    )  # fmt: skip
+    assert result.exit_code == 0
+    store = TokenStore.open(tmp_path / "store")
+    assert store.tokenizer.decode(store.train.document(0).tolist()) == expected
+
+
 def test_an_existing_store_is_replaced_only_when_told_so(store: Path, texts: Path) -> None:
     arguments = ("prepare", texts, "--tokenizer", "bytes", "--out", store)
     refused = run(*arguments)
@@ -79,6 +106,7 @@ def test_an_existing_store_is_replaced_only_when_told_so(store: Path, texts: Pat
         (["--tokenizer", "bytes", "--separator", ""], "`separator` must be a text"),
         (["--tokenizer", "bytes", "--document-start", "("], "must be a regular expression"),
         (["--tokenizer", "bytes", "--valid-fraction", "1"], "--valid-fraction"),
+        (["--tokenizer", "bytes", "--prompt-field", "a"], "must be given together, got 'a' and"),
         ([], "--tokenizer"),
     ],
 )

@@ -5,6 +5,7 @@ import pytest
 from receptance.data.documents import Boundaries, NotTextError
 from receptance.data.held_out import digest
 from receptance.data.manifest import Source
+from receptance.data.records import RecordFormat
 from receptance.data.survey import Reading, survey
 from receptance.errors import DataError
 
@@ -12,6 +13,7 @@ from receptance.errors import DataError
 def reading(*globs: str, skip_undecodable: bool = False, separator: str | None = None) -> Reading:
     return Reading(
         boundaries=Boundaries(separator=separator),
+        records=RecordFormat(),
         globs=globs,
         skip_undecodable=skip_undecodable,
         excluding=set(),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from receptance.chat_format import CHAT_FORMATS
 from receptance.cli.model_options import (
     load_model,
     model_argument,
@@ -35,7 +36,14 @@ A line that begins with a space is said as it is, without it."""
 @model_argument()
 @model_options
 @click.option("--system", default="", metavar="TEXT", help="Instructions before the first turn.")
-def command(model: Path, system: str, **options: Any) -> None:
+@click.option(
+    "--chat-format",
+    type=click.Choice(list(CHAT_FORMATS)),
+    default=next(iter(CHAT_FORMATS)),
+    show_default=True,
+    help="How turns are written: of User and Assistant, Bob and Alice, Question and Answer.",
+)
+def command(model: Path, system: str, chat_format: str, **options: Any) -> None:
     """Talk to MODEL; /help lists what else it does.
 
     The model remembers by its state alone, so a conversation may go on for ever. Each line of
@@ -44,7 +52,9 @@ def command(model: Path, system: str, **options: Any) -> None:
     from receptance.inference import Chat
 
     params = sampling_params(options)
-    chat = Chat(load_model(model, **options), params, system=system)
+    chat = Chat(
+        load_model(model, **options), params, system=system, chat_format=CHAT_FORMATS[chat_format]
+    )
     if stdin_is_terminal():
         click.echo("Talk to the model; /help lists the commands.", err=True)
     for line in lines():

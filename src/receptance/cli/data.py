@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from receptance.chat_format import CHAT_FORMATS
 from receptance.cli.progress import progress_bar
 from receptance.cli.terminal import printable
 
@@ -57,6 +58,19 @@ def command() -> None:
     help="What the first line of each document of a file matches.",
 )
 @click.option(
+    "--text-field",
+    metavar="FIELD",
+    help="Of .jsonl files: the field of the text.  [default: told from the fields]",
+)
+@click.option("--prompt-field", metavar="FIELD", help="The field of the prompt, as it stands.")
+@click.option("--answer-field", metavar="FIELD", help="The field of the answer to it.")
+@click.option(
+    "--chat-format",
+    type=click.Choice(list(CHAT_FORMATS)),
+    help="How chats are written (User and Assistant, Bob and Alice, Question and Answer), and then "
+    "prompts too.  [default: world for chats]",
+)
+@click.option(
     "--glob",
     "globs",
     multiple=True,
@@ -70,15 +84,20 @@ def prepare_command(files: tuple[Path, ...], separator: str | None, **options: A
     """Tokenize text FILES, and folders of them, into a new token store.
 
     Each file is one document, plain UTF-8 or .gz, unless --separator or --document-start splits
-    it.
+    it. Of a .jsonl file each line is one: a text, a prompt with its answer, or a chat.
     """
-    from receptance.data import prepare
+    from receptance.data import RecordFormat, prepare
 
+    fields = ("text_field", "prompt_field", "answer_field", "chat_format")
+    record_options = {name: options.pop(name) for name in fields}
     if separator is not None:
         separator = separator.replace(r"\n", "\n").replace(r"\t", "\t")
     with progress_bar("tokenizing") as progress:
         try:
-            store = prepare(files, separator=separator, progress=progress, **options)
+            records = RecordFormat(**record_options)
+            store = prepare(
+                files, separator=separator, records=records, progress=progress, **options
+            )
         except ValueError as error:
             raise click.UsageError(str(error)) from error
     click.echo(_table(store), err=True)

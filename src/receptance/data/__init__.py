@@ -9,6 +9,7 @@ from receptance.data.documents import Boundaries, NotTextError, Piece, read_piec
 from receptance.data.manifest import Source
 from receptance.data.order import order_key, permute
 from receptance.data.prepare import prepare
+from receptance.data.records import RecordFormat
 from receptance.data.standard_library import Corpus, standard_library
 from receptance.data.store import Split, TokenStore
 
@@ -19,6 +20,7 @@ __all__ = [
     "Corpus",
     "NotTextError",
     "Piece",
+    "RecordFormat",
     "Sample",
     "Source",
     "Split",

@@ -33,11 +33,18 @@ class Piece(NamedTuple):
     """Whether the document begins here."""
     ends: bool
     """Whether the document ends here."""
+    identity: str = ""
+    """Of a document that was given in parts, on its first piece: what tells it from others."""
 
     @property
     def is_blank_document(self) -> bool:
         """Whether this is a whole document without anything but white space."""
         return self.begins and self.ends and (not self.text or self.text.isspace())
+
+    @property
+    def document_key(self) -> str:
+        """Of the first piece of a document: what decides whether it is held out."""
+        return self.identity or self.text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +147,7 @@ class _Cutter:
             done = start
         rest = rest[done:]
         while len(rest) - self._boundaries.overlap > PIECE_CHARACTERS:
-            cut = _place_to_cut(rest)
+            cut = place_to_cut(rest)
             yield self._piece(rest[:cut], ends=False)
             rest = rest[cut:]
         if is_last:
@@ -154,7 +161,7 @@ class _Cutter:
         return piece
 
 
-def _place_to_cut(text: str) -> int:
+def place_to_cut(text: str) -> int:
     """Return where to cut the first piece off a text that is longer than one.
 
     Best before a lone space between two letters: there the tokenizers in use have a token
@@ -198,7 +205,7 @@ def _decoded(path: Path) -> Iterator[str]:
     """Yield the text of a file, about a mebibyte at a time."""
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     offset = 0
-    for data in _blocks(path):
+    for data in read_blocks(path):
         # Up to three bytes of a character may wait in the decoder for the rest of it.
         n_waiting = len(decoder.getstate()[0])
         try:
@@ -219,8 +226,16 @@ def _not_text(path: Path, place: int, reason: str) -> NotTextError:
     )
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a file, decompressed, the last block being empty."""
+def read_blocks(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a file, about a mebibyte at a time, the last block being empty.
+
+    Args:
+        path: Of the file; one whose name ends in `.gz` is decompressed.
+
+    Raises:
+        DataError: If a `.gz` file is damaged.
+        OSError: If the file cannot be read.
+    """
     open_file = gzip.open if path.suffix == ".gz" else open
     with cast("IO[bytes]", open_file(path, "rb")) as file:
         data = b"start"

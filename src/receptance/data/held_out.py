@@ -16,6 +16,12 @@ SplitName = Literal["train", "valid"]
 
 _DIGESTS = 1 << 64
 
+_ONE_RECORD = (
+    "the one document must be plain text for its end to be held out, but it is a prompt with its "
+    "answer, or a chat; give held-out files with `valid` (--valid), or hold out nothing with "
+    "valid_fraction=0 (--valid-fraction 0)"
+)
+
 
 def digest(text: str, seed: int) -> int:
     """Return 64 bits that depend on every character of a text and on the seed."""
@@ -48,7 +54,7 @@ class HeldOut:
         split: SplitName = "train"
         for piece in pieces:
             if piece.begins:
-                split = "valid" if self._holds_out(piece.text) else "train"
+                split = "valid" if self._holds_out(piece.document_key) else "train"
             yield split, piece
 
     def _holds_out(self, text: str) -> bool:
@@ -60,6 +66,8 @@ class HeldOut:
         """Yield the one document as two: all but its tail, and its tail."""
         n_before = 0
         for piece in pieces:
+            if piece.identity:
+                raise DataError(_ONE_RECORD)
             data = piece.text.encode()
             cut = tail_begins - n_before
             n_before += len(data)

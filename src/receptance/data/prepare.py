@@ -13,6 +13,7 @@ from receptance.atomic import atomic_folder
 from receptance.data.documents import Piece, parse_boundaries
 from receptance.data.held_out import HeldOut, SplitName, hold_out
 from receptance.data.manifest import FILE_NAME, Manifest, Splits, write_manifest
+from receptance.data.records import RecordFormat
 from receptance.data.store import Progress, TokenStore
 from receptance.data.survey import Reading, Survey, survey
 from receptance.data.writer import SplitWriter
@@ -53,6 +54,7 @@ def prepare(
     valid_fraction: float = 0.02,
     separator: str | None = None,
     document_start: str | None = None,
+    records: RecordFormat | None = None,
     globs: Sequence[str] = (),
     skip_undecodable: bool = False,
     seed: int = 0,
@@ -61,14 +63,15 @@ def prepare(
 ) -> TokenStore:
     """Tokenize text files into a new token store, and return it opened.
 
-    Each file is one document unless `separator` or `document_start` splits it. Blank documents
-    are skipped and counted. Every text is read twice, or three times if a tokenizer is trained;
-    memory does not grow with the texts. A document of more than half a million characters is
-    tokenized in pieces, cut between words. The store appears whole or not at all.
+    A text file is one document unless `separator` or `document_start` splits it; of a file
+    `*.jsonl` or `*.jsonl.gz` each line is one. Blank documents are skipped and counted. Every text
+    is read twice, or three times if a tokenizer is trained; memory does not grow with the texts. A
+    document of more than half a million characters is tokenized in pieces, cut between words. The
+    store appears whole or not at all.
 
     Args:
-        files: UTF-8 texts, plain or `.gz`, and folders of them, walked in sorted order. A file
-            that is named twice is read once.
+        files: UTF-8 texts or JSONL, plain or `.gz`, and folders of them, walked in sorted order.
+            A file that is named twice is read once.
         tokenizer: A tokenizer; or "bytes", or where one is stored; or "train:4096", which trains
             a byte-level BPE of that many ids on the training documents.
         out: The folder to make.
@@ -77,6 +80,7 @@ def prepare(
             all, chosen by a seeded digest of their text; of a single document the end of it.
         separator: The text between two documents of one file.
         document_start: A regular expression that the first line of each document matches.
+        records: What of a line of a `.jsonl` file is its text; by default told from its keys.
         globs: Which files of folders to take, such as `*.py`; by default all.
         skip_undecodable: Whether files that are not UTF-8 text are skipped and counted, instead
             of being an error.
@@ -97,6 +101,7 @@ def prepare(
     _check_out(out, replace=replace)
     reading = Reading(
         boundaries=parse_boundaries(separator, document_start),
+        records=records or RecordFormat(),
         globs=tuple(globs),
         skip_undecodable=skip_undecodable,
         excluding={out.resolve()},

@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from receptance.data.documents import Boundaries, NotTextError, Piece, read_pieces
+from receptance.data.documents import Boundaries, NotTextError, Piece
 from receptance.data.files import find_files
 from receptance.data.held_out import digest
 from receptance.data.manifest import Source
+from receptance.data.readers import read_file
+from receptance.data.records import RecordFormat
 from receptance.errors import DataError
 
 
@@ -17,13 +19,15 @@ class Reading:
     """How files become documents.
 
     Attributes:
-        boundaries: Where documents end.
+        boundaries: Where documents of a text file end.
+        records: How the lines of a JSONL file become documents.
         globs: Which files of a folder are taken.
         skip_undecodable: Whether a file that is not UTF-8 text is passed over.
         excluding: Resolved paths that are never read.
     """
 
     boundaries: Boundaries
+    records: RecordFormat
     globs: tuple[str, ...]
     skip_undecodable: bool
     excluding: set[Path]
@@ -34,13 +38,14 @@ class Survey:
     """What some sources hold.
 
     Attributes:
+        reading: How files become documents.
         sources: One line each.
         files: The files with text, in order.
         smallest_digest: The smallest digest of a document.
         largest_digest: The largest.
     """
 
-    boundaries: Boundaries
+    reading: Reading
     sources: list[Source] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     smallest_digest: int = 1 << 64
@@ -59,7 +64,7 @@ class Survey:
     def pieces(self) -> Iterator[Piece]:
         """Yield the documents of all files, piece by piece, blank ones left out."""
         for file in self.files:
-            for piece in read_pieces(file, self.boundaries):
+            for piece in read_file(file, self.reading.boundaries, self.reading.records):
                 if not piece.is_blank_document:
                     yield piece
 
@@ -78,7 +83,7 @@ def survey(paths: Sequence[Path], reading: Reading, *, held_out: bool, seed: int
         DataError: If a file cannot be read as text, or nothing is found.
         OSError: If a file cannot be opened.
     """
-    found = Survey(boundaries=reading.boundaries)
+    found = Survey(reading=reading)
     for path in paths:
         files = find_files(path, globs=reading.globs, excluding=reading.excluding)
         found.sources.append(
@@ -106,14 +111,14 @@ def _add_file(found: Survey, file: Path, reading: Reading, seed: int | None) -> 
     digests: list[int] = []
     source = found.sources[-1]
     try:
-        for piece in read_pieces(file, reading.boundaries):
+        for piece in read_file(file, reading.boundaries, reading.records):
             if piece.is_blank_document:
                 n_blank += 1
                 continue
             n_documents += piece.ends
             n_bytes += len(piece.text.encode())
             if piece.begins and seed is not None:
-                number = digest(piece.text, seed)
+                number = digest(piece.document_key, seed)
                 digests = [min([number, *digests]), max([number, *digests])]
     except NotTextError:
         if not reading.skip_undecodable:

@@ -1,22 +1,14 @@
 """A conversation with a model, remembered by its state alone.
 
-The convention is that of the authors' chat code, which RWKV-4 models were tuned on:
-
-    User: What is a state?
-                                          (an empty line ends a turn)
-    Assistant: All that I remember.
-
-No turn has an empty line within it, and there is no space after the colon that the model is to
-go on from: the tokens of the World and the GPT-NeoX vocabulary begin with their space. Source:
-BlinkDL/ChatRWKV, v2/chat.py.
+How turns are written is `receptance.chat_format`'s to say.
 """
 
-import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from receptance.chat_format import ChatFormat
 from receptance.inference.generation import Generation
 from receptance.inference.language_model import LanguageModel
 from receptance.inference.sampling import SamplingParams
@@ -25,39 +17,6 @@ from receptance.models import State
 _N_TURNS_TO_UNDO = 16
 _NO_TURN = "there must be a turn to take back, but there is none"
 _NOTHING_SAID = "there must be something to save, but nothing was said yet"
-_EMPTY_LINES = re.compile(r"\n\s*\n")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChatFormat:
-    """How turns are written for the model to read."""
-
-    user: str = "User"
-    assistant: str = "Assistant"
-
-    @property
-    def stop(self) -> str:
-        """The text that shows that the model's turn is over: it writes the user's next one."""
-        return f"\n\n{self.user}"
-
-    def clean(self, text: str) -> str:
-        """Return the text without what would end its turn: empty lines, and space around it."""
-        text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
-        return _EMPTY_LINES.sub("\n", text)
-
-    def opening(self, system: str) -> str:
-        """Return what stands before the first turn: instructions, or nothing."""
-        return self.clean(system)
-
-    def turn(self, text: str, *, is_first: bool) -> str:
-        """Return the user's turn, up to where the model goes on.
-
-        Args:
-            text: What the user says.
-            is_first: Whether nothing stands before it.
-        """
-        before = "" if is_first else "\n\n"
-        return f"{before}{self.user}: {self.clean(text)}\n\n{self.assistant}:"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,26 @@
+"""Which reader makes documents of a file; its name tells."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from receptance.data.documents import Boundaries, Piece, read_pieces
+from receptance.data.jsonl import SUFFIXES, read_jsonl
+from receptance.data.records import RecordFormat
+
+
+def read_file(path: Path, boundaries: Boundaries, records: RecordFormat) -> Iterator[Piece]:
+    """Yield the documents of a file, piece by piece, blank ones too.
+
+    Args:
+        path: A file `*.jsonl` or `*.jsonl.gz` holds a record a line; any other is text.
+        boundaries: Where documents of a text end.
+        records: What of a record is its text.
+
+    Raises:
+        NotTextError: If what it holds is not UTF-8 text.
+        DataError: If a record is wrong, or the file is damaged.
+        OSError: If the file cannot be read.
+    """
+    if path.name.lower().endswith(SUFFIXES):
+        return read_jsonl(path, records)
+    return read_pieces(path, boundaries)
