@@ -189,3 +189,29 @@ def test_control_characters_of_a_text_do_not_reach_the_terminal(tmp_path: Path) 
     result = run("inspect", tmp_path / "store")
     assert "\x1b" not in result.stdout
     assert r"\x1b[31m" in result.stdout
+
+
+def test_inspecting_shows_what_is_to_be_predicted(tmp_path: Path) -> None:
+    lines = [json.dumps({"prompt": f"{n}+{n}=", "answer": str(2 * n)}) for n in range(20)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    store = tmp_path / "store"
+    prepared = run("prepare", tmp_path / "a.jsonl", "--tokenizer", "bytes", "--out", store)
+    assert prepared.exit_code == 0
+
+    result = run("inspect", store, "--ctx-len", 40)
+
+    assert "⟦" in result.stdout
+    assert "⟦7+7=⟧14" in run("inspect", store, "--ctx-len", 120, "--samples", 1).stdout
+    assert "what is in ⟦ ⟧ is read and not predicted" in result.stdout
+    mask = TokenStore.open(store).manifest.splits.train.mask
+    assert mask is not None
+    assert f"to predict{mask.bytes:>18,}{mask.tokens:>18,}" in result.stdout
+    content = json.loads(run("inspect", store, "--json", "--ctx-len", 40).stdout)
+    assert content["splits"]["train"]["mask"] == {"tokens": mask.tokens, "bytes": mask.bytes}
+    sample = content["samples"][0]
+    assert "".join(each["text"] for each in sample["runs"]) == sample["text"]
+    assert {each["counted"] for each in sample["runs"]} == {True, False}
+    everything = run("prepare", tmp_path / "a.jsonl", "--tokenizer", "bytes", "--out",
+        tmp_path / "all", "--loss-on", "all")  # fmt: skip
+    assert everything.exit_code == 0
+    assert "⟦" not in run("inspect", tmp_path / "all").stdout

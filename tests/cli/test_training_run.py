@@ -1,6 +1,7 @@
 """A run of the command line is trained, measured, shown, and ended by a signal without loss."""
 
 import json
+import math
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from receptance.errors import ConfigError, DataError
 from receptance.evaluation import held_out_documents, score_documents
 from receptance.inference import load
 from receptance.training import RunConfig, read_config
+from receptance.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -163,3 +165,56 @@ def test_a_run_that_fails_gives_the_signals_back(config, place):
 
     with pytest.raises(DataError, match="line 1, must be a JSON object"):
         run_training(config, place / "run", resume="auto")
+
+
+@pytest.fixture
+def pairs(place):
+    """Return a run on pairs, in some of whose steps no token counts."""
+    lines = [
+        json.dumps({"prompt": f"what is {number} and its square? ", "answer": str(number**2)})
+        for number in range(60)
+    ]
+    (place / "pairs.jsonl").write_text("\n".join(lines))
+    prepare([place / "pairs.jsonl"], "bytes", place / "pairs", valid_fraction=0.2)
+    return read_config(place / "run.toml", ["data.store=pairs", "data.batch_size=1"])
+
+
+def test_a_run_on_pairs_is_measured_by_its_answers(pairs, place):
+    outcome = run_training(pairs, place / "run", resume="auto")
+
+    lines = [
+        json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    store = TokenStore.open("pairs")
+    documents = held_out_documents(store.valid, tokenizer=store.tokenizer)
+    assert sum(each.n_bytes for each in documents) < store.valid.n_bytes / 5
+    score = score_documents(
+        load(outcome.model_folder).model,
+        held_out_documents(store.valid, 200, tokenizer=store.tokenizer),
+        end_of_text=store.end_of_text,
+    )
+    assert lines[-1]["valid_bits_per_byte"] == pytest.approx(score.bits_per_byte, rel=1e-6)
+    mask = store.manifest.splits.train.mask
+    assert mask is not None
+    for line in lines:
+        bits = line["loss"] / math.log(2) * mask.tokens / mask.bytes
+        assert line["bits_per_byte"] == pytest.approx(bits)
+
+
+def test_a_run_on_pairs_goes_on_with_the_same_bits(pairs, place, monkeypatch):
+    whole = run_training(pairs, place / "whole", resume="auto")
+    step = Trainer.step
+
+    def interrupted(self: Trainer):
+        if self.progress.step == 7:
+            raise KeyboardInterrupt
+        return step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(pairs, place / "cut", resume="auto")
+    again = run_training(pairs, place / "cut", resume="auto")
+
+    one, other = ((each.model_folder / "model.safetensors").read_bytes() for each in (whole, again))
+    assert one == other

@@ -14,13 +14,15 @@ GOLDEN_FIRST = [Sample(0, 981), Sample(0, 13), Sample(0, 701), Sample(0, 717)]
 GOLDEN_LATE = [Sample(64516129, first) for first in (98, 154, 970, 986)]
 
 
-def make_split(n_tokens: int, dtype: str = "uint16") -> Split:
-    """Return a split whose token t is t, one document."""
+def make_split(n_tokens: int, dtype: str = "uint16", *, has_mask: bool = True) -> Split:
+    """Return a split whose token t is t, one document; every third one counts."""
+    thirds = (np.arange(n_tokens) % 3 == 0).astype(np.uint8)
     return Split(
         path=Path("store/train.bin"),
         tokens=np.arange(n_tokens, dtype=dtype),
         documents=np.array([[0, n_tokens - 1]], np.uint64),
         n_bytes=n_tokens - 1,
+        mask=thirds if has_mask else None,
     )
 
 
@@ -211,3 +213,32 @@ def test_a_token_of_no_vocabulary_is_a_damaged_file() -> None:
         DataError, match=r"must hold tokens below 900, but samples 70 to 139 have 9\d\d; .*--ver"
     ):
         batches.batch(70, 70)
+
+
+def test_the_targets_that_count_are_those_of_the_mask() -> None:
+    for segment in range(2):
+        batch = make_batches(segments=2).batch(0, 60, segment)
+        assert batch.counted is not None
+        # Token t is t; the ring's end and beginning are among so many rows.
+        assert torch.equal(batch.counted, batch.targets % 3 == 0)
+        assert 0 in batch.targets[:, :-1]
+
+
+def test_without_a_mask_nothing_is_said_of_what_counts() -> None:
+    batches, masked = (
+        Batches(make_split(99, has_mask=has_mask), ctx_len=8, seed=0, end_of_text=0, vocab_size=99)
+        for has_mask in (False, True)
+    )
+    assert batches.batch(3, 4).counted is None
+    assert torch.equal(batches.batch(3, 4).tokens, masked.batch(3, 4).tokens)
+    assert batches.batch(3, 4).to(torch.device("meta")).counted is None
+    assert masked.batch(3, 4).to(torch.device("meta")).resets.device.type == "meta"
+
+
+def test_a_mask_of_other_numbers_is_a_damaged_file() -> None:
+    split = make_split(99)
+    assert split.mask is not None
+    split.mask[:] = 2
+    batches = Batches(split, ctx_len=8, seed=0, end_of_text=0, vocab_size=99)
+    with pytest.raises(DataError, match=r"train\.mask' must hold zeros and ones, but has 2; the f"):
+        batches.batch(0, 1)

@@ -85,11 +85,12 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
 def test_a_long_part_comes_in_pieces_of_its_own() -> None:
     long = "word " * (PIECE_CHARACTERS // 2)
-    found = list(record_pieces([Part(long, is_answer=False), Part("yes", is_answer=True)]))
+    found = list(record_pieces([Part(long, 3), Part("yes", None)]))
     assert "".join(piece.text for piece in found[:-1]) == long
     assert found[-1] == Piece("yes", begins=False, ends=True)
     assert [piece.identity != "" for piece in found] == [True] + [False] * (len(found) - 1)
     assert len(found) > 3
+    assert [piece.counted for piece in found] == [3] + [0] * (len(found) - 2) + [None]
 
 
 def write_pairs(path: Path, pairs: list[tuple[str, str]]) -> Path:
@@ -131,3 +132,37 @@ def test_no_token_spans_a_prompt_and_its_answer(tmp_path: Path) -> None:
     expected = [encode(prompt) + encode(answer) for prompt, answer in pairs]
     found = [store.train.document(index).tolist() for index in range(50)]
     assert found == expected
+
+
+def test_the_answers_and_what_ends_them_are_what_counts(tmp_path: Path) -> None:
+    turns = [("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "four")]
+    chat = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    lines = [chat, {"prompt": "2+2=", "answer": "4é"}, {"text": "all"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    store = prepare([tmp_path / "a.jsonl"], "bytes", tmp_path / "store", valid_fraction=0.0)
+
+    assert store.train.mask is not None
+    counted = store.train.tokens[store.train.mask == 1].tolist()
+    said = [" two\n\nUser", " four", "4é", "all"]
+    end = store.end_of_text
+    expected = [*said[0].encode(), *said[1].encode(), end, *said[2].encode(), end]
+    assert counted == [*expected, *said[3].encode(), end]
+    entry = store.manifest.splits.train.mask
+    assert entry is not None
+    assert (entry.tokens, entry.bytes) == (len(counted), sum(len(each.encode()) for each in said))
+    assert store.valid.mask is not None
+    assert len(store.valid.mask) == 0
+    store.verify()
+
+
+def test_with_the_loss_on_all_the_tokens_are_the_same_and_there_is_no_mask(tmp_path: Path) -> None:
+    path = write_pairs(tmp_path / "a.jsonl", [("Say: ", str(number)) for number in range(100)])
+    masked = prepare([path], "bytes", tmp_path / "masked")
+    records = RecordFormat(loss_on="all")
+    store = prepare([path], "bytes", tmp_path / "store", records=records)
+
+    assert store.train.mask is store.valid.mask is None
+    assert store.train.tokens.tolist() == masked.train.tokens.tolist()
+    assert not (tmp_path / "store" / "train.mask").exists()
+    assert "mask" not in (tmp_path / "store" / "store.json").read_text()
+    assert store.sha256 != masked.sha256

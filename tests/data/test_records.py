@@ -9,24 +9,29 @@ RAVEN = RecordFormat(chat_format="raven")
 
 
 def document(record: Any, **options: str) -> str:
-    """The whole document; what is not an answer is in brackets."""
+    """The whole document; what does not count is in brackets, and parts are apart."""
     parts = RecordFormat(**options).parts(record)
-    return "".join(part.text if part.is_answer else f"[{part.text}]" for part in parts)
+    return "|".join(marked(part) for part in parts)
+
+
+def marked(part: Part) -> str:
+    counted = len(part.text) if part.counted is None else part.counted
+    return part.text[:counted] + (f"[{part.text[counted:]}]" if part.text[counted:] else "")
 
 
 @pytest.mark.parametrize(
     ("record", "expected"),
     [
-        ({"text": "a text", "id": 3}, "[a text]"),
-        ({"text": ""}, "[]"),
-        ({"prompt": "2+2=", "answer": "4\n"}, "[2+2=]4\n"),
-        ({"prompt": "2+2=", "completion": "4"}, "[2+2=]4"),
-        ({"question": "2+2?", "answer": " 4"}, "[User: 2+2?\n\nAssistant:] 4"),
-        ({"instruction": "Add", "output": "4"}, "[User: Add\n\nAssistant:] 4"),
-        ({"instruction": "Add", "input": "", "output": "4"}, "[User: Add\n\nAssistant:] 4"),
+        ({"text": "a text", "id": 3}, "a text"),
+        ({"text": ""}, ""),
+        ({"prompt": "2+2=", "answer": "4\n"}, "[2+2=]|4\n"),
+        ({"prompt": "2+2=", "completion": "4"}, "[2+2=]|4"),
+        ({"question": "2+2?", "answer": " 4"}, "[User: 2+2?\n\nAssistant:]| 4"),
+        ({"instruction": "Add", "output": "4"}, "[User: Add\n\nAssistant:]| 4"),
+        ({"instruction": "Add", "input": "", "output": "4"}, "[User: Add\n\nAssistant:]| 4"),
         (
             {"instruction": "Add", "input": "2\n\n2", "output": "4", "text": "all of it"},
-            "[User: Add\n2\n2\n\nAssistant:] 4",
+            "[User: Add\n2\n2\n\nAssistant:]| 4",
         ),
     ],
 )
@@ -42,25 +47,30 @@ def test_a_chat_is_written_as_the_chat_would_feed_it(is_share_gpt: bool) -> None
     else:
         record = {"messages": [{"role": role, "content": text} for role, text in TURNS]}
     assert document(record) == (
-        "[User: Hi\n\nAssistant:] Hello.\nYes?[\n\nUser: No\n\nAssistant:] Bye"
+        "[User: Hi\n\nAssistant:]| Hello.\nYes?|\n\nUser[: No\n\nAssistant:]| Bye"
     )
-    assert RAVEN.parts(record)[0] == Part("Bob: Hi\n\nAlice:", is_answer=False)
+    assert RAVEN.parts(record)[0] == Part("Bob: Hi\n\nAlice:", 0)
 
 
 def test_what_the_system_says_is_a_part_of_its_own() -> None:
     turns = [{"role": "system", "content": "Be\n\nbrief."}]
     turns += [{"role": role, "content": text} for role, text in TURNS[:2]]
     assert document({"messages": turns}) == (
-        "[Be\nbrief.][\n\nUser: Hi\n\nAssistant:] Hello.\nYes?"
+        "[Be\nbrief.]|[\n\nUser: Hi\n\nAssistant:]| Hello.\nYes?"
     )
 
 
 def test_options_name_the_fields() -> None:
     record = {"prompt": "p", "answer": "a", "text": "t", "body": "b"}
-    assert document(record) == "[p]a"
-    assert document(record, text_field="body") == "[b]"
-    assert document(record, prompt_field="body", answer_field="text") == "[b]t"
-    assert document(record, chat_format="qa") == "[Question: p\n\nAnswer:] a"
+    assert document(record) == "[p]|a"
+    assert document(record, text_field="body") == "b"
+    assert document(record, prompt_field="body", answer_field="text") == "[b]|t"
+    assert document(record, chat_format="qa") == "[Question: p\n\nAnswer:]| a"
+
+
+def test_the_loss_may_be_on_all_of_it() -> None:
+    record = {"instruction": "Add", "output": "4"}
+    assert document(record, loss_on="all") == "User: Add\n\nAssistant:| 4"
 
 
 @pytest.mark.parametrize(
@@ -114,6 +124,7 @@ def test_a_wrong_record_is_said_to_be_one(record: Any, message: str) -> None:
             {"prompt_field": "a", "answer_field": "b", "text_field": "c"},
             "one of `text_field` and `prompt_field` must be given, not both, got 'c' and 'a'",
         ),
+        ({"loss_on": "x"}, "`loss_on` must be 'answer' or 'all', got 'x'"),
         ({"chat_format": "x"}, "`chat_format` must be one of world, raven, qa, got 'x'"),
     ],
 )

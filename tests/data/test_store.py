@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -186,3 +187,27 @@ def test_a_store_whose_tokenizer_is_missing_is_not_taken_for_one_of_bytes(tmp_pa
     (store.path / "tokenizer.json").unlink()
     with pytest.raises(TokenizerError, match=r"must hold 'tokenizer.json' or .* holds neither"):
         TokenStore.open(store.path)
+
+
+def test_a_store_without_masks_has_the_hash_that_it_always_had(store: TokenStore) -> None:
+    """Runs that go on look for it."""
+    content = json.loads((store.path / "store.json").read_text())
+    del content["sources"]
+    assert "mask" not in content["splits"]["train"]
+    assert store.sha256 == hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def test_a_mask_is_checked_as_the_tokens_are(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "2+2=", "answer": "4"}\n')
+    prepare([tmp_path / "a.jsonl"], "bytes", tmp_path / "store", valid_fraction=0.0)
+    path = tmp_path / "store" / "train.mask"
+    flip_byte(path, 1)
+    store = TokenStore.open(tmp_path / "store")
+    with pytest.raises(DataError, match=r"train\.mask' is damaged in block 0 of 1"):
+        store.verify()
+    path.write_bytes(b"\1")
+    with pytest.raises(DataError, match=r"train\.mask' must have 6 bytes for the tokens .* has 1"):
+        TokenStore.open(tmp_path / "store")
+    path.unlink()
+    with pytest.raises(DataError, match=r"train\.mask' is missing"):
+        TokenStore.open(tmp_path / "store")

@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from receptance.data.writer import BLOCK_BYTES, BlockHashes, SplitWriter
+from receptance.data.manifest import MaskManifest
+from receptance.data.mask import Counted
+from receptance.data.writer import BLOCK_BYTES, BlockHashes, MaskWriter, SplitWriter
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32"])
@@ -42,6 +44,20 @@ def test_a_file_that_exists_is_never_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "train.bin").read_bytes() == b"precious"
 
 
+def test_it_is_written_which_tokens_count(tmp_path: Path) -> None:
+    with SplitWriter(tmp_path, "train", "uint16", end_of_text=0, has_mask=True) as writer:
+        writer.append(np.array([5, 6, 7]), n_bytes=10, counted=Counted(0, 0))
+        writer.append(np.array([8, 9]), n_bytes=3, counted=Counted(1, 2))
+        writer.append(np.array([], np.int64), n_bytes=0)
+        writer.append(np.array([4]), n_bytes=4)
+        writer.end_document()
+    content = (tmp_path / "train.mask").read_bytes()
+    assert list(content) == [0, 0, 0, 1, 0, 1, 1]
+    assert writer.manifest().mask == MaskManifest(
+        tokens=3, bytes=6, sha256=[hashlib.sha256(content).hexdigest()]
+    )
+
+
 @pytest.mark.parametrize("n_bytes", [0, 1, BLOCK_BYTES, BLOCK_BYTES + 5])
 def test_every_block_of_64_mebibytes_has_its_hash(n_bytes: int) -> None:
     data = np.arange(n_bytes, dtype=np.uint8).tobytes()
@@ -50,3 +66,16 @@ def test_every_block_of_64_mebibytes_has_its_hash(n_bytes: int) -> None:
         hashes.update(memoryview(data)[begin : begin + 5_000_003])
     blocks = [data[begin : begin + BLOCK_BYTES] for begin in range(0, n_bytes, BLOCK_BYTES)]
     assert hashes.hexdigests() == [hashlib.sha256(block).hexdigest() for block in blocks]
+
+
+def test_a_mask_is_a_byte_a_token(tmp_path: Path) -> None:
+    writer = MaskWriter(tmp_path / "train.mask")
+    writer.append(3, Counted(1, 5))
+    writer.append(0, Counted(0, 0))
+    writer.append(2, Counted(2, 7))
+    writer.close()
+    content = (tmp_path / "train.mask").read_bytes()
+    assert content == b"\1\0\0\1\1"
+    assert writer.manifest() == MaskManifest(
+        tokens=3, bytes=12, sha256=[hashlib.sha256(content).hexdigest()]
+    )

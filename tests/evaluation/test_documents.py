@@ -1,9 +1,11 @@
 """A text is scored whole, or cut where as many tokens are read as were asked for."""
 
+import json
+
 import numpy as np
 import pytest
 
-from receptance.data import NotTextError
+from receptance.data import NotTextError, prepare
 from receptance.errors import DataError
 from receptance.evaluation import held_out_documents, read_documents
 from receptance.tokenizer import load_tokenizer
@@ -98,3 +100,20 @@ def test_what_is_no_utf8_is_an_error_that_names_the_byte(tmp_path):
 
     with pytest.raises(NotTextError, match=r"picture' must be plain UTF-8 text, but byte 3"):
         read_documents([tmp_path / "picture"], BYTES)
+
+
+def test_of_held_out_pairs_the_bytes_of_the_answers_count(tmp_path):
+    lines = [{"prompt": "2+2=", "answer": "4é"}, {"text": "all of it"}]
+    (tmp_path / "train.txt").write_text("text")
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    store = prepare(
+        [tmp_path / "train.txt"], "bytes", tmp_path / "store", valid=[tmp_path / "a.jsonl"]
+    )
+
+    documents = held_out_documents(store.valid, tokenizer=store.tokenizer)
+
+    assert [each.n_bytes for each in documents] == [3, 9]
+    assert [each.n_counted for each in documents] == [4, 10]
+    assert [len(each.tokens) for each in documents] == [8, 10]
+    with pytest.raises(ValueError, match=r"`tokenizer` must be given, for .* has a mask; got None"):
+        held_out_documents(store.valid)

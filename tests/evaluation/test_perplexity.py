@@ -114,3 +114,26 @@ def test_the_units_are_those_of_the_formulas():
     assert score.bits_per_byte == pytest.approx(0.5, rel=1e-15)
     assert score.bits_per_token == pytest.approx(2.0, rel=1e-15)
     assert score.perplexity == pytest.approx(4.0, rel=1e-15)
+
+
+def test_only_the_tokens_that_count_are_scored(model):
+    split = make_split(LENGTHS)
+    mask = (np.arange(split.n_tokens) % 3 == 0).astype(np.uint8)
+    documents = [
+        each._replace(mask=mask[int(begin) :][: len(each.tokens)], n_bytes=5)
+        for each, begin in zip(held_out_documents(split), split.documents[:, 0], strict=True)
+    ]
+
+    nats, begin = 0.0, 0
+    for index in range(split.n_documents):
+        row = [END_OF_TEXT, *split.document(index).tolist(), END_OF_TEXT]
+        logprobs = model(torch.tensor([row[:-1]]))[0][0].log_softmax(-1)
+        counted = mask[begin : begin + len(row) - 1]
+        nats -= sum(logprobs[t, row[t + 1]].item() for t in np.flatnonzero(counted).tolist())
+        begin += len(row) - 1
+
+    for chunk in (2, 512):
+        score = score_documents(model, documents, end_of_text=END_OF_TEXT, chunk=chunk)
+        assert score.nats == pytest.approx(nats, rel=1e-10)
+        assert score.n_tokens == int(mask.sum())
+        assert score.n_bytes == 5 * len(LENGTHS)

@@ -18,14 +18,14 @@ def test_the_targets_of_a_document_are_its_tokens_and_it_is_fed_those_before(bat
     fed = {index: [] for index in range(len(DOCUMENTS))}
 
     for passage in passages(DOCUMENTS, end_of_text=END_OF_TEXT, batch_size=batch_size, chunk=chunk):
-        assert passage.tokens.shape == passage.targets.shape == passage.is_text.shape
+        assert passage.tokens.shape == passage.targets.shape == passage.is_counted.shape
         assert passage.tokens.shape[0] <= batch_size
         assert passage.tokens.shape[1] <= chunk
         for row, index in enumerate(passage.documents):
-            is_text = passage.is_text[row]
-            assert len(targets[index]) == passage.begin or not is_text.any()
-            targets[index] += passage.targets[row, is_text].tolist()
-            fed[index] += passage.tokens[row, is_text].tolist()
+            is_counted = passage.is_counted[row]
+            assert len(targets[index]) == passage.begin or not is_counted.any()
+            targets[index] += passage.targets[row, is_counted].tolist()
+            fed[index] += passage.tokens[row, is_counted].tolist()
 
     for index, document in enumerate(DOCUMENTS):
         assert targets[index] == document.tokens.tolist()

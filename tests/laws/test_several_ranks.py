@@ -1,7 +1,10 @@
 """A run on two ranks is the run on one, whatever else is put around the model."""
 
+import json
+
 import pytest
 
+from receptance.data import prepare
 from tests.tolerances import FLOAT32_LOSS
 from tests.training.torchrun_job import Job, make_place
 
@@ -28,6 +31,21 @@ def test_two_ranks_see_the_losses_of_one(place, alone, parallel, around):
     names = ["compile", "checkpoint_layers"] if around == "both" else [around] if around else []
     settings = [f"training.parallel={parallel}", *(f"training.{each}=true" for each in names)]
     job = Job(place, f"{parallel} {around}", *settings, "data.micro_batch_size=3")
+    assert job.end() == 0, job.said()
+    pairs = zip(alone.numbers(), job.numbers(), strict=True)
+    assert max(abs(one - two) for (one, _), (two, _) in pairs) < FLOAT32_LOSS
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_two_ranks_weigh_by_the_tokens_that_count_on_both(place, parallel):
+    if not (place / "pairs").exists():
+        lines = [{"prompt": f"what is {n} squared? " * 3, "answer": str(n**2)} for n in range(60)]
+        (place / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        prepare([place / "pairs.jsonl"], "bytes", place / "pairs")
+    settings = ["data.store=pairs", "data.batch_size=4"]
+    alone = Job(place, f"pairs alone {parallel}", *settings, "training.parallel=none", n_ranks=1)
+    assert alone.end() == 0, alone.said()
+    job = Job(place, f"pairs {parallel}", *settings, f"training.parallel={parallel}")
     assert job.end() == 0, job.said()
     pairs = zip(alone.numbers(), job.numbers(), strict=True)
     assert max(abs(one - two) for (one, _), (two, _) in pairs) < FLOAT32_LOSS

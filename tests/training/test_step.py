@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from torch import Tensor
 
+from receptance.data import Batch
 from receptance.models import RWKV4, RWKV4State
 from receptance.training import (
     ALONE,
     APPLY,
     Objective,
+    Ranks,
     RunConfig,
     StepResult,
     Verdict,
@@ -119,3 +122,99 @@ def test_the_parts_of_a_step_take_time():
 
     assert min(seconds.forward, seconds.backward, seconds.optimizer) > 0
     assert seconds.communication >= 0
+
+
+def masked(batch: Batch, counted: Tensor) -> Batch:
+    return batch._replace(counted=counted)
+
+
+def some(n_rows: int) -> Tensor:
+    """Of the first rows nothing counts, and of the others more and more."""
+    places = torch.arange(16)
+    return torch.stack([places < 3 * (row - 1) for row in range(n_rows)])
+
+
+def gradient_step(config: RunConfig, batch: Batch, ranks: Ranks = ALONE):
+    """Take a step without changing a weight; return it and the gradient that it had."""
+    model = model_of()
+    objective = Objective(model, auxiliary=1e-4, precision="float32")
+    optimizer = build_optimizer(model, config.optimizer)
+    gradient: dict[str, Tensor] = {}
+
+    def keep(loss: float, grad_norm: float) -> Verdict:
+        del loss, grad_norm
+        for name, each in model.named_parameters():
+            assert each.grad is not None
+            gradient[name] = each.grad.clone()
+        return Verdict(action="skip", reason="it is a test")
+
+    return training_step(config, objective, optimizer, batch, keep, ranks=ranks), gradient
+
+
+@pytest.mark.parametrize("micro", [0, 1, 2, 4])
+def test_the_loss_is_the_mean_over_the_tokens_that_count_in_all_micro_batches(micro):
+    config = tiny_config(data_batch_size=8, data_micro_batch_size=micro)
+    batch = masked(tiny_batch(0, 8), some(8))
+
+    result, gradient = gradient_step(config, batch)
+
+    model = model_of()
+    logits, _ = model(batch.tokens)
+    largest = logits[some(8)].max(dim=-1).values
+    expected = torch.nn.functional.cross_entropy(logits[some(8)], batch.targets[some(8)])
+    (expected + 1e-4 / 2 * largest.square().mean()).backward()
+    assert result.loss == pytest.approx(expected.item(), rel=1e-5)
+    for name, each in model.named_parameters():
+        torch.testing.assert_close(gradient[name], each.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_ranks_weigh_by_the_tokens_that_count_on_each():
+    """What counts is uneven: on the first rank there are 0 + 3 tokens, on the second 6 + 9."""
+    whole = masked(tiny_batch(0, 4), some(5)[1:])
+    expected, of_whole = gradient_step(tiny_config(), whole)
+
+    def act(ranks: Ranks):
+        rows = slice(2 * ranks.rank, 2 * ranks.rank + 2)
+        part = Batch(*(each[rows] for each in whole if each is not None))
+        return gradient_step(tiny_config(data_batch_size=2), part, ranks)
+
+    alone = [act(Ranks(rank=rank)) for rank in range(2)]
+    counts = [int(some(5)[1:][2 * rank : 2 * rank + 2].sum()) for rank in range(2)]
+    assert counts == [3, 15]
+    # A rank by itself has the mean over its own tokens; two must share those of both.
+    losses = [result.loss for result, _ in alone]
+    assert expected.loss == pytest.approx((3 * losses[0] + 15 * losses[1]) / 18, rel=1e-5)
+    together = [_as_one_of(act, rank, counts) for rank in range(2)]
+    for name, each in of_whole.items():
+        mean = (together[0][1][name] + together[1][1][name]) / 2
+        torch.testing.assert_close(mean, each, rtol=1e-3, atol=1e-6)
+
+
+def _as_one_of(act, rank: int, counts: list[int]):
+    """Let a rank take its step as one of two, the other having told its count."""
+
+    class OneOfTwo(Ranks):
+        def mean(self, *values: float) -> list[float]:
+            told = values == (float(counts[self.rank]),)
+            return [sum(counts) / 2] if told else list(values)
+
+    return act(OneOfTwo(rank=rank, world_size=2))
+
+
+def test_a_step_of_which_nothing_counts_is_not_judged_and_changes_nothing():
+    model = model_of()
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    config = tiny_config(data_batch_size=8)
+    objective = Objective(model, auxiliary=1e-4, precision="float32")
+    batch = masked(tiny_batch(0, 8), torch.zeros(8, 16, dtype=torch.bool))
+
+    def never(loss: float, grad_norm: float) -> Verdict:
+        raise AssertionError(loss, grad_norm)
+
+    result = training_step(
+        config, objective, build_optimizer(model, config.optimizer), batch, never
+    )
+
+    assert (result.loss, result.grad_norm) == (0.0, 0.0)
+    assert result.verdict == Verdict(action="skip", reason="no token of the batch counts")
+    assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from receptance.chat_format import CHAT_FORMATS
+from receptance.cli.masked_text import LEGEND, Run, bracketed, runs
 from receptance.cli.progress import progress_bar
 from receptance.cli.terminal import printable
 
@@ -71,6 +72,13 @@ def command() -> None:
     "prompts too.  [default: world for chats]",
 )
 @click.option(
+    "--loss-on",
+    type=click.Choice(["answer", "all"]),
+    default="answer",
+    show_default=True,
+    help="What is to be predicted of pairs and chats; of texts it is all.",
+)
+@click.option(
     "--glob",
     "globs",
     multiple=True,
@@ -88,7 +96,7 @@ def prepare_command(files: tuple[Path, ...], separator: str | None, **options: A
     """
     from receptance.data import RecordFormat, prepare
 
-    fields = ("text_field", "prompt_field", "answer_field", "chat_format")
+    fields = ("text_field", "prompt_field", "answer_field", "chat_format", "loss_on")
     record_options = {name: options.pop(name) for name in fields}
     if separator is not None:
         separator = separator.replace(r"\n", "\n").replace(r"\t", "\t")
@@ -155,9 +163,13 @@ def inspect_command(
     click.echo(_table(store))
     if verify:
         click.echo("\nverified   every byte has the hash that store.json gives")
+    has_mask = store.train.mask is not None
     for sample in shown:
         place = "epoch {epoch}, first token {first_token}".format(**sample)
-        click.echo(f"\nstep {step}, {place}, {ctx_len} tokens:\n{printable(sample['text'])}")
+        text = bracketed([Run(**run) for run in sample["runs"]]) if has_mask else sample["text"]
+        click.echo(f"\nstep {step}, {place}, {ctx_len} tokens:\n{printable(text)}")
+    if shown and has_mask:
+        click.echo(f"\n{LEGEND}")
 
 
 def _samples(
@@ -167,19 +179,26 @@ def _samples(
     if n == 0:
         return []
     tokens = batches.batch(first_sample, n).tokens.tolist()
-    return [
-        {**sample._asdict(), "text": store.tokenizer.decode(row)}
-        for sample, row in zip(batches.samples(first_sample, n), tokens, strict=True)
-    ]
+    shown: list[dict[str, Any]] = []
+    for sample, row in zip(batches.samples(first_sample, n), tokens, strict=True):
+        entry = {**sample._asdict(), "text": store.tokenizer.decode(row)}
+        if store.train.mask is not None:
+            places = range(sample.first_token, sample.first_token + len(row))
+            mask = store.train.mask.take(places, mode="wrap").tolist()
+            entry["runs"] = [run._asdict() for run in runs(store.tokenizer, row, mask)]
+        shown.append(entry)
+    return shown
 
 
 def _summary(store: "TokenStore") -> dict[str, Any]:
     """Return what `store.json` says, without the hashes of blocks, and bytes per token."""
-    from dataclasses import asdict
+    from receptance.data.manifest import manifest_entries
 
-    summary = {"path": str(store.path), **asdict(store.manifest)}
+    summary = {"path": str(store.path), **manifest_entries(store.manifest)}
     for split in summary["splits"].values():
         del split["sha256"], split["documents_sha256"]
+        if "mask" in split:
+            del split["mask"]["sha256"]
         split["bytes_per_token"] = split["bytes"] / split["tokens"] if split["tokens"] else None
     return summary
 
@@ -200,6 +219,12 @@ def _table(store: "TokenStore") -> str:
         lines.append(
             f"{name:<7}{split.n_documents:>12,}{split.n_bytes:>18,}{split.n_tokens:>18,}{ratio:>13}"
         )
+    for name, split in (("train", manifest.splits.train), ("valid", manifest.splits.valid)):
+        if split.mask is not None and split.tokens:
+            lines.append(
+                f"{name:<7}{'to predict':>12}{split.mask.bytes:>18,}{split.mask.tokens:>18,}"
+                f"{split.mask.tokens / split.tokens:>13.1%}"
+            )
     lines += ["", f"{'files':>7}{'documents':>12}{'bytes':>18}  source"]
     for source in manifest.sources[:MAX_SOURCES]:
         notes = ["held out"] * source.held_out

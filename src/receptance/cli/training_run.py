@@ -130,9 +130,11 @@ def _both(
 
 def _yardsticks(config: RunConfig, store: TokenStore, ranks: Ranks) -> Yardsticks:
     """Return what the figures are measured by; takes a second, on all ranks at the same time."""
+    # The loss is a mean over the tokens that count, so it stands for their bytes.
+    counted = store.manifest.splits.train.mask or store.manifest.splits.train
     (peak,) = ranks.mean(peak_flops_per_s(config.training.precision, ranks.device.type))
     return Yardsticks(
-        tokens_per_byte=store.train.n_tokens / store.train.n_bytes,
+        tokens_per_byte=counted.tokens / counted.bytes,
         peak_flops_per_s=peak * ranks.world_size,
     )
 
@@ -164,7 +166,9 @@ def _validation(store: TokenStore, config: RunConfig) -> "Callable[[RWKV4], floa
     """Return what measures the held-out bits per byte; None where no text is held out."""
     if not store.valid.n_documents:
         return None
-    documents = held_out_documents(store.valid, config.every.validation_tokens)
+    documents = held_out_documents(
+        store.valid, config.every.validation_tokens, tokenizer=store.tokenizer
+    )
 
     def validate(model: "RWKV4") -> float:
         with autocast(config.training.precision):

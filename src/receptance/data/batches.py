@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, UInt8, UInt16, UInt32
 from torch import Tensor
 
 from receptance.data.order import order_key, permute
@@ -23,6 +23,14 @@ class Batch(NamedTuple):
     """What it should predict: at each place the token that follows."""
     resets: Bool[Tensor, "B T"]
     """Where the state is zero before the token: at each `end_of_text`, which opens a document."""
+    counted: Bool[Tensor, "B T"] | None = None
+    """Which targets the loss is over; None for all."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        counted = None if self.counted is None else self.counted.to(device)
+        tokens, targets, resets = (each.to(device) for each in self[:3])
+        return Batch(tokens, targets, resets, counted)
 
 
 class Sample(NamedTuple):
@@ -141,19 +149,13 @@ class Batches:
             New tensors on the CPU, the caller's to change.
 
         Raises:
-            DataError: If a token is not in the vocabulary.
+            DataError: If a token is not in the vocabulary, or the mask is not one.
             ValueError: If an argument is out of its range.
         """
         if not 0 <= segment < self.segments:
             raise ValueError(f"`segment` must lie in 0 to {self.segments - 1}, got {segment}")
         samples = self.samples(first_sample, n_rows)
-        window = np.empty((n_rows, self.ctx_len + 1), np.int64)
-        for row, sample in zip(window, samples, strict=True):
-            begin = (sample.first_token + segment * self.ctx_len) % self.split.n_tokens
-            # The part before the end of the stream, then the part after its beginning.
-            before = self.split.tokens[begin : begin + len(row)]
-            row[: len(before)] = before
-            row[len(before) :] = self.split.tokens[: len(row) - len(before)]
+        window = self._window(self.split.tokens, samples, segment)
         if int(window.max()) >= self.vocab_size:
             raise DataError(
                 f"{str(self.split.path)!r} must hold tokens below {self.vocab_size}, but samples "
@@ -163,7 +165,36 @@ class Batches:
             )
         window = torch.from_numpy(window)
         tokens, targets = window[:, :-1].contiguous(), window[:, 1:].contiguous()
-        return Batch(tokens, targets, resets=tokens == self.end_of_text)
+        return Batch(tokens, targets, tokens == self.end_of_text, self._counted(samples, segment))
+
+    def _window(
+        self,
+        stream: UInt8[np.ndarray, " n"] | UInt16[np.ndarray, " n"] | UInt32[np.ndarray, " n"],
+        samples: list[Sample],
+        segment: int,
+    ) -> Int64[np.ndarray, "B T_and_1"]:
+        """Return a segment of some samples and the entry after it, of a stream read as a ring."""
+        window = np.empty((len(samples), self.ctx_len + 1), np.int64)
+        for row, sample in zip(window, samples, strict=True):
+            begin = (sample.first_token + segment * self.ctx_len) % len(stream)
+            # The part before the end of the stream, then the part after its beginning.
+            before = stream[begin : begin + len(row)]
+            row[: len(before)] = before
+            row[len(before) :] = stream[: len(row) - len(before)]
+        return window
+
+    def _counted(self, samples: list[Sample], segment: int) -> Bool[Tensor, "B T"] | None:
+        """Return which targets of a segment count; None where the split has no mask."""
+        if self.split.mask is None:
+            return None
+        window = self._window(self.split.mask, samples, segment)
+        if int(window.max()) > 1:
+            raise DataError(
+                f"{str(self.split.path.with_suffix('.mask'))!r} must hold zeros and ones, but has "
+                f"{int(window.max())}; the file is damaged, which `receptance data inspect STORE "
+                "--verify` confirms: prepare the store again"
+            )
+        return torch.from_numpy(window[:, 1:] == 1)
 
     def _epoch_samples(self, epoch: int, place: int, n_rows: int) -> list[Sample]:
         """Return the samples at some places of one epoch."""

@@ -35,6 +35,8 @@ class Piece(NamedTuple):
     """Whether the document ends here."""
     identity: str = ""
     """Of a document that was given in parts, on its first piece: what tells it from others."""
+    counted: int | None = None
+    """How many of its first bytes a model is to be trained to predict; None for all."""
 
     @property
     def is_blank_document(self) -> bool:

@@ -58,13 +58,14 @@ def record_pieces(parts: Sequence[Part]) -> Iterator[Piece]:
     """
     identity = "" if len(parts) == 1 else _identity(parts)
     for index, part in enumerate(parts):
-        rest, begins = part.text, index == 0
+        rest, begins, counted = part.text, index == 0, part.counted
         is_last = index == len(parts) - 1
         while len(rest) > PIECE_CHARACTERS:
             cut = place_to_cut(rest)
-            yield Piece(rest[:cut], begins, ends=False, identity=identity if begins else "")
+            yield Piece(rest[:cut], begins, False, identity if begins else "", counted)
+            counted = None if counted is None else max(0, counted - len(rest[:cut].encode()))
             rest, begins = rest[cut:], False
-        yield Piece(rest, begins, ends=is_last, identity=identity if begins else "")
+        yield Piece(rest, begins, is_last, identity if begins else "", counted)
 
 
 def _identity(parts: Sequence[Part]) -> str:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -40,6 +40,21 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaskManifest:
+    """Which tokens of a split count: a model is trained to predict them, and measured by them.
+
+    Attributes:
+        tokens: How many tokens count.
+        bytes: How many bytes of UTF-8 text they stand for.
+        sha256: The SHA-256 of each 64 MiB of the `.mask` file.
+    """
+
+    tokens: Count
+    bytes: Count
+    sha256: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitManifest:
     """The sizes and the hashes of one split.
 
@@ -49,6 +64,7 @@ class SplitManifest:
         documents: How many documents there are.
         sha256: The SHA-256 of each 64 MiB of the `.bin` file.
         documents_sha256: The same of the `.docs` file.
+        mask: Of the `.mask` file; None where there is none, and every token counts.
     """
 
     tokens: Count
@@ -56,6 +72,7 @@ class SplitManifest:
     documents: Count
     sha256: list[str]
     documents_sha256: list[str]
+    mask: MaskManifest | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +113,20 @@ class Manifest:
 _ADAPTER = TypeAdapter(Manifest)
 
 
+def manifest_entries(manifest: Manifest) -> dict[str, Any]:
+    """Return what stands in `store.json`: a key only for what there is."""
+
+    def present(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: value for key, value in items if value is not None}
+
+    return asdict(manifest, dict_factory=present)
+
+
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `store.json` into a folder."""
-    (folder / FILE_NAME).write_text(json.dumps(asdict(manifest), indent=2) + "\n", "utf-8")
+    (folder / FILE_NAME).write_text(
+        json.dumps(manifest_entries(manifest), indent=2) + "\n", "utf-8"
+    )
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -13,6 +13,7 @@ from receptance.atomic import atomic_folder
 from receptance.data.documents import Piece, parse_boundaries
 from receptance.data.held_out import HeldOut, SplitName, hold_out
 from receptance.data.manifest import FILE_NAME, Manifest, Splits, write_manifest
+from receptance.data.mask import count_first
 from receptance.data.records import RecordFormat
 from receptance.data.store import Progress, TokenStore
 from receptance.data.survey import Reading, Survey, survey
@@ -43,6 +44,11 @@ class _Corpus(NamedTuple):
     @property
     def n_bytes(self) -> int:
         return self.train.n_bytes + (self.valid.n_bytes if self.valid else 0)
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether there is a token that does not count."""
+        return self.train.has_mask or (self.valid is not None and self.valid.has_mask)
 
 
 def prepare(
@@ -197,7 +203,9 @@ def _write_store(
     with ExitStack() as stack:
         writers: dict[SplitName, SplitWriter] = {}
         for name in ("train", "valid"):
-            writer = SplitWriter(folder, name, dtype, tokenizer.end_of_text)
+            writer = SplitWriter(
+                folder, name, dtype, tokenizer.end_of_text, has_mask=corpus.has_mask
+            )
             writers[name] = stack.enter_context(writer)
         for batch in _batched(corpus.assigned_pieces()):
             _write_pieces(batch, tokenizer, writers)
@@ -249,7 +257,8 @@ def _write_pieces(
         tokens = np.array(ids, np.int64)
         if tokens.size:
             _check_ids(tokens, tokenizer)
-        writers[split].append(tokens, len(piece.text.encode()))
+        counted = None if piece.counted is None else count_first(ids, piece.counted, tokenizer)
+        writers[split].append(tokens, len(piece.text.encode()), counted)
         if piece.ends:
             writers[split].end_document()
 

@@ -31,8 +31,8 @@ class Part(NamedTuple):
     """A stretch of a document that is tokenized by itself."""
 
     text: str
-    is_answer: bool
-    """Whether it is what the model is to say."""
+    counted: int | None
+    """How many of its first bytes a model is to be trained to predict; None for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +50,15 @@ class RecordFormat:
         answer_field: The field of the answer; given together with `prompt_field`.
         chat_format: How chats, and then pairs of any fields, are written: a name of
             `CHAT_FORMATS`. By default chats are written as the first of them says.
+        loss_on: What a model is to be trained to predict of pairs and chats: the answers, and what
+            ends them, or all. Of texts it is all.
     """
 
     text_field: str | None = None
     prompt_field: str | None = None
     answer_field: str | None = None
     chat_format: str | None = None
+    loss_on: str = "answer"
 
     def __post_init__(self) -> None:
         if (self.prompt_field is None) != (self.answer_field is None):
@@ -68,13 +71,15 @@ class RecordFormat:
                 "one of `text_field` and `prompt_field` must be given, not both, got "
                 f"{self.text_field!r} and {self.prompt_field!r}"
             )
+        if self.loss_on not in ("answer", "all"):
+            raise ValueError(f"`loss_on` must be 'answer' or 'all', got {self.loss_on!r}")
         if self.chat_format is not None:
             find_chat_format(self.chat_format)
 
     def parts(self, record: Any) -> list[Part]:
         """Return the parts of a record's document, in order.
 
-        A text is one part, which is no answer, and may be blank.
+        A text is one part and may be blank. Of other documents each part is a prompt or an answer.
 
         Args:
             record: What a line of a file holds.
@@ -82,10 +87,14 @@ class RecordFormat:
         Raises:
             WrongRecordError: If it is no record, lacks a field, or a field is not what it must be.
         """
+        parts = self._parts(record)
+        return parts if self.loss_on == "answer" else [Part(part.text, None) for part in parts]
+
+    def _parts(self, record: Any) -> list[Part]:
         if not isinstance(record, dict):
             raise WrongRecordError(f"the line must be a JSON object, but is {_kind(record)}")
         if self.text_field is not None:
-            return [Part(_text(record, self.text_field), is_answer=False)]
+            return [Part(_text(record, self.text_field), None)]
         if self.prompt_field is not None and self.answer_field is not None:
             prompt, answer = _said(record, self.prompt_field), _said(record, self.answer_field)
             return self._pair(prompt, answer, as_chat=False)
@@ -103,7 +112,7 @@ class RecordFormat:
                         prompt = f"{prompt}\n{_text(record, 'input')}"
                     return self._pair(prompt, answer, as_chat=as_chat)
         if "text" in record:
-            return [Part(_text(record, "text"), is_answer=False)]
+            return [Part(_text(record, "text"), None)]
         raise WrongRecordError(
             f"the record must have a field 'text', or those of a pair or a chat ({_KNOWN}), but it "
             f"has {_names(record)}; name its fields with --text-field, or --prompt-field and "
@@ -117,7 +126,7 @@ class RecordFormat:
     def _pair(self, prompt: str, answer: str, *, as_chat: bool) -> list[Part]:
         if as_chat or self.chat_format is not None:
             return _chat([("user", prompt), ("assistant", answer)], self._chat_format)
-        return [Part(prompt, is_answer=False), Part(answer, is_answer=True)]
+        return [Part(prompt, 0), Part(answer, None)]
 
 
 def _chat(turns: list[tuple[str, str]], chat_format: ChatFormat) -> list[Part]:
@@ -125,11 +134,14 @@ def _chat(turns: list[tuple[str, str]], chat_format: ChatFormat) -> list[Part]:
     parts: list[Part] = []
     for role, text in turns:
         if role == "system":
-            parts.append(Part(chat_format.opening(text), is_answer=False))
+            parts.append(Part(chat_format.opening(text), 0))
         elif role == "user":
-            parts.append(Part(chat_format.turn(text, is_first=not parts), is_answer=False))
+            # What ends an answer is for the model to say, though it begins the user's turn.
+            ends_answer = bool(parts) and parts[-1].counted is None
+            counted = len(chat_format.stop.encode()) if ends_answer else 0
+            parts.append(Part(chat_format.turn(text, is_first=not parts), counted))
         else:
-            parts.append(Part(chat_format.answer(text), is_answer=True))
+            parts.append(Part(chat_format.answer(text), None))
     return parts
 
 

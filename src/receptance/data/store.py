@@ -2,6 +2,7 @@
 
 train.bin  valid.bin    raw little-endian tokens, no header; `end_of_text` after each document
 train.docs valid.docs   uint64 pairs: a document's first token, its bytes of text
+train.mask valid.mask   where there are answers: a byte a token, 1 if it is to be predicted, else 0
 store.json              what is in the folder, and hashes
 tokenizer.json, …       the tokenizer's own file, if it has one
 """
@@ -9,13 +10,19 @@ tokenizer.json, …       the tokenizer's own file, if it has one
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt16, UInt32, UInt64
+from jaxtyping import UInt8, UInt16, UInt32, UInt64
 
-from receptance.data.manifest import Manifest, Source, SplitManifest, read_manifest
+from receptance.data.manifest import (
+    Manifest,
+    Source,
+    SplitManifest,
+    manifest_entries,
+    read_manifest,
+)
 from receptance.data.writer import BLOCK_BYTES, BlockHashes
 from receptance.errors import DataError
 from receptance.tokenizer import Tokenizer, load_tokenizer
@@ -35,12 +42,15 @@ class Split:
         tokens: All tokens, mapped from the file, read-only.
         documents: For each document its first token and its bytes of text.
         n_bytes: The bytes of text in all.
+        mask: For each token 1 if it counts: a model is trained to predict it, and measured by it.
+            None where all do.
     """
 
     path: Path
     tokens: UInt16[np.ndarray, " n_tokens"] | UInt32[np.ndarray, " n_tokens"]
     documents: UInt64[np.ndarray, "n_documents 2"]
     n_bytes: int
+    mask: UInt8[np.ndarray, " n_tokens"] | None = None
 
     @property
     def n_tokens(self) -> int:
@@ -113,7 +123,9 @@ class TokenStore:
     @property
     def sha256(self) -> str:
         """A hash of the tokens, the documents and the tokenizer, wherever they came from."""
-        entries = {key: value for key, value in asdict(self.manifest).items() if key != "sources"}
+        entries = {
+            key: value for key, value in manifest_entries(self.manifest).items() if key != "sources"
+        }
         return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -170,6 +182,7 @@ class TokenStore:
             for path, hashes in (
                 (split.path, of.sha256),
                 (split.path.with_suffix(".docs"), of.documents_sha256),
+                *([] if of.mask is None else [(split.path.with_suffix(".mask"), of.mask.sha256)]),
             )
         ]
         total = sum(path.stat().st_size for path, _ in files)
@@ -201,7 +214,10 @@ def _open_split(path: Path, manifest: SplitManifest, dtype: str) -> Split:
             f"{path.name}, the first document at 0, but goes from {first} to {last}; prepare the "
             "store again"
         )
-    return Split(path=path, tokens=tokens, documents=documents, n_bytes=manifest.bytes)
+    mask = None
+    if manifest.mask is not None:
+        mask = _map(path.with_suffix(".mask"), manifest.tokens, np.dtype("u1"), "tokens")
+    return Split(path=path, tokens=tokens, documents=documents, n_bytes=manifest.bytes, mask=mask)
 
 
 def _map(path: Path, n_numbers: int, dtype: np.dtype, kind: str) -> np.ndarray:

@@ -43,6 +43,7 @@ class Survey:
         files: The files with text, in order.
         smallest_digest: The smallest digest of a document.
         largest_digest: The largest.
+        has_mask: Whether some text is not to be predicted.
     """
 
     reading: Reading
@@ -50,6 +51,7 @@ class Survey:
     files: list[Path] = field(default_factory=list)
     smallest_digest: int = 1 << 64
     largest_digest: int = -1
+    has_mask: bool = False
 
     @property
     def n_documents(self) -> int:
@@ -108,6 +110,7 @@ def survey(paths: Sequence[Path], reading: Reading, *, held_out: bool, seed: int
 def _add_file(found: Survey, file: Path, reading: Reading, seed: int | None) -> None:
     """Count the documents of one file, all of them or, if it is skipped, none."""
     n_documents = n_bytes = n_blank = 0
+    has_mask = False
     digests: list[int] = []
     source = found.sources[-1]
     try:
@@ -115,6 +118,7 @@ def _add_file(found: Survey, file: Path, reading: Reading, seed: int | None) -> 
             if piece.is_blank_document:
                 n_blank += 1
                 continue
+            has_mask = has_mask or piece.counted is not None
             n_documents += piece.ends
             n_bytes += len(piece.text.encode())
             if piece.begins and seed is not None:
@@ -126,6 +130,7 @@ def _add_file(found: Survey, file: Path, reading: Reading, seed: int | None) -> 
         found.sources[-1] = replace(source, undecodable_files=source.undecodable_files + 1)
         return
     found.files.append(file)
+    found.has_mask = found.has_mask or has_mask
     found.smallest_digest = min([found.smallest_digest, *digests])
     found.largest_digest = max([found.largest_digest, *digests])
     found.sources[-1] = replace(

@@ -1,13 +1,15 @@
 """Writes one split of a token store: its tokens, its documents and their hashes."""
 
 import hashlib
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from jaxtyping import Integer
 
-from receptance.data.manifest import SplitManifest
+from receptance.data.manifest import MaskManifest, SplitManifest
+from receptance.data.mask import Counted
 
 BLOCK_BYTES = 64 << 20
 """How much of a file one hash covers."""
@@ -72,23 +74,27 @@ class HashedFile:
 class SplitWriter:
     """The `.bin` and `.docs` files of one split, in the making.
 
-    Used as a context manager, which closes the files.
+    With a mask there is a `.mask` file too. Used as a context manager, which closes the files.
     """
 
-    def __init__(self, folder: Path, name: str, dtype: str, end_of_text: int) -> None:
-        """Create the two files.
+    def __init__(
+        self, folder: Path, name: str, dtype: str, end_of_text: int, *, has_mask: bool = False
+    ) -> None:
+        """Create the files.
 
         Args:
             folder: Where they are created.
             name: "train" or "valid".
             dtype: "uint16" or "uint32".
-            end_of_text: The token to write after every document.
+            end_of_text: The token to write after every document; it counts.
+            has_mask: Whether it is written which tokens count.
         """
         self.n_tokens = self.n_bytes = self.n_documents = 0
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._end_of_text = np.array([end_of_text], self._dtype)
         self._tokens = HashedFile(folder / f"{name}.bin")
         self._documents = HashedFile(folder / f"{name}.docs")
+        self._mask = MaskWriter(folder / f"{name}.mask") if has_mask else None
         self._first_token = self._first_byte = 0
 
     def __enter__(self) -> "SplitWriter":
@@ -100,20 +106,25 @@ class SplitWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            self._tokens.close()
-        finally:
-            self._documents.close()
+        with ExitStack() as stack:
+            for file in (self._tokens, self._documents, self._mask):
+                if file is not None:
+                    stack.callback(file.close)
 
-    def append(self, tokens: Integer[np.ndarray, " n"], n_bytes: int) -> None:
+    def append(
+        self, tokens: Integer[np.ndarray, " n"], n_bytes: int, counted: Counted | None = None
+    ) -> None:
         """Append tokens to the document that is being written.
 
         Args:
             tokens: Ids that the vocabulary has.
             n_bytes: How many bytes of text they stand for.
+            counted: How many of them count, the first ones; None for all. Without a mask all do.
         """
         if tokens.size:
             self._tokens.write(_bytes_of(tokens.astype(self._dtype)))
+        if self._mask is not None:
+            self._mask.append(tokens.size, counted or Counted(tokens.size, n_bytes))
         self.n_tokens += tokens.size
         self.n_bytes += n_bytes
 
@@ -122,6 +133,8 @@ class SplitWriter:
         entry = np.array([self._first_token, self.n_bytes - self._first_byte], "<u8")
         self._documents.write(_bytes_of(entry))
         self._tokens.write(_bytes_of(self._end_of_text))
+        if self._mask is not None:
+            self._mask.append(1, Counted(1, 0))
         self.n_tokens += 1
         self.n_documents += 1
         self._first_token, self._first_byte = self.n_tokens, self.n_bytes
@@ -134,6 +147,45 @@ class SplitWriter:
             documents=self.n_documents,
             sha256=self._tokens.hashes.hexdigests(),
             documents_sha256=self._documents.hashes.hexdigests(),
+            mask=None if self._mask is None else self._mask.manifest(),
+        )
+
+
+class MaskWriter:
+    """The `.mask` file of one split, in the making."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = HashedFile(path)
+        self._n_tokens = self._n_bytes = 0
+
+    def append(self, n_tokens: int, counted: Counted) -> None:
+        """Say of the next tokens which count.
+
+        Args:
+            n_tokens: How many they are.
+            counted: Of the first of them.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        if n_tokens:
+            mask = np.arange(n_tokens) < counted.n_tokens
+            self._file.write(mask.view(np.uint8).data)
+        self._n_tokens += counted.n_tokens
+        self._n_bytes += counted.n_bytes
+
+    def close(self) -> None:
+        """Hand all bytes to the operating system.
+
+        Raises:
+            OSError: If it does not take them.
+        """
+        self._file.close()
+
+    def manifest(self) -> MaskManifest:
+        """Return the counts and hashes of what was written."""
+        return MaskManifest(
+            tokens=self._n_tokens, bytes=self._n_bytes, sha256=self._file.hashes.hexdigests()
         )
 
 

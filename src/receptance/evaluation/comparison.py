@@ -100,7 +100,11 @@ def compare(
             full_nats.index_add_(0, index, nats)
             for name, each in figures.items():
                 sums[name].index_add_(0, index, each)
-    score = Score(nats=float(full_nats.sum()), n_tokens=sum(lengths), n_bytes=n_bytes)
+    score = Score(
+        nats=float(full_nats.sum()),
+        n_tokens=sum(each.n_counted for each in documents),
+        n_bytes=n_bytes,
+    )
     tokens_per_byte = score.n_tokens / n_bytes
     return Comparison(
         score,
@@ -123,7 +127,7 @@ class _Blocks:
         """Return the blocks of the tokens of a passage, in their order."""
         places = passage.begin + torch.arange(passage.tokens.shape[1])
         begins = self._begins[torch.tensor(passage.documents)]
-        return (begins[:, None] + places // BLOCK_TOKENS)[passage.is_text]
+        return (begins[:, None] + places // BLOCK_TOKENS)[passage.is_counted]
 
 
 def _figures(
@@ -132,7 +136,7 @@ def _figures(
     """Return the full model's nats of each token; of the others nats, KL and agreement."""
     features = reader.features(passage)
     others = {name: each.features(passage) for name, each in readers.items()}
-    targets = passage.targets[passage.is_text][:, None].to(reader.device)
+    targets = passage.targets[passage.is_counted][:, None].to(reader.device)
     nats: list[Tensor] = []
     figures: dict[str, list[Tensor]] = {name: [] for name in readers}
     for begin in range(0, len(targets), ROWS_OF_LOGITS):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Integer, UInt8
 
 from receptance.data import Boundaries, Split, read_pieces
 from receptance.errors import DataError
@@ -19,17 +19,28 @@ class Document(NamedTuple):
     tokens: Integer[np.ndarray, " n"]
     """Its tokens, and the one that ends it unless the text was cut."""
     n_bytes: int
-    """The bytes of UTF-8 that they stand for."""
+    """The bytes of UTF-8 that they stand for; where there is a mask, those that count."""
+    mask: UInt8[np.ndarray, " n"] | None = None
+    """For each token 1 if the score counts it; None where it counts all."""
+
+    @property
+    def n_counted(self) -> int:
+        """How many tokens count."""
+        return len(self.tokens) if self.mask is None else int(self.mask.sum(dtype=np.int64))
 
 
-def held_out_documents(split: Split, max_tokens: int | None = None) -> list[Document]:
+def held_out_documents(
+    split: Split, max_tokens: int | None = None, *, tokenizer: Tokenizer | None = None
+) -> list[Document]:
     """Return the documents of a split, whole, mapped from its file.
 
     Args:
         split: Of a token store.
         max_tokens: Documents are taken from the first on until there are as many; None for all.
+        tokenizer: Of the store, which tells how many bytes count; needed where there is a mask.
 
     Raises:
+        ValueError: If the split has a mask and there is no tokenizer.
         DataError: If there is no document.
     """
     if split.n_documents == 0:
@@ -41,10 +52,27 @@ def held_out_documents(split: Split, max_tokens: int | None = None) -> list[Docu
     ends = np.append(begins[1:], split.n_tokens)
     if max_tokens is not None:
         ends = ends[: int(np.searchsorted(ends, max_tokens)) + 1]
+    if split.mask is not None:
+        return [
+            _masked(split, split.mask, slice(begin, end), tokenizer)
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=False)
+        ]
     return [
         Document(split.tokens[begin:end], int(n_bytes))
         for begin, end, n_bytes in zip(begins, ends, split.documents[:, 1], strict=False)
     ]
+
+
+def _masked(
+    split: Split, mask: UInt8[np.ndarray, " n"], part: slice, tokenizer: Tokenizer | None
+) -> Document:
+    """Return a document of which some tokens count."""
+    if tokenizer is None:
+        raise ValueError(f"`tokenizer` must be given, for {str(split.path)!r} has a mask; got None")
+    tokens, counted = split.tokens[part], mask[part]
+    # All but the one that ends it, which stands for no text.
+    said = tokens[:-1][counted[:-1] == 1]
+    return Document(tokens, len(tokenizer.decode_bytes(said.tolist())), counted)
 
 
 def read_documents(

@@ -17,7 +17,7 @@ class Score:
     """The cost of a text under a model."""
 
     nats: float
-    """Sum of -log probability over all tokens."""
+    """Sum of -log probability over all tokens that count."""
     n_tokens: int
     """Tokens predicted, the one that ends each document among them."""
     n_bytes: int
@@ -72,16 +72,17 @@ def score_documents(
         )
     return Score(
         nats=float(nats),
-        n_tokens=sum(len(each.tokens) for each in documents),
+        n_tokens=sum(each.n_counted for each in documents),
         n_bytes=sum(each.n_bytes for each in documents),
     )
 
 
 def _nats(reader: Reader, passage: Passage) -> float:
-    """Return the nats of all tokens of a passage."""
-    targets = passage.targets[passage.is_text].to(reader.device)
-    parts = zip(
-        reader.features(passage).split(ROWS_OF_LOGITS), targets.split(ROWS_OF_LOGITS), strict=True
-    )
+    """Return the nats of all tokens of a passage that count."""
+    features = reader.features(passage)
+    if len(features) == 0:
+        return 0.0
+    targets = passage.targets[passage.is_counted].to(reader.device)
+    parts = zip(features.split(ROWS_OF_LOGITS), targets.split(ROWS_OF_LOGITS), strict=True)
     costs = [F.cross_entropy(reader.logits(x), each, reduction="none") for x, each in parts]
     return float(torch.cat(costs).double().sum())

@@ -25,8 +25,8 @@ class Passage(NamedTuple):
     """What is fed."""
     targets: Int64[Tensor, "B T"]
     """What is predicted: `targets[b, t]` is token `begin + t` of its document."""
-    is_text: Bool[Tensor, "B T"]
-    """Whether there is such a token; what is beyond a document's end counts nothing."""
+    is_counted: Bool[Tensor, "B T"]
+    """Whether there is such a token, and it counts; what is beyond a document's end does not."""
 
 
 def passages(
@@ -49,8 +49,13 @@ def passages(
                 part = documents[index].tokens[begin : begin + width]
                 targets[row, : len(part)] = torch.from_numpy(part.astype("int64"))
             tokens = torch.cat([last, targets[:, :-1]], dim=1)
-            is_text = begin + torch.arange(width) < lengths[:, None]
-            yield Passage(rows, begin, tokens, targets, is_text)
+            is_counted = begin + torch.arange(width) < lengths[:, None]
+            for row, index in enumerate(rows):
+                mask = documents[index].mask
+                if mask is not None:
+                    part = torch.from_numpy(mask[begin : begin + width] == 1)
+                    is_counted[row, : len(part)] = part
+            yield Passage(rows, begin, tokens, targets, is_counted)
             last = targets[:, -1:]
 
 
@@ -63,10 +68,10 @@ class Reader:
         self._state: RWKV4State | None = None
 
     def features(self, passage: Passage) -> Float[Tensor, "n C"]:
-        """Return what the model gives to its head, for the tokens of `passage.is_text` in order."""
+        """Return what the model gives to its head for each of `passage.is_counted`, in order."""
         state = self._state if passage.begin else None
         x, self._state = self.model.features(passage.tokens.to(self.device), state)
-        return x[passage.is_text.to(self.device)]
+        return x[passage.is_counted.to(self.device)]
 
     def logits(self, features: Float[Tensor, "n C"]) -> Float[Tensor, "n V"]:
         """Return the logits of some of these tokens, in the dtype of the stream."""

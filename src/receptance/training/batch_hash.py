@@ -7,10 +7,11 @@ from receptance.errors import DataError
 
 
 def batch_sha256(batch: Batch) -> str:
-    """Return the sha256 of a batch's tokens, targets and resets."""
+    """Return the sha256 of a batch's tokens, targets, resets and, where there is one, its mask."""
     digest = hashlib.sha256()
     for tensor in batch:
-        digest.update(tensor.contiguous().numpy().data)
+        if tensor is not None:
+            digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
 
 

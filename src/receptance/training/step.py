@@ -16,6 +16,8 @@ from receptance.training.config import RunConfig
 from receptance.training.optimization import APPLY, Verdict, clip_gradient
 from receptance.training.processes import ALONE, Ranks, gradient_norm, gradient_sync
 
+NOTHING_COUNTS = Verdict(action="skip", reason="no token of the batch counts")
+
 
 class StepSeconds(NamedTuple):
     """Where the time of a step went."""
@@ -34,7 +36,7 @@ class StepResult:
     """What came of a step; the same on all ranks but for `carried`."""
 
     loss: float
-    """Cross-entropy in nats a token, over the batches of all ranks."""
+    """Cross-entropy in nats a token that counts, over the batches of all ranks."""
     grad_norm: float
     """Of the whole gradient, before it was clipped."""
     verdict: Verdict
@@ -57,8 +59,9 @@ def training_step(
 ) -> StepResult:
     """Compute the gradient of a batch and, unless it is judged bad, change the weights.
 
-    The gradient is the mean over all tokens of all ranks, whatever the size of a micro-batch: each
-    has its share of the tokens as its weight.
+    The gradient is the mean over all tokens that count, of all ranks, whatever the size of a
+    micro-batch: each has its share of these tokens as its weight. A step without any changes
+    nothing, and is not judged.
 
     Args:
         config: The run.
@@ -71,15 +74,16 @@ def training_step(
         ranks: Who takes part.
         carried: The state before each row; None for the zero state.
     """
+    rank_counts = None if batch.counted is None else ranks.mean(float(batch.counted.sum()))[0]
     loss, states, forward_s, backward_s = _add_gradients(
-        config, objective, batch, carried, step, ranks.rank
+        config, objective, batch, carried, step, ranks.rank, rank_counts
     )
     started = time.perf_counter()
     grad_norm = gradient_norm(objective.parameters(), ranks)
     normed = time.perf_counter()
     (mean_loss,) = ranks.mean(loss)
     agreed = time.perf_counter()
-    verdict = judge(mean_loss, grad_norm)
+    verdict = NOTHING_COUNTS if rank_counts == 0 else judge(mean_loss, grad_norm)
     if verdict.is_applied:
         clip_gradient(objective.parameters(), grad_norm, config.optimizer.grad_clip)
         optimizer.step()
@@ -105,8 +109,11 @@ def _add_gradients(
     carried: RWKV4State | None,
     step: int,
     rank: int,
+    rank_counts: float | None,
 ) -> tuple[float, list[RWKV4State], float, float]:
-    """Add up the gradients of a rank's micro-batches, each by its share of the tokens.
+    """Add up the gradients of a rank's micro-batches, each by its share of the tokens that count.
+
+    `rank_counts` is how many of a rank's tokens count, in the mean over the ranks; None for all.
 
     Returns:
         The mean loss, the states after each micro-batch, and the seconds of forward and backward.
@@ -119,11 +126,14 @@ def _add_gradients(
         tokens, targets = batch.tokens[rows], batch.targets[rows]
         resets = batch.resets[rows] if config.data.reset_at_documents else None
         before = None if carried is None else carried.select(range(row, row + len(tokens)))
+        counted = None if batch.counted is None else batch.counted[rows]
         share = len(tokens) / n_rows
+        if counted is not None and rank_counts is not None:
+            share = int(counted.sum()) / rank_counts if rank_counts else 0.0
         torch.manual_seed(_seed(config.seed, step, rank, row))
         started = time.perf_counter()
         with gradient_sync(objective, enabled=row + micro >= n_rows):
-            loss, state = objective(tokens, targets, before, resets)
+            loss, state = objective(tokens, targets, before, resets, counted)
             forwarded = time.perf_counter()
             (loss.total * share).backward()
         loss_sum += loss.cross_entropy.item() * share

@@ -98,7 +98,7 @@ class Trainer:
         following = _after(self.progress, plan)
         set_learning_rate(self.run.optimizer, plan.lr)
         batch = self.reader.read(self._place(self.progress), self._place(following))
-        batch = Batch(*(each.to(self.ranks.device) for each in batch))
+        batch = batch.to(self.ranks.device)
         waited = time.perf_counter() - started
         result = training_step(
             self.config,

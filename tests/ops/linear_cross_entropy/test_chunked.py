@@ -211,7 +211,9 @@ def test_it_runs_on_the_meta_device():
 def test_pytorch_finds_nothing_wrong_with_the_op(product, kernel):
     x, weight, targets = case(9, dtype=torch.float32)
     op = torch.ops.receptance.linear_cross_entropy.default
-    torch.library.opcheck(op, (x, weight, targets, 0.3, product, True, True, kernel))
+    counted = targets % 2 == 0
+    for mask in (None, counted, torch.zeros_like(counted)):
+        torch.library.opcheck(op, (x, weight, targets, 0.3, product, True, True, kernel, mask))
     args = (x.detach(), weight.detach(), targets, 0.3, product, False, False, kernel)
     torch.library.opcheck(op, args)
 
@@ -220,10 +222,14 @@ def test_pytorch_finds_nothing_wrong_with_the_op(product, kernel):
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # PyTorch's own, in inductor
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_it_traces_whole_under_torch_compile(dynamic, kernel):
+@pytest.mark.parametrize("has_mask", [False, True])
+def test_it_traces_whole_under_torch_compile(dynamic, kernel, has_mask):
     def totals(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        counted = targets % 2 == 0 if has_mask else None
         with torch.autocast("cpu", torch.bfloat16):
-            return linear_cross_entropy(x, weight, targets, auxiliary=0.3, implementation=kernel)
+            return linear_cross_entropy(
+                x, weight, targets, auxiliary=0.3, counted=counted, implementation=kernel
+            )
 
     compiled = torch.compile(totals, fullgraph=True, dynamic=dynamic)
     args = case(12, dtype=torch.float32)

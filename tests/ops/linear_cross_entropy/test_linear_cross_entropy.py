@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from receptance.errors import ImplementationUnavailableError
 from receptance.ops.linear_cross_entropy import IMPLEMENTATIONS, linear_cross_entropy
 from receptance.ops.native import library_obstacle
-from tests.tolerances import EXACT, FLOAT32
+from tests.tolerances import ALGEBRA, EXACT, FLOAT32
 
 N, C, V = 6, 4, 9
 NAMES = [each.name for each in IMPLEMENTATIONS]
@@ -172,3 +172,48 @@ def test_the_docstring_is_enough_to_write_it_again():
         "total         = cross_entropy + auxiliary / 2 mean_n (max_j l_nj)²",
     ):
         assert phrase in linear_cross_entropy.__doc__
+
+
+@pytest.mark.parametrize("counts", [[0, 1, 1, 0, 0, 1], [1] * N], ids=["some", "all"])
+def test_means_are_over_the_tokens_that_count(implementation, counts):
+    counted = torch.tensor(counts) == 1
+    x, weight, targets = arguments(torch.float64)
+    leaves = [(x.clone().requires_grad_(), weight.clone().requires_grad_()) for _ in range(2)]
+    loss = linear_cross_entropy(
+        *leaves[0], targets, auxiliary=0.1, counted=counted, implementation=implementation
+    )
+    x_of_some, weight_of_some = leaves[1]
+    expected = linear_cross_entropy(
+        x_of_some[counted],
+        weight_of_some,
+        targets[counted],
+        auxiliary=0.1,
+        implementation="reference",
+    )
+    assert_close(loss, expected, **ALGEBRA)
+    loss.total.backward()
+    expected.total.backward()
+    for one, other in zip(*leaves, strict=True):
+        assert_close(one.grad, other.grad, **ALGEBRA)
+
+
+def test_where_no_token_counts_loss_and_gradients_are_zero(implementation):
+    x, weight, targets = arguments()
+    x.requires_grad_()
+    weight.requires_grad_()
+    counted = torch.zeros(N, dtype=torch.bool)
+    loss = linear_cross_entropy(
+        x, weight, targets, auxiliary=0.1, counted=counted, implementation=implementation
+    )
+    loss.total.backward()
+    assert loss.cross_entropy.item() == loss.total.item() == 0
+    assert x.grad is not None
+    assert weight.grad is not None
+    assert not x.grad.any()
+    assert not weight.grad.any()
+
+
+@pytest.mark.unhooked
+def test_a_mask_of_another_length_is_refused():
+    with pytest.raises(ValueError, match=r"`counted` must have one entry for each row of `x`"):
+        linear_cross_entropy(*arguments(), counted=torch.ones(N + 1, dtype=torch.bool))

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from receptance.ops.dispatch import Implementation, choose
@@ -26,7 +26,7 @@ IMPLEMENTATIONS = (
 
 
 class LinearCrossEntropy(NamedTuple):
-    """Two means over the tokens, in float32 (float64 where the products are)."""
+    """Two means over the tokens that count, in float32 (float64 where the products are)."""
 
     cross_entropy: Float[Tensor, ""]
     """In nats a token. Carries no gradient."""
@@ -40,6 +40,7 @@ def linear_cross_entropy(
     targets: Int[Tensor, " N"],
     *,
     auxiliary: float = 0.0,
+    counted: Bool[Tensor, " N"] | None = None,
     implementation: str = "auto",
 ) -> LinearCrossEntropy:
     """Return what it costs to predict `targets` by the logits x Wᵀ.
@@ -62,6 +63,8 @@ def linear_cross_entropy(
         weight: The head's matrix.
         targets: The tokens that came, each in [0, V).
         auxiliary: The weight of the second term.
+        counted: Which tokens the means are over, and gradients come from; None for all. Where it
+            holds for none, both results and all gradients are zero.
         implementation: A name in `IMPLEMENTATIONS`, or "auto" for the fastest that can run.
 
     Returns:
@@ -82,7 +85,12 @@ def linear_cross_entropy(
             f"`targets` must have one entry for each of at least one row of `x`, {list(x.shape)}, "
             f"got {list(targets.shape)}"
         )
-    args = (x, weight, targets.long(), float(auxiliary), _product_dtype(weight))
+    if counted is not None and counted.shape != targets.shape:
+        raise ValueError(
+            f"`counted` must have one entry for each row of `x`, {list(x.shape)}, "
+            f"got {list(counted.shape)}"
+        )
+    args = (x, weight, targets.long(), float(auxiliary), _product_dtype(weight), counted)
     chosen = choose("linear_cross_entropy", IMPLEMENTATIONS, implementation, *args)
     return LinearCrossEntropy(*chosen.run(*args))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,6 +38,7 @@ def linear_cross_entropy_chunked(
     targets: Int64[Tensor, " N"],
     auxiliary: float,
     product: torch.dtype,
+    counted: Bool[Tensor, " N"] | None = None,
     kernel: str = "plain",
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Return the cross-entropy and the total; see `linear_cross_entropy`.
@@ -47,7 +48,7 @@ def linear_cross_entropy_chunked(
     """
     wants_x, wants_weight = (torch.is_grad_enabled() and each.requires_grad for each in (x, weight))
     cross_entropy, total, _, _ = torch.ops.receptance.linear_cross_entropy(
-        x, weight, targets, auxiliary, product, wants_x, wants_weight, kernel
+        x, weight, targets, auxiliary, product, wants_x, wants_weight, kernel, counted
     )
     return cross_entropy, total
 
@@ -58,14 +59,21 @@ def linear_cross_entropy_native(
     targets: Int64[Tensor, " N"],
     auxiliary: float,
     product: torch.dtype,
+    counted: Bool[Tensor, " N"] | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Return the same, by the C++ kernel; its equations: native/include/receptance/kernels.h."""
-    return linear_cross_entropy_chunked(x, weight, targets, auxiliary, product, "native")
+    return linear_cross_entropy_chunked(x, weight, targets, auxiliary, product, counted, "native")
 
 
-def chunked_obstacle(*args: Tensor | float | torch.dtype) -> str | None:
+def chunked_obstacle(
+    x: Tensor,  # noqa: ARG001 (what every implementation is asked with)
+    weight: Tensor,  # noqa: ARG001
+    targets: Tensor,  # noqa: ARG001
+    auxiliary: float,  # noqa: ARG001
+    product: torch.dtype,
+    counted: Tensor | None = None,  # noqa: ARG001
+) -> str | None:
     """Return why the chunks cannot run with these arguments, as a clause, or None if they can."""
-    *_, product = args
     # 1/N is the scale of the gradients and would be lost in float16's few exponents.
     if product not in SERVED:
         return f"it serves products in float32, bfloat16 and float64, and they are in {product}"
@@ -73,11 +81,16 @@ def chunked_obstacle(*args: Tensor | float | torch.dtype) -> str | None:
 
 
 def native_obstacle(
-    x: Tensor, weight: Tensor, targets: Tensor, auxiliary: float, product: torch.dtype
+    x: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    auxiliary: float,
+    product: torch.dtype,
+    counted: Tensor | None = None,
 ) -> str | None:
     """Return why the C++ kernel cannot run with these, as a clause, or None if it can."""
-    for tensor in (x, weight, targets):
-        if tensor.device.type != "cpu":
+    for tensor in (x, weight, targets, counted):
+        if tensor is not None and tensor.device.type != "cpu":
             return f"it runs on the cpu, and a tensor is on {tensor.device}"
     return chunked_obstacle(x, weight, targets, auxiliary, product) or library_obstacle()
 
@@ -112,30 +125,40 @@ def _forward(
     wants_x: bool,
     wants_weight: bool,
     kernel: str,
+    counted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return cross-entropy, total, and the gradients of total (empty where not wanted)."""
     row_gradient: RowGradient = (
         torch.ops.receptance.cross_entropy_ if kernel == "native" else plain_row_gradient
     )
-    N, V = len(x), len(weight)
+    # Here and not before: inside the op, shapes may depend on values and still compile.
+    rows = None if counted is None else counted.nonzero().flatten()
+    N, V = len(x) if rows is None else len(rows), len(weight)
     w = weight.to(product)
     grad_x, grad_weight = _gradients_like(x, weight, product, wants_x, wants_weight)
+    if rows is not None:
+        grad_x.zero_()
+    if N == 0:
+        grad_weight.zero_()
     costs = torch.zeros(2, dtype=torch.float64, device=x.device)
     step = chunk_tokens(V, product)
     memory = torch.empty(min(step, N), V, dtype=product, device=x.device)
     for begin in range(0, N, step):
-        x_chunk = x[begin : begin + step].to(product)
+        chunk = slice(begin, begin + step) if rows is None else rows[begin : begin + step]
+        x_chunk = x[chunk].to(product)
         logits = torch.mm(x_chunk, w.t(), out=memory[: len(x_chunk)])
-        t = targets[begin : begin + step]
-        cost, largest = row_gradient(logits, t, 1 / N, auxiliary, wants_x or wants_weight)
+        cost, largest = row_gradient(
+            logits, targets[chunk], 1 / N, auxiliary, wants_x or wants_weight
+        )
         costs += torch.stack([cost.double().sum(), largest.double().square().sum()])
         # What was `logits` is their gradient from here on.
         if wants_x:
-            grad_x[begin : begin + step] = torch.mm(logits, w)
+            part = torch.mm(logits, w)
+            grad_x[chunk] = part if rows is None else part.to(x.dtype)
         if wants_weight:
             part = torch.mm(logits.t(), x_chunk)
             grad_weight.copy_(part) if begin == 0 else grad_weight.add_(part)
-    cross_entropy, mean_square = costs / N
+    cross_entropy, mean_square = costs / max(N, 1)
     total = cross_entropy + auxiliary / 2 * mean_square
     sums = sums_dtype(product)
     return cross_entropy.to(sums), total.to(sums), grad_x, grad_weight.to(weight.dtype)
@@ -161,6 +184,7 @@ def _fake(
     wants_x: bool,
     wants_weight: bool,
     kernel: str,  # noqa: ARG001
+    counted: Tensor | None = None,  # noqa: ARG001
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     scalar = x.new_empty((), dtype=sums_dtype(product))
     grad_x, grad_weight = _gradients_like(x, weight, product, wants_x, wants_weight)
@@ -169,7 +193,7 @@ def _fake(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     cross_entropy, _, grad_x, grad_weight = output
-    *_, ctx.wants_x, ctx.wants_weight, _ = inputs
+    ctx.wants_x, ctx.wants_weight = inputs[5:7]
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(cross_entropy, grad_x, grad_weight)
     ctx.save_for_backward(grad_x, grad_weight)
@@ -179,12 +203,12 @@ def _differentiate(
     ctx: Any, _cross_entropy: None, grad_total: Tensor | None, _x: None, _weight: None
 ) -> tuple[Tensor | None, ...]:
     if grad_total is None:
-        return (None,) * 8
+        return (None,) * 9
     grad_x, grad_weight = ctx.saved_tensors
     return (
         grad_x * grad_total if ctx.wants_x else None,
         grad_weight * grad_total if ctx.wants_weight else None,
-        *(None,) * 6,
+        *(None,) * 7,
     )
 
 

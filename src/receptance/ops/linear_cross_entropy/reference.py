@@ -5,7 +5,7 @@ Dimensions
 """
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,8 +16,14 @@ def linear_cross_entropy_reference(
     targets: Int64[Tensor, " N"],
     auxiliary: float,
     product: torch.dtype,
+    counted: Bool[Tensor, " N"] | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Return the cross-entropy and the total; see `linear_cross_entropy`."""
+    if counted is not None:
+        x, targets = x[counted], targets[counted]
+    if len(x) == 0:
+        zero = ((x.sum() + weight.sum()) * 0).to(sums_dtype(product))
+        return zero.detach(), zero
     logits = F.linear(x.to(product), weight.to(product)).to(sums_dtype(product))
     cross_entropy = F.cross_entropy(logits, targets)
     total = cross_entropy

@@ -2,14 +2,14 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from receptance.ops.linear_cross_entropy import linear_cross_entropy
 
 
 class Loss(NamedTuple):
-    """The parts of a batch's loss, each a mean over its tokens."""
+    """The parts of a batch's loss, each a mean over its tokens that count."""
 
     cross_entropy: Float[Tensor, ""]
     """In nats a token; the figure to report. Carries no gradient."""
@@ -23,6 +23,7 @@ def language_model_loss(
     targets: Int[Tensor, "B T"],
     *,
     auxiliary: float,
+    counted: Bool[Tensor, "B T"] | None = None,
 ) -> Loss:
     """Return the cross-entropy, and with it the authors' auxiliary loss.
 
@@ -40,9 +41,16 @@ def language_model_loss(
         head: The head's matrix.
         targets: The tokens that came.
         auxiliary: The weight of the auxiliary loss; the authors' is 1e-4. 0 leaves it out.
+        counted: Which targets count, in both means; None for all. Where none does, both are zero.
 
     Source: BlinkDL/RWKV-LM, RWKV-v4neo/src/model.py, L2Wrap; arXiv:2305.13048, section 4, names
     PaLM's z-loss instead, which is not what the code does.
     """
-    loss = linear_cross_entropy(x.flatten(0, 1), head, targets.flatten(), auxiliary=auxiliary)
+    loss = linear_cross_entropy(
+        x.flatten(0, 1),
+        head,
+        targets.flatten(),
+        auxiliary=auxiliary,
+        counted=None if counted is None else counted.flatten(),
+    )
     return Loss(*loss)

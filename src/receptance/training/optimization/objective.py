@@ -33,10 +33,13 @@ class Objective(nn.Module):
         targets: Int[Tensor, "B T"],
         state: RWKV4State | None,
         resets: Bool[Tensor, "B T"] | None,
+        counted: Bool[Tensor, "B T"] | None = None,
     ) -> tuple[Loss, RWKV4State]:
-        """Return the mean loss over the tokens, and the state after the last one."""
+        """Return the mean loss over the tokens that count, and the state after the last one."""
         with autocast(self.precision, tokens.device.type):
             x, state = self.model.features(tokens, state, resets=resets)
             weight = self.model.head.weight
-            loss = language_model_loss(x, weight, targets, auxiliary=self.auxiliary)
+            loss = language_model_loss(
+                x, weight, targets, auxiliary=self.auxiliary, counted=counted
+            )
         return loss, state
