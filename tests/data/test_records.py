@@ -131,3 +131,10 @@ def test_a_wrong_record_is_said_to_be_one(record: Any, message: str) -> None:
 def test_options_that_do_not_fit_are_refused(options: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RecordFormat(**options)
+
+
+def test_of_a_table_only_the_columns_that_matter_are_looked_at() -> None:
+    names = ["id", "text", "vector", "prompt", "output"]
+    assert RecordFormat().fields_among(names) == ["text", "prompt", "output"]
+    assert RecordFormat(text_field="id").fields_among(names) == ["id"]
+    assert RecordFormat().fields_among(["id", "vector"]) == ["id", "vector"]

@@ -61,7 +61,7 @@ def command() -> None:
 @click.option(
     "--text-field",
     metavar="FIELD",
-    help="Of .jsonl files: the field of the text.  [default: told from the fields]",
+    help="Of .jsonl files and tables: the field of the text.  [default: told from the fields]",
 )
 @click.option("--prompt-field", metavar="FIELD", help="The field of the prompt, as it stands.")
 @click.option("--answer-field", metavar="FIELD", help="The field of the answer to it.")
@@ -92,7 +92,8 @@ def prepare_command(files: tuple[Path, ...], separator: str | None, **options: A
     """Tokenize text FILES, and folders of them, into a new token store.
 
     Each file is one document, plain UTF-8 or .gz, unless --separator or --document-start splits
-    it. Of a .jsonl file each line is one: a text, a prompt with its answer, or a chat.
+    it. Of a .jsonl file each line is one, and of a .parquet or .arrow file each row: a text, a
+    prompt with its answer, or a chat.
     """
     from receptance.data import RecordFormat, prepare
 

@@ -70,10 +70,10 @@ def prepare(
     """Tokenize text files into a new token store, and return it opened.
 
     A text file is one document unless `separator` or `document_start` splits it; of a file
-    `*.jsonl` or `*.jsonl.gz` each line is one. Blank documents are skipped and counted. Every text
-    is read twice, or three times if a tokenizer is trained; memory does not grow with the texts. A
-    document of more than half a million characters is tokenized in pieces, cut between words. The
-    store appears whole or not at all.
+    `*.jsonl` or `*.jsonl.gz` each line is one, and of `*.parquet` or `*.arrow` each row. Blank
+    documents are skipped and counted. Every text is read twice, or three times if a tokenizer is
+    trained; memory does not grow with the texts. A document of more than half a million characters
+    is tokenized in pieces, cut between words. The store appears whole or not at all.
 
     Args:
         files: UTF-8 texts or JSONL, plain or `.gz`, and folders of them, walked in sorted order.
@@ -86,7 +86,7 @@ def prepare(
             all, chosen by a seeded digest of their text; of a single document the end of it.
         separator: The text between two documents of one file.
         document_start: A regular expression that the first line of each document matches.
-        records: What of a line of a `.jsonl` file is its text; by default told from its keys.
+        records: What of such a line or row is its text; by default told from its keys.
         globs: Which files of folders to take, such as `*.py`; by default all.
         skip_undecodable: Whether files that are not UTF-8 text are skipped and counted, instead
             of being an error.

@@ -4,7 +4,7 @@ A record is a JSON object, or a row of a table. Its keys say what it is; the par
 its answer stay apart, so that each is tokenized as it is when the model is used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +13,9 @@ from receptance.chat_format import CHAT_FORMATS, ChatFormat, find_chat_format
 _PROMPTS_AS_THEY_STAND = (("prompt", "answer"), ("prompt", "completion"), ("prompt", "response"))
 _USERS_TURNS = (("instruction", "output"), ("question", "answer"))
 _CHATS = (("messages", "role", "content"), ("conversations", "from", "value"))
+_FIELDS = {"text", "input", *(chat[0] for chat in _CHATS)}.union(
+    *_PROMPTS_AS_THEY_STAND, *_USERS_TURNS
+)
 _ROLES = {
     "system": "system",
     "user": "user",
@@ -89,6 +92,16 @@ class RecordFormat:
         """
         parts = self._parts(record)
         return parts if self.loss_on == "answer" else [Part(part.text, None) for part in parts]
+
+    def fields_among(self, names: Sequence[str]) -> list[str]:
+        """Return those names of a table's columns that `parts` may look at; all if it knows none.
+
+        Args:
+            names: Of all columns.
+        """
+        given = {self.text_field, self.prompt_field, self.answer_field} - {None}
+        looked_at = [name for name in names if name in (given or _FIELDS)]
+        return looked_at or list(names)
 
     def _parts(self, record: Any) -> list[Part]:
         if not isinstance(record, dict):
