@@ -170,3 +170,17 @@ def test_every_recipe_can_be_told_before_its_data_is_there(recipe, tmp_path, mon
     assert found["model"].startswith("RWKV-4, L")
     assert found["data"].startswith("no token store at 'stores/")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "told_of_it"),
+    [
+        ("full", "full: 11,760 parameters, 100.000% of the model"),
+        ("state", "state: 64 parameters, 0.544% of the model"),
+    ],
+)
+def test_what_is_fine_tuned_is_told(place, method, told_of_it):
+    found = rows(told(place, f"finetune.method={method}", "training.init_from=there"))
+
+    assert found["fine-tuning"] == told_of_it
+    assert "fine-tuning" not in rows(told(place))

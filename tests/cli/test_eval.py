@@ -167,3 +167,18 @@ def test_bad_files_are_the_errors_of_the_library(model, text, tmp_path):
         assert isinstance(result.exception, error)
         assert words in str(result.exception)
         assert result.stdout == ""
+
+
+def test_a_model_with_an_initial_state_reads_from_it(text, tmp_path):
+    plain = random_rwkv4(1, 32, 256)
+    _, state = plain(torch.tensor([[40, 41, 42]]))
+    save_model(plain, load_tokenizer("bytes"), tmp_path / "model", initial_state=state)
+    lm = load(tmp_path / "model")
+    documents = read_documents([text], lm.tokenizer)
+    expected = score_documents(lm.model, documents, end_of_text=0, start=state)
+
+    result = run(tmp_path / "model", "--text", text, "--json")
+
+    assert json.loads(result.stdout)["bits_per_byte"] == pytest.approx(expected.bits_per_byte)
+    zero = score_documents(lm.model, documents, end_of_text=0)
+    assert expected.bits_per_byte != pytest.approx(zero.bits_per_byte, rel=1e-5)

@@ -218,3 +218,28 @@ def test_a_run_on_pairs_goes_on_with_the_same_bits(pairs, place, monkeypatch):
 
     one, other = ((each.model_folder / "model.safetensors").read_bytes() for each in (whole, again))
     assert one == other
+
+
+def test_a_trained_state_is_what_the_held_out_figure_and_the_verbs_begin_with(config, place):
+    base = run_training(config, place / "run", resume="auto").model_folder
+    settings = ["finetune.method=state", f"training.init_from={base}", "optimizer.lr=0.1"]
+    tuning = read_config(place / "run.toml", settings)
+
+    outcome = run_training(tuning, place / "tuned", resume="auto")
+
+    last = json.loads((place / "tuned" / "metrics.jsonl").read_text().splitlines()[-1])
+    store = TokenStore.open("store")
+    documents = held_out_documents(store.valid, 200)
+    lm = load(outcome.model_folder)
+    score, before = (
+        score_documents(lm.model, documents, end_of_text=store.end_of_text, start=start)
+        for start in (lm.start_state(None), lm.zero_state())
+    )
+    assert last["valid_bits_per_byte"] == pytest.approx(score.bits_per_byte, rel=1e-6)
+    assert score.bits_per_byte < before.bits_per_byte
+    state = load(base).load_state(outcome.model_folder / "initial_state.safetensors")
+    written = [
+        each.generate("the ", state=given, max_tokens=8, seed=0).text
+        for each, given in ((lm, None), (load(base), state))
+    ]
+    assert written[0] == written[1]

@@ -137,3 +137,21 @@ def test_only_the_tokens_that_count_are_scored(model):
         assert score.nats == pytest.approx(nats, rel=1e-10)
         assert score.n_tokens == int(mask.sum())
         assert score.n_bytes == 5 * len(LENGTHS)
+
+
+def test_each_document_may_begin_with_a_state(model):
+    split = make_split(LENGTHS)
+    documents = held_out_documents(split)
+    _, state = model(torch.tensor([[5, 6, 7]]))
+
+    score = score_documents(
+        model, documents, end_of_text=END_OF_TEXT, batch_size=3, chunk=7, start=state
+    )
+
+    nats = 0.0
+    for index in range(len(LENGTHS)):
+        row = torch.tensor([[END_OF_TEXT, *split.document(index).tolist(), END_OF_TEXT]])
+        logprobs = model(row[:, :-1], state)[0].log_softmax(-1)
+        nats -= logprobs.gather(2, row[:, 1:, None]).sum().item()
+    assert score.nats == pytest.approx(nats, rel=1e-12)
+    assert score.nats != pytest.approx(naive_nats(model, split, len(LENGTHS)), rel=1e-3)

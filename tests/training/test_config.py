@@ -98,7 +98,7 @@ def test_the_vocabulary_is_the_store_s_or_a_larger_one(file):
         ("optimizer.lrr=1", "unknown key 'optimizer.lrr'; did you mean 'optimizer.lr'?"),
         ("optmizer.lr=1", "unknown key 'optmizer'; did you mean 'optimizer'?"),
         ("steps=3", "unknown key 'steps'; did you mean 'training.steps'?"),
-        ("zzz=1", "unknown key 'zzz'; known: ['data', 'every', 'model', 'name'"),
+        ("zzz=1", "unknown key 'zzz'; known: ['data', 'every', 'finetune', 'model'"),
         ("model=3", "`model` must be a table, got 3"),
         ("training.steps=ten", "`training.steps` is 'ten': Input should be a valid integer"),
         ("training.steps=1.5", "`training.steps` is 1.5: Input should be a valid integer"),

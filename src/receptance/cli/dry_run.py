@@ -86,14 +86,24 @@ def _beginning(config: "RunConfig", resume: str, store: "TokenStore | None") -> 
 def _model(config: "RunConfig", shape: "RWKV4Config") -> Rows:
     """Say how large the model is, by part, and what a token costs."""
     from receptance.training import tokens_before
-    from receptance.training.planning import parameters_by_part, training_flops_per_token
+    from receptance.training.planning import (
+        parameters_by_part,
+        trained_parameters,
+        training_flops_per_token,
+    )
 
     size = f"L{shape.n_layer} D{shape.n_embd} V{shape.vocab_size}"
     parts = parameters_by_part(shape)
     flops = training_flops_per_token(config, shape)
     n_tokens = tokens_before(config.data, config.training.steps)
+    trained = []
+    if method := config.finetune.method:
+        n_trained = trained_parameters(shape, config.finetune)
+        share = n_trained / shape.n_parameters
+        trained = [("fine-tuning", f"{method}: {n_trained:,} parameters, {share:.3%} of the model")]
     return [
         ("model", f"RWKV-4, {size}, {shape.n_parameters:,} parameters"),
+        *trained,
         *((f"  {part}", f"{count:>16,}") for part, count in parts.items()),
         (
             "compute",
@@ -160,7 +170,7 @@ def _groups(config: "RunConfig", shape: "RWKV4Config") -> Rows:
     """Say which parameters the optimizer moves how."""
     from receptance.training.planning import groups_sha256, parameter_groups
 
-    groups = parameter_groups(shape, config.optimizer)
+    groups = parameter_groups(shape, config.optimizer, config.finetune)
     rows = [("parameter groups", f"{len(groups)}, sha256 {groups_sha256(groups)}")]
     for group in groups:
         moved = f"lr × {group.lr_multiplier:g}, weight decay {group.weight_decay:g}"

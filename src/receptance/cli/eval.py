@@ -52,10 +52,10 @@ def command(
 ) -> None:
     """Measure how well MODEL predicts text: bits per byte, bits per token and perplexity.
 
-    Each file is read from the zero state to its end, in constant memory. With --compare the model
-    in each format reads the same tokens beside the full one, and what differs is told with 95 %
-    intervals: bits per byte, the mean KL divergence from the full model, and how often both find
-    the same token likeliest.
+    Each file is read to its end in constant memory, from the model's initial state if it has one.
+    With --compare the model in each format reads the same tokens beside the full one, and what
+    differs is told with 95 % intervals: bits per byte, the mean KL divergence from the full model,
+    and how often both find the same token likeliest; all then read from the zero state.
     """
     lm = load_model(model, **loading)
     from receptance.evaluation import compare, read_documents, score_documents
@@ -64,7 +64,9 @@ def command(
     end_of_text = lm.tokenizer.end_of_text
     documents = read_documents(texts, lm.tokenizer, max_tokens)
     if not formats:
-        score = _finite(score_documents(lm.model, documents, end_of_text=end_of_text))
+        start = lm.start_state(None)
+        score = score_documents(lm.model, documents, end_of_text=end_of_text, start=start)
+        score = _finite(score)
         click.echo(json.dumps(_score(score)) if as_json else _lines(score))
         return
     variants = {

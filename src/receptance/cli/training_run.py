@@ -8,7 +8,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
-from receptance.checkpoint import save_model
 from receptance.cli.panel import TrainingPanel
 from receptance.data import Batches, TokenStore
 from receptance.errors import DataError
@@ -28,6 +27,7 @@ from receptance.training import (
     open_run,
     peak_flops_per_s,
     run_lock,
+    save_finished,
     train,
     whole_model,
 )
@@ -102,7 +102,7 @@ def run_training(
         is_finished = progress.step >= config.training.steps
         model = whole_model(run.model, ranks) if is_finished else None
         if model is not None:
-            save_model(model, store.tokenizer, folder / "model", replace=True)
+            save_finished(model, run.config, store.tokenizer, folder / "model")
     return Outcome(is_finished, folder / "model", progress.step, ranks.is_first)
 
 
@@ -179,7 +179,7 @@ def _validation(store: TokenStore, config: RunConfig) -> "Callable[[RWKV4], floa
 
 
 def _sample(model: "RWKV4", store: TokenStore, config: RunConfig, step: int) -> str:
-    lm = LanguageModel(model, store.tokenizer)
+    lm = LanguageModel(model, store.tokenizer, initial_state=model.start_state(1).detach())
     prompt = config.every.sample_prompt
     n_tokens = config.every.sample_tokens
     try:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from receptance.evaluation.documents import Document
 from receptance.evaluation.reading import ROWS_OF_LOGITS, Passage, Reader, passages
-from receptance.models import RWKV4
+from receptance.models import RWKV4, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,9 @@ def score_documents(
     end_of_text: int,
     batch_size: int = 16,
     chunk: int = 512,
+    start: State | None = None,
 ) -> Score:
-    """Return what documents cost, each read from the zero state to its end.
+    """Return what documents cost, each read from the start to its end.
 
     A document of any length is read whole, its state carried from chunk to chunk. Its first token
     is predicted from `end_of_text` alone, and the `end_of_text` after its last one counts too.
@@ -61,8 +62,9 @@ def score_documents(
         end_of_text: The token that separates documents.
         batch_size: How many documents are read side by side.
         chunk: How many tokens of each are read at once.
+        start: The state of one sequence with which each begins; None is the model's own start.
     """
-    reader = Reader(model)
+    reader = Reader(model, start)
     with torch.no_grad():
         nats = sum(
             _nats(reader, passage)

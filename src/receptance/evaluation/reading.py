@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from receptance.evaluation.documents import Document
-from receptance.models import RWKV4, RWKV4State
+from receptance.models import RWKV4, RWKV4State, State
 
 ROWS_OF_LOGITS = 128
 """How many tokens' logits are held at once: at 50,277 tokens in the vocabulary 26 MB in float32."""
@@ -20,7 +20,7 @@ class Passage(NamedTuple):
     documents: list[int]
     """Which documents they are, by their index; one a row."""
     begin: int
-    """Where in them; at 0 the state is the zero state, else that of the passage before."""
+    """Where in them; at 0 the state is that of the start, else that of the passage before."""
     tokens: Int64[Tensor, "B T"]
     """What is fed."""
     targets: Int64[Tensor, "B T"]
@@ -62,14 +62,25 @@ def passages(
 class Reader:
     """A model that reads passages in their order and remembers its state between them."""
 
-    def __init__(self, model: RWKV4) -> None:
+    def __init__(self, model: RWKV4, start: State | None = None) -> None:
+        """Begin with no document.
+
+        Args:
+            model: What reads.
+            start: The state of one sequence from which it reads each document; None is the
+                model's own start.
+        """
         self.model = model
+        self._start = start
         self.device = model.ln_out.weight.device
         self._state: RWKV4State | None = None
 
     def features(self, passage: Passage) -> Float[Tensor, "n C"]:
         """Return what the model gives to its head for each of `passage.is_counted`, in order."""
-        state = self._state if passage.begin else None
+        state = self._state
+        if not passage.begin:
+            state = self._start and self._start.select([0] * len(passage.tokens))
+            assert state is None or isinstance(state, RWKV4State)
         x, self._state = self.model.features(passage.tokens.to(self.device), state)
         return x[passage.is_counted.to(self.device)]
 

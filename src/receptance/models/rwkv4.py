@@ -277,7 +277,7 @@ class RWKV4(nn.Module):
     ) -> tuple[Float[Tensor, "B T C"], RWKV4State]:
         """Return what `forward` gives to the head, and the state after the last token."""
         _check_tokens(tokens, resets)
-        state = self.zero_state(len(tokens)) if state is None else state
+        state = self.start_state(len(tokens)) if state is None else state
         self._check_state(state, len(tokens))
 
         x = self.emb(tokens).to(self.ln_out.weight.dtype)
@@ -288,6 +288,10 @@ class RWKV4(nn.Module):
             x, vectors = block(x, *shifts, wkv_state, resets)
             new.append(vectors)
         return self.ln_out(x), RWKV4State(*(torch.stack(each) for each in zip(*new, strict=True)))
+
+    def start_state(self, batch: int) -> RWKV4State:
+        """Return what `state=None` means, for `batch` sequences: the zero state."""
+        return self.zero_state(batch)
 
     def zero_state(self, batch: int) -> RWKV4State:
         """Return the memory of `batch` sequences that have seen nothing."""

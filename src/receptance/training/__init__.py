@@ -23,6 +23,7 @@ from receptance.training.config import (
     read_config,
     rounding_differences,
 )
+from receptance.training.finished import save_finished
 from receptance.training.initial_weights import load_initial_weights_, with_known_initial_weights
 from receptance.training.loop import train
 from receptance.training.metrics import (
@@ -114,6 +115,7 @@ __all__ = [
     "rows_of_rank",
     "run_lock",
     "samples_before",
+    "save_finished",
     "tokens_before",
     "train",
     "training_step",

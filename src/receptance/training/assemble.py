@@ -8,6 +8,7 @@ from torch.optim import AdamW
 
 from receptance.models import RWKV4, RWKV4Config
 from receptance.training.config import RunConfig
+from receptance.training.finetuning import build_trainable
 from receptance.training.optimization import Objective, build_optimizer, checkpoint_layers
 from receptance.training.processes import Ranks, compile_layers, distribute, is_sharded, replicate
 
@@ -31,7 +32,7 @@ def assemble(config: RunConfig, model_config: RWKV4Config, ranks: Ranks) -> Asse
         ConfigError: If they cannot share it as the run says.
     """
     with torch.device("meta"):
-        model = RWKV4(model_config, dropout=config.training.dropout)
+        model = build_trainable(model_config, config.training.dropout, config.finetune)
     if config.training.checkpoint_layers:
         checkpoint_layers(model)
     if config.training.compile and is_sharded(config.training.parallel, ranks):

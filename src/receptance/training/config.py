@@ -13,7 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from receptance.errors import ConfigError
 from receptance.models import RWKV4Config
-from receptance.training.optimization import OptimizerConfig, ScheduleConfig, SpikeConfig
+from receptance.training.optimization import (
+    FinetuneConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    SpikeConfig,
+)
 
 # How the same sums are computed: in which parts and on how many machines.
 ROUNDING_ONLY = (
@@ -211,6 +216,7 @@ class RunConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     every: IntervalConfig = field(default_factory=IntervalConfig)
     spikes: SpikeConfig = field(default_factory=SpikeConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
     def __post_init__(self) -> None:
         is_printable = self.name.isprintable()
@@ -229,6 +235,12 @@ class RunConfig:
                 f"`data.later_batch_step` must be below `training.steps`, {self.training.steps}, "
                 f"got {self.data.later_batch_step}"
             )
+        self.finetune.check(
+            init_from=self.training.init_from,
+            segments=self.data.segments,
+            reset_at_documents=self.data.reset_at_documents,
+            parallel=self.training.parallel,
+        )
 
 
 def read_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
@@ -276,6 +288,8 @@ def parse_config(entries: Mapping[str, Any], source: str) -> RunConfig:
 def config_to_toml(config: RunConfig) -> str:
     """Return `config` as a TOML file that `read_config` reads back to the same."""
     entries = asdict(config)
+    if config.finetune == FinetuneConfig():
+        del entries["finetune"]  # as in the files of before there was fine-tuning
     tables = {key: value for key, value in entries.items() if isinstance(value, dict)}
     lines = [f"{key} = {_toml_value(entries[key])}" for key in entries if key not in tables]
     for name, table in tables.items():

@@ -7,10 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from receptance.checkpoint import load_checkpoint
+from receptance.checkpoint import Checkpoint, load_checkpoint
 from receptance.errors import CheckpointError
-from receptance.models import RWKV4
+from receptance.models import RWKV4, RWKV4State
 from receptance.training.config import RunConfig
+from receptance.training.finetuning import StateTunedRWKV4
 from receptance.training.processes import ALONE, Ranks, set_weights
 
 
@@ -18,7 +19,7 @@ def load_initial_weights_(model: RWKV4, config: RunConfig, ranks: Ranks = ALONE)
     """Set `model` to the weights at `training.init_from`, and return the run with their hash.
 
     Only weights are taken over: the optimizer begins anew, and the learning rate at its schedule's
-    first step.
+    first step. Where the initial state is trained, it begins with the one beside the weights.
 
     Args:
         model: Of the run's shape, in float32.
@@ -28,9 +29,11 @@ def load_initial_weights_(model: RWKV4, config: RunConfig, ranks: Ranks = ALONE)
     Raises:
         CheckpointError: If nothing is there that can be loaded, it is a model of another shape, or
             its weights are not those of `training.init_sha256`.
+        StateError: If the state beside them is damaged or of another model.
     """
     path, expected = config.training.init_from, config.training.init_sha256
-    loaded = load_checkpoint(path, dtype="float32").model
+    checkpoint = load_checkpoint(path, dtype="float32")
+    loaded = checkpoint.model
     if loaded.config != model.config:
         raise CheckpointError(
             f"`training.init_from`, {path!r}, must be a model of this run's shape, {model.config}, "
@@ -43,7 +46,10 @@ def load_initial_weights_(model: RWKV4, config: RunConfig, ranks: Ranks = ALONE)
             f"the weights at `training.init_from`, {path!r}, must have the sha256 {expected}, as "
             f"`training.init_sha256` says, but they have {found}"
         )
-    set_weights(model, weights, ranks)
+    # What is trained beside the weights keeps its values.
+    set_weights(model, {**model.state_dict(), **weights}, ranks)
+    if isinstance(model, StateTunedRWKV4):
+        model.initial_state.set_(_initial_state(checkpoint))
     return replace(config, training=replace(config.training, init_sha256=found))
 
 
@@ -54,6 +60,14 @@ def with_known_initial_weights(config: RunConfig, saved: RunConfig) -> RunConfig
     """
     known = config.training.init_sha256 or saved.training.init_sha256
     return replace(config, training=replace(config.training, init_sha256=known))
+
+
+def _initial_state(checkpoint: Checkpoint) -> RWKV4State:
+    """Return the state from which a model starts: the one beside its weights, or the zero state."""
+    zero, path = checkpoint.model.zero_state(1), checkpoint.initial_state
+    if path is None:
+        return zero
+    return RWKV4State.load(path, like=zero, fingerprint=checkpoint.model.fingerprint())
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:

@@ -20,6 +20,7 @@ from receptance.training.checkpoints import (
     Progress,
     Retention,
     ShardedTensors,
+    TrainedTensors,
     WholeTensors,
     list_checkpoints,
     newest_good,
@@ -94,6 +95,9 @@ def open_run(
         for changed in rounding_differences(saved, config):
             logger.warning("goes on, but no longer bit for bit as before: %s", changed)
     model, optimizer = assemble(config, model_config, ranks)
+    if config.finetune.is_partial:
+        # A run that goes on needs them too: its checkpoints hold only what is trained.
+        config = load_initial_weights_(model, config, ranks)
     checkpoints = _checkpoints(config, folder, model_config, tokenizer, ranks)
     chosen = checkpoints.newest_good() if resume == "auto" else None
     if resume not in ("auto", "never"):
@@ -104,7 +108,9 @@ def open_run(
     else:
         begin = Loaded(Progress(step=0, tokens=0, samples=0, seconds=0.0), None, {}, "")
         seed_random_states(config.seed)
-        if config.training.init_from:
+        if config.finetune.is_partial:
+            pass
+        elif config.training.init_from:
             config = load_initial_weights_(model, config, ranks)
         else:
             init_weights(model, config.seed, ranks)
@@ -112,7 +118,7 @@ def open_run(
     if ranks.is_first:
         folder.mkdir(parents=True, exist_ok=True)
         remove_staged(folder)
-    checkpoints.prepare(12 * model_config.n_parameters)
+    checkpoints.prepare(12 * sum(each.numel() for each in model.parameters() if each.requires_grad))
     if ranks.is_first:
         with atomic_file(folder / CONFIG_FILE) as staged:
             staged.write_text(config_to_toml(config), encoding="utf-8")
@@ -128,9 +134,10 @@ def _checkpoints(
     ranks: Ranks,
 ) -> Checkpoints:
     """Return what writes and finds the checkpoints of a run, as it says."""
+    whole = ShardedTensors(WholeTensors(model, tokenizer, writes=ranks.is_first), ranks)
     return Checkpoints(
         folder / "checkpoints",
-        ShardedTensors(WholeTensors(model, tokenizer, writes=ranks.is_first), ranks),
+        TrainedTensors() if config.finetune.is_partial else whole,
         retention=Retention(
             last=config.every.keep_checkpoints,
             every=config.every.keep_every,

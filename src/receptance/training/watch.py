@@ -62,7 +62,9 @@ class Watch:
             yardsticks: What the figures are measured by.
         """
         self._config = config
-        self._flops_per_token = 3 * model.flops_per_token
+        # Backward has the products of the forward for x, and as many for W if that is trained.
+        n_forwards = 2 if config.finetune.is_partial else 3
+        self._flops_per_token = n_forwards * model.flops_per_token
         self._yardsticks = yardsticks
         self._ranks = ranks
         self._file = MetricsFile(folder / METRICS_FILE) if ranks.is_first else None

@@ -14,6 +14,7 @@ from receptance.training.planning.estimate import (
     parameters_by_part,
     rank_memory,
     trace_step,
+    trained_parameters,
     training_flops_per_token,
 )
 from tests.training.tiny_run import tiny_config
@@ -187,3 +188,19 @@ def test_the_largest_model_is_estimated_without_its_memory():
 
     assert sum(memory.values()) < 24e9
     assert memory["weights"] == pytest.approx(4 * shape.n_parameters / 64, rel=1e-3)
+
+
+def test_of_a_frozen_model_only_what_is_trained_has_moments_and_gradients():
+    config = config_of(finetune_method="state", training_init_from="there")
+    n_trained = 4 * SHAPE.n_layer * SHAPE.n_embd
+
+    assert trained_parameters(SHAPE, config.finetune) == n_trained
+    assert trained_parameters(SHAPE, config_of().finetune) == SHAPE.n_parameters
+    memory, whole = rank_memory(config, SHAPE), rank_memory(config_of(), SHAPE)
+    assert memory["weights"] == 4 * (SHAPE.n_parameters + n_trained)
+    assert memory["moments"] == 2 * memory["gradients"] == 8 * n_trained
+    assert memory["activations"] < whole["activations"]
+    (group,) = parameter_groups(SHAPE, config.optimizer, config.finetune)
+    assert group.n_parameters == n_trained
+    forward = SHAPE.flops_per_token
+    assert training_flops_per_token(config, SHAPE) == 2 * forward

@@ -22,7 +22,7 @@ from receptance.checkpoint.formats.shards import SHARDS, read_shards
 from receptance.checkpoint.schema import check_weights, too_large
 from receptance.checkpoint.stored import StoredModel
 from receptance.errors import CheckpointError, ConfigError
-from receptance.models import RWKV4, RWKV4Config, config_from_dict, config_to_dict
+from receptance.models import RWKV4, RWKV4Config, State, config_from_dict, config_to_dict
 from receptance.ops.quantized_linear import QuantizedFormat
 from receptance.quantization import quantization
 from receptance.tensor_file import Entry, map_tensors, tensor_file_parts
@@ -37,7 +37,12 @@ FORMAT_VERSION = 1
 
 
 def save_model(
-    model: RWKV4, tokenizer: Tokenizer | None, folder: str | Path, *, replace: bool = False
+    model: RWKV4,
+    tokenizer: Tokenizer | None,
+    folder: str | Path,
+    *,
+    replace: bool = False,
+    initial_state: State | None = None,
 ) -> None:
     """Write a model folder, whole or not at all, with the weights in the dtypes they have.
 
@@ -46,6 +51,8 @@ def save_model(
         tokenizer: Its tokenizer, whose file is written too; None if there is none.
         folder: The destination. Its parent must exist.
         replace: Whether a folder already there is replaced.
+        initial_state: The state of one sequence from which it starts by default; None is the zero
+            state.
 
     Raises:
         CheckpointError: If a weight is not finite or is of a dtype that no checkpoint has, or the
@@ -64,6 +71,8 @@ def save_model(
         write_files(staged, model.config, weights, quantization(model))
         if tokenizer is not None:
             tokenizer.save(staged)
+        if initial_state is not None:
+            initial_state.save(staged / INITIAL_STATE_FILE, model.fingerprint())
 
 
 def write_files(

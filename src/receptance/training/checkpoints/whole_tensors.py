@@ -96,7 +96,7 @@ class WholeTensors:
             return Tensors({}, {})
         weights = {name: weight.detach() for name, weight in model.state_dict().items()}
         check_weights(Path(MODEL_FOLDER, WEIGHTS_FILE), model, weights)
-        moments = _moments(model, optimizer)
+        moments = moments_of(model, optimizer)
         if private:
             weights = {name: each.to("cpu", copy=True) for name, each in weights.items()}
             moments = {name: each.to("cpu", copy=True) for name, each in moments.items()}
@@ -130,42 +130,60 @@ class WholeTensors:
                 f"{loaded.config}"
             )
         model.load_state_dict(loaded.state_dict())
-        _restore_moments(path / OPTIMIZER_FILE, model, optimizer)
+        restore_moments(path / OPTIMIZER_FILE, model, optimizer)
 
 
-def _moments(model: nn.Module, optimizer: AdamW) -> dict[str, Tensor]:
-    """Return the optimizer's entries, zeros where it has taken no step; the counts come last."""
+def moments_of(model: nn.Module, optimizer: AdamW) -> dict[str, Tensor]:
+    """Return the entries of what is trained, zeros where no step was taken; the counts last."""
     # A count has 4 bytes, after which nothing would lie at a multiple of 64.
     moments: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
+    trained = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+    for name, parameter in trained:
         state = optimizer.state.get(parameter, {})
         for moment in MOMENTS:
             moments[f"{name}.{moment}"] = state.get(moment, torch.zeros_like(parameter)).detach()
-    for name, parameter in model.named_parameters():
+    for name, parameter in trained:
         step = optimizer.state.get(parameter, {}).get("step", torch.zeros(()))
         moments[f"{name}.step"] = step
     return moments
 
 
-def _restore_moments(path: Path, model: nn.Module, optimizer: AdamW) -> None:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file.
+
+    Raises:
+        CheckpointError: If it is no safetensors file.
+    """
     try:
-        moments = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{str(path)!r} must be a safetensors file: {error}") from error
+
+
+def restore_moments(path: Path, model: nn.Module, optimizer: AdamW) -> None:
+    """Set an optimizer to the entries that `moments_of` returned.
+
+    Raises:
+        CheckpointError: If the file holds something else.
+    """
+    moments = read_tensors(path)
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         state: dict[str, Tensor] = {}
         for key in ("step", *MOMENTS):
             expected = torch.zeros(()) if key == "step" else parameter
             value = moments.get(f"{name}.{key}")
-            if value is None or _form(value) != _form(expected):
+            if value is None or form(value) != form(expected):
                 raise CheckpointError(
-                    f"{str(path)!r} must hold '{name}.{key}' as {_form(expected)}, but it has "
-                    f"{'none' if value is None else _form(value)}"
+                    f"{str(path)!r} must hold '{name}.{key}' as {form(expected)}, but it has "
+                    f"{'none' if value is None else form(value)}"
                 )
             # A copy: the file may be deleted, and its blocks are to be free then.
             state[key] = value.clone() if key == "step" else value.to(parameter.device, copy=True)
         optimizer.state[parameter] = state
 
 
-def _form(tensor: Tensor) -> str:
+def form(tensor: Tensor) -> str:
+    """Return the dtype and the shape of a tensor, for a message."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

@@ -1,4 +1,4 @@
-"""What is minimised, and how the weights are moved: by arithmetic alone, of tensors and steps.
+"""What is minimised, and which weights are moved how: by arithmetic alone, of tensors and steps.
 
 The loss, its module in the run's precision, and the layers that are computed again for backward;
 then the optimizer's groups of parameters, the learning rate of each step, and the judge who keeps a
@@ -6,6 +6,7 @@ step from being taken whose loss or gradient is out of all proportion.
 """
 
 from receptance.training.optimization.activation_checkpointing import checkpoint_layers
+from receptance.training.optimization.finetuning import FinetuneConfig
 from receptance.training.optimization.loss import Loss, language_model_loss
 from receptance.training.optimization.objective import Objective
 from receptance.training.optimization.optimizer import (
@@ -27,6 +28,7 @@ from receptance.training.optimization.spikes import (
 
 __all__ = [
     "APPLY",
+    "FinetuneConfig",
     "Loss",
     "Objective",
     "OptimizerConfig",

@@ -44,12 +44,14 @@ class OptimizerConfig:
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> AdamW:
-    """Return AdamW over the parameters of `model`, grouped by what moves them.
+    """Return AdamW over what of `model` takes gradients, grouped by what moves it.
 
     Every group has an `lr_multiplier`, by which `set_learning_rate` scales the schedule.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         key = _lr_multiplier(name, config), _weight_decay(name, parameter, config)
         groups.setdefault(key, []).append(parameter)
     return AdamW(

@@ -10,6 +10,7 @@ from receptance.training.planning.estimate import (
     parameter_groups,
     parameters_by_part,
     rank_memory,
+    trained_parameters,
     training_flops_per_token,
 )
 from receptance.training.planning.plan import (
@@ -34,5 +35,6 @@ __all__ = [
     "rows_of_rank",
     "samples_before",
     "tokens_before",
+    "trained_parameters",
     "training_flops_per_token",
 ]

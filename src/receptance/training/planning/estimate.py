@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from receptance.models import RWKV4, RWKV4Config, build
 from receptance.ops.linear_cross_entropy.chunked import chunk_tokens
 from receptance.training.config import RunConfig
-from receptance.training.optimization import Objective, OptimizerConfig, build_optimizer
+from receptance.training.finetuning import build_trainable
+from receptance.training.optimization import (
+    FinetuneConfig,
+    Objective,
+    OptimizerConfig,
+    build_optimizer,
+)
 from receptance.training.planning.memory_trace import MemoryTrace, trace_memory
 from receptance.training.planning.plan import micro_batch_rows
 
@@ -67,18 +73,29 @@ def parameters_by_part(shape: RWKV4Config) -> dict[str, int]:
 def training_flops_per_token(config: RunConfig, shape: RWKV4Config) -> int:
     """Return the operations of all matrix products of a training step, for each of its tokens.
 
-    Backward has twice those of the forward; with `checkpoint_layers` the layers' forward is
-    computed once more. All else, WKV included, is not counted.
+    Backward has twice those of the forward, and as many where the weights are frozen; with
+    `checkpoint_layers` the layers' forward is computed once more. All else, WKV included, is not
+    counted.
     """
-    flops = 3 * shape.flops_per_token
+    flops = (2 if config.finetune.is_partial else 3) * shape.flops_per_token
     if not config.training.checkpoint_layers:
         return flops
     return flops + shape.flops_per_token - 2 * shape.vocab_size * shape.n_embd
 
 
-def parameter_groups(shape: RWKV4Config, config: OptimizerConfig) -> list[ParameterGroup]:
+def trained_parameters(shape: RWKV4Config, finetune: FinetuneConfig) -> int:
+    """Return how many parameters are trained, the frozen ones left out."""
+    with torch.device("meta"):
+        model = build_trainable(shape, 0.0, finetune)
+    return sum(each.numel() for each in model.parameters() if each.requires_grad)
+
+
+def parameter_groups(
+    shape: RWKV4Config, config: OptimizerConfig, finetune: FinetuneConfig | None = None
+) -> list[ParameterGroup]:
     """Return the optimizer's groups for a model, in its order."""
-    model = _on_meta(shape)
+    with torch.device("meta"):
+        model = build_trainable(shape, 0.0, finetune or FinetuneConfig())
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = []
     for group in build_optimizer(model, config).param_groups:
@@ -119,6 +136,10 @@ def rank_memory(config: RunConfig, shape: RWKV4Config, world_size: int = 1) -> d
     n_rows = max(micro_batch_rows(data, size, world_size) for size in data.batch_sizes)
     is_sharded = training.parallel == "fsdp2" and world_size > 1
     n_own = _own_parameters(shape, world_size) if is_sharded else shape.n_parameters
+    n_trained = n_own
+    if config.finetune.is_partial:
+        n_trained = trained_parameters(shape, config.finetune)
+        n_own += n_trained
     root, layer = _kept_parts(config, shape)
     # With checkpointing only a layer's input is kept; the inside of one layer is there in backward.
     n_whole = 1 if training.checkpoint_layers else shape.n_layer
@@ -127,14 +148,14 @@ def rank_memory(config: RunConfig, shape: RWKV4Config, world_size: int = 1) -> d
 
     memory = {
         "weights": FLOAT32_BYTES * n_own,
-        "moments": 2 * FLOAT32_BYTES * n_own,
-        "gradients": FLOAT32_BYTES * n_own,
+        "moments": 2 * FLOAT32_BYTES * n_trained,
+        "gradients": FLOAT32_BYTES * n_trained,
         "layers put together": _gathered_bytes(shape) if is_sharded else 0,
         "copies of weights": root.of_weights + n_whole * layer.of_weights,
         "activations": n_rows
         * (root.of_sequences + n_whole * layer.of_sequences + n_inputs * input_bytes),
         **_passing_part(config, shape, n_rows),
-        "copy that is saved": 3 * FLOAT32_BYTES * n_own if config.every.save_asynchronously else 0,
+        "copy that is saved": 3 * FLOAT32_BYTES * n_trained * config.every.save_asynchronously,
     }
     return {part: n_bytes for part, n_bytes in memory.items() if n_bytes}
 
@@ -147,7 +168,7 @@ def trace_step(config: RunConfig, shape: RWKV4Config, n_rows: int) -> MemoryTrac
     training = config.training
     size = (n_rows, config.data.ctx_len)
     arithmetic = _Arithmetic(training.precision, training.auxiliary_loss, training.dropout)
-    return _trace(shape, size, arithmetic, config.data.reset_at_documents)
+    return _trace(shape, size, arithmetic, config.data.reset_at_documents, config.finetune)
 
 
 class _Arithmetic(NamedTuple):
@@ -158,12 +179,17 @@ class _Arithmetic(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _trace(
-    shape: RWKV4Config, size: tuple[int, int], arithmetic: _Arithmetic, has_resets: bool
+    shape: RWKV4Config,
+    size: tuple[int, int],
+    arithmetic: _Arithmetic,
+    has_resets: bool,
+    finetune: FinetuneConfig,
 ) -> MemoryTrace:
     precision, auxiliary, dropout = arithmetic
 
     def build_loss() -> tuple[nn.Module, Tensor]:
-        objective = Objective(RWKV4(shape, dropout), auxiliary=auxiliary, precision=precision)
+        model = build_trainable(shape, dropout, finetune)
+        objective = Objective(model, auxiliary=auxiliary, precision=precision)
         tokens = torch.zeros(size, dtype=torch.long)
         loss, _ = objective(tokens, tokens, None, tokens == 0 if has_resets else None)
         return objective, loss.total

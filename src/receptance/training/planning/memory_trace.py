@@ -46,7 +46,8 @@ def trace_memory(build_loss: Callable[[], tuple[nn.Module, Tensor]]) -> MemoryTr
         kept_bytes = sum(each.nbytes() for key, each in kept.items() if key not in parameters)
         kept.clear()
         for parameter in module.parameters():
-            parameter.register_post_accumulate_grad_hook(_drop_gradient)
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(_drop_gradient)
         loss.backward()
         parameter_bytes = sum(each.nbytes for each in module.parameters())
     return MemoryTrace(kept_bytes, live.peak_bytes - parameter_bytes)

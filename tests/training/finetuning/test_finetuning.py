@@ -1,0 +1,27 @@
+"""What takes gradients is what the run trains."""
+
+import pytest
+
+from receptance.models import RWKV4Config
+from receptance.training.finetuning import StateTunedRWKV4, build_trainable
+from receptance.training.optimization import FinetuneConfig
+
+SHAPE = RWKV4Config(n_layer=2, n_embd=16, vocab_size=64)
+
+
+@pytest.mark.parametrize("method", ["", "full"])
+def test_all_weights_are_trained_unless_another_method_is_named(method):
+    model = build_trainable(SHAPE, 0.25, FinetuneConfig(method=method))
+
+    assert all(each.requires_grad for each in model.parameters())
+    assert sum(each.numel() for each in model.parameters()) == SHAPE.n_parameters
+    assert {block.dropout for block in model.blocks} == {0.25}
+
+
+def test_of_a_state_tuned_model_the_state_is_trained():
+    model = build_trainable(SHAPE, 0.25, FinetuneConfig(method="state"))
+
+    assert isinstance(model, StateTunedRWKV4)
+    trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    assert trained == 4 * SHAPE.n_layer * SHAPE.n_embd
+    assert {block.dropout for block in model.blocks} == {0.25}

@@ -1,0 +1,44 @@
+"""What is trained must go with the rest of the run."""
+
+import pytest
+
+from receptance.errors import ConfigError
+from receptance.training import config_to_toml
+from tests.training.tiny_run import tiny_config
+
+
+@pytest.mark.parametrize("method", ["full", "state"])
+def test_a_method_needs_a_model_to_begin_with(method):
+    with pytest.raises(ConfigError, match=r"`training.init_from` must name the model"):
+        tiny_config(finetune_method=method)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"data_segments": 2}, "`data.segments` must be 1"),
+        ({"data_reset_at_documents": True}, "`data.reset_at_documents` must be false"),
+        ({"training_parallel": "ddp"}, "`training.parallel` must be 'none'"),
+        ({"training_parallel": "fsdp2"}, "which several ranks cannot share yet, got 'fsdp2'"),
+    ],
+)
+def test_what_the_initial_state_cannot_be_trained_with_is_refused(setting, words):
+    with pytest.raises(ConfigError, match=words):
+        tiny_config(finetune_method="state", training_init_from="there", **setting)
+
+
+def test_all_weights_may_be_tuned_in_any_run():
+    settings = {"data_segments": 2, "data_reset_at_documents": True, "training_parallel": "ddp"}
+    config = tiny_config(finetune_method="full", training_init_from="there", **settings)
+
+    assert not config.finetune.is_partial
+    assert '[finetune]\nmethod = "full"' in config_to_toml(config)
+
+
+def test_a_run_that_is_no_fine_tuning_is_written_as_before():
+    assert "finetune" not in config_to_toml(tiny_config())
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ConfigError, match=r"`finetune.method` is 'sate'"):
+        tiny_config(finetune_method="sate")

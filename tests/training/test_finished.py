@@ -1,0 +1,119 @@
+"""A run that trains a state leaves the model as it was, and the state beside it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from receptance.checkpoint import save_model
+from receptance.errors import CheckpointError
+from receptance.inference import load
+from receptance.models import build
+from receptance.training import list_checkpoints, open_run, save_finished
+from tests.training.tiny_run import hooks, stop_after, tiny_batch, tiny_config, tiny_train
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16])
+def base(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A model that knows the text a little, in one dtype or the other."""
+    run, _ = tiny_train(tiny_config(training_steps=40), tmp_path / "base")
+    for weight in run.model.parameters():
+        if weight.ndim == 2:
+            weight.data = weight.data.to(request.param)
+    save_model(run.model, None, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def state_config(base: Path, **changed):
+    settings = {"optimizer_lr": 5e-2, "schedule_final_lr": 1e-2, **changed}
+    return tiny_config(finetune_method="state", training_init_from=str(base), **settings)
+
+
+def test_nothing_of_the_model_changes_but_its_state(base, tmp_path):
+    run, _ = tiny_train(state_config(base, training_steps=40), tmp_path / "run")
+    save_finished(run.model, run.config, None, tmp_path / "tuned")
+
+    before, after = (
+        {file.name: file.read_bytes() for file in folder.iterdir()}
+        for folder in (base, tmp_path / "tuned")
+    )
+    assert set(after) == {*before, "initial_state.safetensors"}
+    assert before == {name: after[name] for name in before}
+    tuned, plain = load(tmp_path / "tuned"), load(base)
+    assert tuned.fingerprint == plain.fingerprint
+    prompt = [116, 104, 101]
+    state = plain.load_state(tmp_path / "tuned" / "initial_state.safetensors")
+    assert torch.equal(tuned.forward(prompt)[0], plain.forward(prompt, state)[0])
+    assert not torch.equal(tuned.forward(prompt)[0], plain.forward(prompt)[0])
+    batch = tiny_batch(500, 32)
+    start = run.model.start_state(32)
+    zero = run.model.zero_state(32)
+    with torch.no_grad():
+        tuned_loss, plain_loss = (
+            run.objective(batch.tokens, batch.targets, each, None)[0].cross_entropy
+            for each in (start, zero)
+        )
+    assert tuned_loss < plain_loss
+
+
+def test_a_run_that_was_stopped_comes_to_the_same_bits(base, tmp_path):
+    whole, _ = tiny_train(state_config(base, training_dropout=0.1), tmp_path / "whole")
+    config = state_config(base, training_dropout=0.1)
+    tiny_train(config, tmp_path / "run", hooks(should_stop=stop_after(5)))
+    again, progress = tiny_train(config, tmp_path / "run")
+
+    assert progress.step == 12
+    for one, other in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    newest = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    names = {file.name for file in newest.rglob("*") if file.is_file()}
+    assert names == {
+        *("MANIFEST.json", "optimizer.safetensors", "random.json"),
+        *("trained.safetensors", "training.json"),
+    }
+    n_numbers = 4 * 2 * 16
+    assert (newest / "trained.safetensors").stat().st_size < 4 * n_numbers + 1000
+
+
+def test_a_second_tuning_begins_with_the_state_of_the_first(base, tmp_path):
+    run, _ = tiny_train(state_config(base), tmp_path / "run")
+    save_finished(run.model, run.config, None, tmp_path / "tuned")
+
+    config = state_config(tmp_path / "tuned")
+    again = open_run(config, tmp_path / "again", config.model.build(256))
+
+    for one, other in zip(again.model.parameters(), run.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_base_that_became_another_model_is_refused(base, tmp_path):
+    config = state_config(base)
+    tiny_train(config, tmp_path / "run", hooks(should_stop=stop_after(5)))
+    torch.manual_seed(3)
+    other = build(config.model.build(256))
+    other.init_weights()
+    save_model(other, None, base, replace=True)
+
+    with pytest.raises(CheckpointError, match="must have the sha256"):
+        open_run(config, tmp_path / "run", config.model.build(256))
+
+
+def test_the_figures_count_the_products_that_are_computed(base, tmp_path):
+    run, _ = tiny_train(state_config(base), tmp_path / "run")
+
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    forward = run.model.config.flops_per_token
+    per_token = line["flops_per_s"] / line["tokens_per_s"]
+    assert per_token == pytest.approx(2 * forward, rel=1e-3)
+
+
+def test_the_loss_is_that_of_the_state_and_not_of_the_zero_state(base, tmp_path):
+    run, _ = tiny_train(state_config(base), tmp_path / "run")
+    batch = tiny_batch(0, 4)
+
+    with torch.no_grad():
+        _, found = run.objective(batch.tokens, batch.targets, None, None)
+        _, expected = run.objective(batch.tokens, batch.targets, run.model.start_state(4), None)
+
+    assert torch.equal(found.num, expected.num)
