@@ -177,6 +177,7 @@ def test_every_recipe_can_be_told_before_its_data_is_there(recipe, tmp_path, mon
     [
         ("full", "full: 11,760 parameters, 100.000% of the model"),
         ("state", "state: 64 parameters, 0.544% of the model"),
+        ("lora", "lora: 2,560 parameters, 21.769% of the model"),
     ],
 )
 def test_what_is_fine_tuned_is_told(place, method, told_of_it):

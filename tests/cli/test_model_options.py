@@ -86,7 +86,14 @@ def test_threads_are_set_before_the_model_is_loaded(tmp_path):
     before = torch.get_num_threads()
     try:
         with pytest.raises(Exception, match="no checkpoint"):
-            load_model(tmp_path / "none", dtype=None, quantize=None, tokenizer=None, threads=1)
+            load_model(
+                tmp_path / "none",
+                dtype=None,
+                quantize=None,
+                tokenizer=None,
+                adapter=None,
+                threads=1,
+            )
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -95,7 +102,12 @@ def test_threads_are_set_before_the_model_is_loaded(tmp_path):
 def test_two_precisions_exclude_each_other(tmp_path):
     with pytest.raises(click.UsageError, match="--dtype and --quantize exclude each other"):
         load_model(
-            tmp_path / "none", dtype="float32", quantize="int8", tokenizer=None, threads=None
+            tmp_path / "none",
+            dtype="float32",
+            quantize="int8",
+            tokenizer=None,
+            adapter=None,
+            threads=None,
         )
 
 

@@ -238,3 +238,33 @@ def test_the_figures_are_mirrored_for_tensorboard_only_where_that_is_wanted(rece
     assert not (place / "runs" / "plain" / "tensorboard").exists()
     (mirror,) = (place / "runs" / "tiny" / "tensorboard").iterdir()
     assert b"bits_per_byte/held_out" in mirror.read_bytes()
+
+
+def test_an_adapter_goes_from_its_training_through_every_verb(receptance, place):
+    receptance("train", "run.toml")
+    base = "runs/tiny/model"
+    settings = ("name=adapted", "finetune.method=lora", f"training.init_from={base}")
+
+    trained = receptance("train", "run.toml", *settings, "optimizer.lr=0.05")
+
+    file = "runs/adapted/adapter.safetensors"
+    assert trained.stderr.endswith(
+        f"trained: {file}\nlet it write: receptance generate {base} Once --adapter {file}\n"
+    )
+    with_adapter = ("--adapter", file)
+    merged = receptance("convert", base, "merged", *with_adapter)
+    assert merged.code == 0
+    (place / "text").write_text("the cat of house 3 sat on the mat.\n")
+    figures = [
+        json.loads(receptance("eval", *args, "--text", "text", "--json").stdout)["bits_per_byte"]
+        for args in ((base, *with_adapter), ("merged",), (base,))
+    ]
+    assert figures[0] == figures[1] < figures[2]
+    chosen = ("the ", "--max-tokens", 9, "--seed", 1)
+    written = [
+        receptance("generate", *args).stdout
+        for args in ((base, *chosen, *with_adapter), ("merged", *chosen))
+    ]
+    assert written[0] == written[1]
+    refused = receptance("generate", "merged", *chosen, *with_adapter)
+    assert (refused.code, "must be an adapter of this model" in refused.stderr) == (4, True)

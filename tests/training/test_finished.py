@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from receptance.checkpoint import save_model
 from receptance.errors import CheckpointError
 from receptance.inference import load
 from receptance.models import build
-from receptance.training import list_checkpoints, open_run, save_finished
+from receptance.training import ADAPTER_FILE, list_checkpoints, open_run, save_finished
 from tests.training.tiny_run import hooks, stop_after, tiny_batch, tiny_config, tiny_train
 
 
@@ -117,3 +118,64 @@ def test_the_loss_is_that_of_the_state_and_not_of_the_zero_state(base, tmp_path)
         _, expected = run.objective(batch.tokens, batch.targets, run.model.start_state(4), None)
 
     assert torch.equal(found.num, expected.num)
+
+
+def lora_config(base: Path, **changed):
+    settings = {"optimizer_lr": 5e-2, "schedule_final_lr": 1e-2, "finetune_rank": 2, **changed}
+    return tiny_config(finetune_method="lora", training_init_from=str(base), **settings)
+
+
+def test_an_adapter_is_left_beside_the_model_and_loads_as_it_was_trained(base, tmp_path):
+    config = lora_config(base, finetune_targets=["att.key", "ffn.value"])
+    run, _ = tiny_train(config, tmp_path / "run")
+    before = {file.name: file.read_bytes() for file in base.iterdir()}
+
+    save_finished(run.model, run.config, None, tmp_path / "run" / "model")
+
+    file = tmp_path / "run" / ADAPTER_FILE
+    assert not (tmp_path / "run" / "model").exists()
+    assert {file.name: file.read_bytes() for file in base.iterdir()} == before
+    is_plain = load(base).model.head.weight.dtype == torch.float32
+    prompt = [116, 104, 101]
+    with torch.no_grad():
+        applied = run.model.eval()(torch.tensor([prompt]))[0][0, -1]
+    merged = load(base, adapter=file).forward(prompt)[0]
+    tolerance = 1e-5 if is_plain else 2e-2
+    torch.testing.assert_close(merged, applied, rtol=tolerance, atol=tolerance)
+    assert (merged - load(base).forward(prompt)[0]).abs().max() > 0.05
+
+
+def test_an_adapter_whose_run_was_stopped_comes_to_the_same_bits(base, tmp_path):
+    config = lora_config(base, finetune_dropout=0.2)
+    whole, _ = tiny_train(config, tmp_path / "whole")
+    tiny_train(config, tmp_path / "run", hooks(should_stop=stop_after(5)))
+    again, progress = tiny_train(config, tmp_path / "run")
+
+    assert progress.step == 12
+    for one, other in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    newest = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    assert not (newest / "model").exists()
+    with safe_open(newest / "trained.safetensors", framework="pt") as file:
+        assert len(list(file.keys())) == 2 * 7 * 2
+
+
+@pytest.mark.parametrize("config_of", [state_config, lora_config])
+def test_a_run_that_was_killed_between_checkpoints_comes_to_the_same_bits(
+    base, tmp_path, config_of
+):
+    def kill(_model: object, step: int) -> None:
+        if step == 6:
+            raise KeyboardInterrupt
+
+    config = config_of(base, every_sample_steps=6)
+    whole, _ = tiny_train(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        tiny_train(config, tmp_path / "run", hooks(sample=kill))
+    (saved,) = list_checkpoints(tmp_path / "run" / "checkpoints")
+
+    again, progress = tiny_train(config, tmp_path / "run")
+
+    assert (saved.name, progress.step) == ("step-00000004", 12)
+    for one, other in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -1,5 +1,7 @@
 """Weights on disk: the model folder, and the formats of others, one a file."""
 
+from receptance.checkpoint.adapter import Adapter, adapted, read_adapter
+from receptance.checkpoint.adapter import merged as merge_adapter
 from receptance.checkpoint.convert import convert_model
 from receptance.checkpoint.formats.native import (
     CONFIG_FILE,
@@ -20,9 +22,11 @@ __all__ = [
     "INITIAL_STATE_FILE",
     "TARGETS",
     "WEIGHTS_FILE",
+    "Adapter",
     "Checkpoint",
     "Description",
     "Difference",
+    "adapted",
     "check_weights",
     "convert_model",
     "describe",
@@ -31,8 +35,10 @@ __all__ = [
     "find_tokenizer",
     "hub_name",
     "load_checkpoint",
+    "merge_adapter",
     "missing_tokenizer",
     "model_files",
+    "read_adapter",
     "save_model",
     "write_files",
 ]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from receptance.atomic import atomic_file, atomic_folder
+from receptance.checkpoint.adapter import adapted
 from receptance.checkpoint.formats import ggml, huggingface, official
 from receptance.checkpoint.formats.huggingface import SETTINGS as HUGGINGFACE_SETTINGS
 from receptance.checkpoint.formats.native import CONFIG_FILE, INITIAL_STATE_FILE, write_files
@@ -55,6 +56,7 @@ def convert_model(
     quantize: str | None = None,
     calibration: str | None = None,
     tokenizer: Tokenizer | str | Path | None = None,
+    adapter: str | Path | None = None,
     replace: bool = False,
     progress: Progress | None = None,
 ) -> None:
@@ -76,6 +78,7 @@ def convert_model(
         calibration: A text like those that the model will see, to round where it harms least; for
             "native".
         tokenizer: As for `load_checkpoint`. Files hold none.
+        adapter: As for `load_checkpoint`: what is written is the model with it.
         replace: Whether what is already there is replaced: a model folder by a folder, or a file by
             a file.
         progress: Told how far it is.
@@ -97,6 +100,8 @@ def convert_model(
     _check_replaced(stored, destination)
     if to != "native":
         check_has_ln0(stored.path, stored.config)
+    if adapter is not None:
+        stored = adapted(stored, adapter)
     found = find_tokenizer(stored, tokenizer)
     left = _left_out(stored, found, to, destination)
     watch = partial(_watched, destination, wanted, progress)

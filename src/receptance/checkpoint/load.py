@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from receptance.checkpoint.adapter import adapted
 from receptance.checkpoint.files.json_file import read_json
 from receptance.checkpoint.formats import ggml, huggingface, native, official
 from receptance.checkpoint.formats.ggml_directory import MAGIC, RELATED_MAGICS
@@ -41,6 +42,7 @@ def load_checkpoint(
     dtype: str | None = None,
     quantize: str | None = None,
     tokenizer: Tokenizer | str | Path | None = None,
+    adapter: str | Path | None = None,
 ) -> Checkpoint:
     """Return the model at `path`, in whichever format it is.
 
@@ -59,16 +61,20 @@ def load_checkpoint(
         tokenizer: A tokenizer, or a source for `load_tokenizer`. None is the one beside the
             weights, as `find_tokenizer` says. Where there is none, the checkpoint's tokenizer is
             None.
+        adapter: The file of an adapter that was trained for this model, merged into its weights in
+            the dtypes that they are stored in; None is the model as it is.
 
     Raises:
         CheckpointError: If there is no checkpoint, or it is damaged, hostile, or of a format or
-            model that this version does not read, or the tokenizer does not fit, or the weights
-            are rounded and another format or a dtype is wanted.
+            model that this version does not read, or the tokenizer or the adapter does not fit, or
+            the weights are rounded and another format, a dtype or an adapter is wanted.
         TokenizerError: If the tokenizer cannot be read.
         ValueError: If `dtype` or `quantize` is none of those above, or both are given.
     """
     torch_dtype, format = wanted_precision(dtype, quantize)
     stored = find_model(path)
+    if adapter is not None:
+        stored = adapted(stored, adapter)
     check_precision(stored, torch_dtype, format)
     found = find_tokenizer(stored, tokenizer)
     model = stored.model(torch_dtype, format)
@@ -183,14 +189,16 @@ def initial_state(stored: StoredModel, format: QuantizedFormat | None) -> Path |
     """Return the file of the state from which the model starts by default, if there is one.
 
     Raises:
-        CheckpointError: If the weights are to be rounded, which makes another model of them.
+        CheckpointError: If the weights are to be rounded, or an adapter is merged into them, which
+            makes another model of them.
     """
     file = stored.path / INITIAL_STATE_FILE
     if stored.format != "native" or not file.is_file():
         return None
-    if format not in (None, stored.quantization):
+    if stored.adapter is not None or format not in (None, stored.quantization):
+        which = "rounded" if stored.adapter is None else "adapted"
         raise CheckpointError(
-            f"{str(file)!r} must have been made by the model that starts from it, and the rounded "
+            f"{str(file)!r} must have been made by the model that starts from it, and the {which} "
             "one is another; move that file away to start from the zero state"
         )
     return file

@@ -57,6 +57,8 @@ class StoredModel:
     """The same of weights that are only read, which may be more than fit in memory."""
     details: Mapping[str, object] = field(default_factory=dict)
     """What its format alone knows, such as a version, for whoever inspects it."""
+    adapter: Path | None = None
+    """The file of what is merged into the weights when they are read; None for nothing."""
 
     def model(self, dtype: torch.dtype | None, quantization: QuantizedFormat | None) -> RWKV4:
         """Return the model with matrices in `dtype` or `quantization`, where None is as stored.

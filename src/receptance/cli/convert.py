@@ -41,6 +41,12 @@ from receptance.errors import DataError
     metavar="SOURCE",
     help="bytes, or the path of a vocabulary.  [default: the one beside the weights]",
 )
+@click.option(
+    "--adapter",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Merge an adapter that was trained for SRC into its weights.",
+)
 @click.option("--force", is_flag=True, help="Replace what is at DST.")
 def command(
     source: Path,

@@ -70,7 +70,10 @@ def command(
         click.echo(json.dumps(_score(score)) if as_json else _lines(score))
         return
     variants = {
-        name: load(model, tokenizer=lm.tokenizer, **load_options(name)).model for name in formats
+        name: load(
+            model, tokenizer=lm.tokenizer, adapter=loading["adapter"], **load_options(name)
+        ).model
+        for name in formats
     }
     comparison = compare(lm.model, variants, documents, end_of_text=end_of_text)
     _finite(comparison.full)

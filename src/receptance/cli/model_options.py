@@ -86,6 +86,12 @@ _LOADING_OPTIONS = (
         help="bytes, or the path of a vocabulary.  [default: the one beside the weights]",
     ),
     click.option(
+        "--adapter",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Merge an adapter that was trained for this model into its weights.",
+    ),
+    click.option(
         "--threads",
         type=click.IntRange(1, MAX_THREADS),
         help="To compute with.  [default: PyTorch's choice]",
@@ -144,6 +150,7 @@ def load_model(
     dtype: str | None,
     quantize: str | None,
     tokenizer: str | None,
+    adapter: Path | None,
     threads: int | None,
 ) -> "LanguageModel":
     """Return the model, as the loading options want it."""
@@ -155,4 +162,4 @@ def load_model(
         torch.set_num_threads(threads)
     if dtype is not None and quantize is not None:
         raise click.UsageError(_TWO_PRECISIONS)
-    return load(path, dtype=dtype, quantize=quantize, tokenizer=tokenizer)
+    return load(path, dtype=dtype, quantize=quantize, tokenizer=tokenizer, adapter=adapter)

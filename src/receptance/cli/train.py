@@ -58,7 +58,7 @@ def command(
     Exit codes: 0 done, 3 wrong configuration or data, 4 a damaged checkpoint, 75 interrupted, to
     be resumed by the same command.
     """
-    from receptance.training import read_config
+    from receptance.training import ADAPTER_FILE, read_config
 
     config = read_config(recipe, settings)
     if dry_run:
@@ -81,9 +81,12 @@ def command(
     folder = Path("runs", config.name)
     outcome = run_training(config, folder, resume=resume, tensorboard=tensorboard)
     if outcome.is_finished:
-        write = command_line("generate", str(outcome.model_folder), "Once")
+        trained, write = outcome.model_folder, ["generate", str(outcome.model_folder), "Once"]
+        if config.finetune.method == "lora":
+            trained = outcome.model_folder.with_name(ADAPTER_FILE)
+            write = ["generate", config.training.init_from, "Once", "--adapter", str(trained)]
         if outcome.is_first:
-            click.echo(f"trained: {outcome.model_folder}\nlet it write: {write}", err=True)
+            click.echo(f"trained: {trained}\nlet it write: {command_line(*write)}", err=True)
         return
     options = ["--tensorboard"] if tensorboard else []
     options += ["--threads", str(threads)] if threads is not None else []

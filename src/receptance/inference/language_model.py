@@ -34,6 +34,7 @@ def load(
     quantize: str | None = None,
     device: str = "cpu",
     tokenizer: Tokenizer | str | Path | None = None,
+    adapter: str | Path | None = None,
 ) -> "LanguageModel":
     """Return the language model at `path`: a folder or file of RWKV-4, here or on the hub.
 
@@ -49,16 +50,20 @@ def load(
         device: Where the model computes, such as "cpu" or "cuda".
         tokenizer: A tokenizer, or a source for `load_tokenizer`; None is the one beside the
             weights.
+        adapter: The file of an adapter for this model, merged into its weights.
 
     Raises:
-        CheckpointError: If there is no checkpoint, or it is damaged, hostile or of another model.
+        CheckpointError: If there is no checkpoint, or it is damaged, hostile or of another model;
+            or the adapter is.
         StateError: If the initial state is damaged or of another model.
         TokenizerError: If the tokenizer cannot be read.
         ValueError: If `dtype` or `quantize` is unknown, or both are given, or `device` is not
             there.
     """
     checked_device = _device(device)
-    checkpoint = load_checkpoint(path, dtype=dtype, quantize=quantize, tokenizer=tokenizer)
+    checkpoint = load_checkpoint(
+        path, dtype=dtype, quantize=quantize, tokenizer=tokenizer, adapter=adapter
+    )
     model = checkpoint.model.to(checked_device)
     lm = LanguageModel(model, checkpoint.tokenizer, path=checkpoint.path, skips_zeros=True)
     if checkpoint.initial_state is None:

@@ -23,7 +23,7 @@ from receptance.training.config import (
     read_config,
     rounding_differences,
 )
-from receptance.training.finished import save_finished
+from receptance.training.finished import ADAPTER_FILE, save_finished
 from receptance.training.initial_weights import load_initial_weights_, with_known_initial_weights
 from receptance.training.loop import train
 from receptance.training.metrics import (
@@ -68,6 +68,7 @@ from receptance.training.trainer import Hooks
 from receptance.training.watch import Yardsticks
 
 __all__ = [
+    "ADAPTER_FILE",
     "ALONE",
     "APPLY",
     "METRICS_FILE",

@@ -1,4 +1,4 @@
-"""What a run leaves when it is done: a model folder."""
+"""What a run leaves when it is done: a model folder, or an adapter."""
 
 from pathlib import Path
 
@@ -6,16 +6,19 @@ from receptance.checkpoint import load_checkpoint, save_model
 from receptance.models import RWKV4
 from receptance.tokenizer import Tokenizer
 from receptance.training.config import RunConfig
-from receptance.training.finetuning import StateTunedRWKV4
+from receptance.training.finetuning import LoRARWKV4, StateTunedRWKV4
+
+ADAPTER_FILE = "adapter.safetensors"
 
 
 def save_finished(
     model: RWKV4, config: RunConfig, tokenizer: Tokenizer | None, folder: Path
 ) -> None:
-    """Write the model that a run has trained, whole or not at all; one that is there is replaced.
+    """Write what a run has trained, whole or not at all; what is there is replaced.
 
     Of a run that trains the initial state the weights are those at `training.init_from`, in the
     dtypes that they are stored in, bit for bit; the state is beside them, where `load` finds it.
+    Of one that trains an adapter only that is written, as `ADAPTER_FILE` beside `folder`.
 
     Args:
         model: The model of the run, in one piece.
@@ -27,6 +30,10 @@ def save_finished(
         CheckpointError: If a number is not finite, or the frozen weights are no longer there.
         OSError: If it cannot be written.
     """
+    if isinstance(model, LoRARWKV4):
+        base = load_checkpoint(config.training.init_from).model
+        model.adapter(base.fingerprint()).save(folder.with_name(ADAPTER_FILE))
+        return
     if not isinstance(model, StateTunedRWKV4):
         save_model(model, tokenizer, folder, replace=True)
         return

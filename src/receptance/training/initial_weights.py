@@ -11,7 +11,7 @@ from receptance.checkpoint import Checkpoint, load_checkpoint
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4State
 from receptance.training.config import RunConfig
-from receptance.training.finetuning import StateTunedRWKV4
+from receptance.training.finetuning import LoRARWKV4, StateTunedRWKV4
 from receptance.training.processes import ALONE, Ranks, set_weights
 
 
@@ -19,7 +19,8 @@ def load_initial_weights_(model: RWKV4, config: RunConfig, ranks: Ranks = ALONE)
     """Set `model` to the weights at `training.init_from`, and return the run with their hash.
 
     Only weights are taken over: the optimizer begins anew, and the learning rate at its schedule's
-    first step. Where the initial state is trained, it begins with the one beside the weights.
+    first step. Where the initial state is trained, it begins with the one beside the weights;
+    an adapter begins with its own values, by the run's seed.
 
     Args:
         model: Of the run's shape, in float32.
@@ -50,6 +51,8 @@ def load_initial_weights_(model: RWKV4, config: RunConfig, ranks: Ranks = ALONE)
     set_weights(model, {**model.state_dict(), **weights}, ranks)
     if isinstance(model, StateTunedRWKV4):
         model.initial_state.set_(_initial_state(checkpoint))
+    if isinstance(model, LoRARWKV4):
+        model.init_adapter(config.seed)
     return replace(config, training=replace(config.training, init_sha256=found))
 
 

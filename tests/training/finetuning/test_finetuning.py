@@ -2,8 +2,8 @@
 
 import pytest
 
-from receptance.models import RWKV4Config
-from receptance.training.finetuning import StateTunedRWKV4, build_trainable
+from receptance.models import RWKV4, RWKV4Config
+from receptance.training.finetuning import LoRARWKV4, StateTunedRWKV4, build_trainable
 from receptance.training.optimization import FinetuneConfig
 
 SHAPE = RWKV4Config(n_layer=2, n_embd=16, vocab_size=64)
@@ -25,3 +25,16 @@ def test_of_a_state_tuned_model_the_state_is_trained():
     trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     assert trained == 4 * SHAPE.n_layer * SHAPE.n_embd
     assert {block.dropout for block in model.blocks} == {0.25}
+
+
+def test_of_a_model_with_an_adapter_the_adapter_is_trained():
+    targets = ("att.key", "ffn.value")
+    finetune = FinetuneConfig(method="lora", rank=3, targets=targets)
+    model = build_trainable(SHAPE, 0.25, finetune)
+
+    assert isinstance(model, LoRARWKV4)
+    C = SHAPE.n_embd
+    trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    assert trained == SHAPE.n_layer * 3 * ((C + C) + (C + 4 * C))
+    frozen = {name for name, each in model.named_parameters() if not each.requires_grad}
+    assert len(frozen) == len(dict(RWKV4(SHAPE).named_parameters()))

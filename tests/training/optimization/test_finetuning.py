@@ -7,7 +7,7 @@ from receptance.training import config_to_toml
 from tests.training.tiny_run import tiny_config
 
 
-@pytest.mark.parametrize("method", ["full", "state"])
+@pytest.mark.parametrize("method", ["full", "state", "lora"])
 def test_a_method_needs_a_model_to_begin_with(method):
     with pytest.raises(ConfigError, match=r"`training.init_from` must name the model"):
         tiny_config(finetune_method=method)
@@ -42,3 +42,29 @@ def test_a_run_that_is_no_fine_tuning_is_written_as_before():
 def test_an_unknown_method_is_refused():
     with pytest.raises(ConfigError, match=r"`finetune.method` is 'sate'"):
         tiny_config(finetune_method="sate")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"finetune_targets": ["att.keys"]}, "got 'att.keys'; did you mean 'att.key'?"),
+        ({"finetune_targets": ["head"]}, r"got 'head'; known: \['att.key', "),
+        ({"finetune_targets": []}, "at least one layer and none twice"),
+        ({"finetune_targets": ["att.key", "att.key"]}, "at least one layer and none twice"),
+        ({"finetune_rank": 0}, "`finetune.rank` must be at least 1, got 0"),
+        ({"finetune_alpha": 0.0}, "`finetune.alpha` must be above 0"),
+        ({"finetune_dropout": 1.0}, r"`finetune.dropout` must lie in \[0, 1\), got 1.0"),
+        ({"training_parallel": "ddp"}, "`training.parallel` must be 'none'"),
+        ({"finetune_method": "state", "finetune_rank": 4}, "`finetune.rank` must be left out"),
+    ],
+)
+def test_an_adapter_that_cannot_be_is_refused(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        tiny_config(**{"finetune_method": "lora", "training_init_from": "there", **settings})
+
+
+def test_an_adapter_may_be_trained_with_resets_and_segments():
+    settings = {"data_segments": 2, "data_reset_at_documents": True}
+    config = tiny_config(finetune_method="lora", training_init_from="there", **settings)
+
+    assert config.finetune.is_partial
