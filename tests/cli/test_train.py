@@ -268,3 +268,35 @@ def test_an_adapter_goes_from_its_training_through_every_verb(receptance, place)
     assert written[0] == written[1]
     refused = receptance("generate", "merged", *chosen, *with_adapter)
     assert (refused.code, "must be an adapter of this model" in refused.stderr) == (4, True)
+
+
+# The state of one layer of 16 channels can hold little.
+@pytest.mark.parametrize(("method", "share"), [("state", 0.998), ("lora", 0.9)])
+def test_the_recipes_for_fine_tuning_lower_the_loss_of_another_text(
+    receptance, place, method, share
+):
+    sizes = ("model.n_layer=1", "model.n_embd=16", "model.vocab_size=256", "data.ctx_len=16")
+    receptance("train", "run.toml", "training.steps=100", "optimizer.lr=1e-2")
+    (place / "other").mkdir()
+    for number in range(20):
+        (place / "other" / f"{number}.txt").write_text(f"mat {number} sat the, the " * 9)
+    receptance("data", "prepare", "other", "--tokenizer", "bytes", "--out", "others")
+    recipe = Path(__file__).parents[2] / "recipes" / f"finetune-{method}.toml"
+    base = "runs/tiny/model"
+
+    trained = receptance(
+        *("train", recipe, *sizes, "data.store=others", f"training.init_from={base}"),
+        *("training.steps=60", "every.validation_tokens=300", "training.precision=float32"),
+    )
+
+    assert trained.code == 0, trained.stderr
+    given = {
+        "state": (f"runs/finetune-{method}/model",),
+        "lora": (base, "--adapter", f"runs/finetune-{method}/adapter.safetensors"),
+    }
+    text = ("--text", "other/3.txt", "--json")
+    after, before = (
+        json.loads(receptance("eval", *args, *text).stdout)["bits_per_byte"]
+        for args in (given[method], (base,))
+    )
+    assert after < share * before
