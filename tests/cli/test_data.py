@@ -176,7 +176,9 @@ def test_verifying_finds_damage(store: Path) -> None:
     assert run("inspect", store).exit_code == 0
     bad = run("inspect", store, "--verify", "--json")
     assert isinstance(bad.exception, DataError)
-    assert "train.bin' is damaged in block 0" in str(bad.exception)
+    n_bytes = len(content)
+    assert "train.bin' is damaged in block 0 of 1" in str(bad.exception)
+    assert f"(block 0 is bytes 0 to {n_bytes - 1})" in str(bad.exception)
     assert bad.stdout == ""
 
 

@@ -115,62 +115,103 @@ def prepare_command(files: tuple[Path, ...], separator: str | None, **options: A
 @command.command(name="inspect")
 @click.argument("path", metavar="STORE", type=click.Path(path_type=Path))
 @click.option(
+    "--run",
+    metavar="RUN.toml|FOLDER",
+    type=click.Path(path_type=Path),
+    help="Show what a step of this run sees, in place of the four options below.",
+)
+@click.option(
     "--samples",
     type=click.IntRange(0),
-    default=2,
-    show_default=True,
-    help="How many samples to show.",
+    help="How many samples to show.  [default: 2; with --run all of the step]",
 )
 @click.option(
     "--ctx-len", type=click.IntRange(1), help="Tokens a sample.  [default: 128, if there are]"
 )
-@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--seed", default=0, show_default=True, help="The seed of the order.")
+@click.option("--batch-size", type=click.IntRange(1), help="Samples a step.  [default: 8]")
+@click.option("--seed", type=int, help="The seed of the order.  [default: 0]")
 @click.option(
-    "--step", type=click.IntRange(0), default=0, show_default=True, help="Which step's samples."
+    "--step",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Which step's samples, counted from 0.",
 )
 @click.option("--verify", is_flag=True, help="Read every byte and compare it with its hash.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def inspect_command(
     path: Path,
-    samples: int,
-    ctx_len: int | None,
-    batch_size: int,
-    seed: int,
+    run: Path | None,
+    samples: int | None,
     step: int,
     verify: bool,
     as_json: bool,
+    **order: int | None,
 ) -> None:
-    """Show what a token STORE holds, and the samples that a training step sees."""
-    from receptance.data import Batches, TokenStore
+    """Show what a token STORE holds, and the samples that a training step sees.
 
+    With --run they are exactly those of that run: its context length, its batch sizes, its seed
+    and its order.
+    """
+    from receptance.data import TokenStore
+
+    given = ["--" + name.replace("_", "-") for name, value in order.items() if value is not None]
+    if run is not None and given:
+        raise click.UsageError(f"--run decides what a step sees, so {given[0]} must not be given")
     store = TokenStore.open(path)
     if verify:
         with progress_bar("verifying") as progress:
             store.verify(progress)
-    ctx_len = ctx_len or max(1, min(128, store.train.n_tokens - 1))
-    batches = Batches(
-        store.train,
-        ctx_len=ctx_len,
-        seed=seed,
-        end_of_text=store.end_of_text,
-        vocab_size=store.vocab_size,
-    )
-    shown = _samples(store, batches, step * batch_size, min(samples, batch_size))
+    if run is not None:
+        from receptance.cli.step_view import step_lines, view_step
+
+        view = view_step(store, run, step)
+        n_shown = len(view["samples"]) if samples is None else samples
+        lines = ["", *step_lines(view, n_shown)]
+        view["samples"] = view["samples"][:n_shown]
+    else:
+        view, lines = _any_step(store, step, 2 if samples is None else samples, **order)
     if as_json:
-        content = _summary(store) | {"verified": verify, "step": step, "samples": shown}
-        click.echo(json.dumps(content, indent=2))
+        click.echo(json.dumps(_summary(store) | {"verified": verify} | view, indent=2))
         return
     click.echo(_table(store))
     if verify:
         click.echo("\nverified   every byte has the hash that store.json gives")
+    for line in lines:
+        click.echo(line)
+
+
+def _any_step(
+    store: "TokenStore",
+    step: int,
+    n_samples: int,
+    *,
+    ctx_len: int | None,
+    batch_size: int | None,
+    seed: int | None,
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the first samples of a step of no run in particular, for JSON and for people."""
+    from receptance.data import Batches
+
+    ctx_len = ctx_len or max(1, min(128, store.train.n_tokens - 1))
+    batch_size = batch_size or 8
+    batches = Batches(
+        store.train,
+        ctx_len=ctx_len,
+        seed=seed or 0,
+        end_of_text=store.end_of_text,
+        vocab_size=store.vocab_size,
+    )
+    shown = _samples(store, batches, step * batch_size, min(n_samples, batch_size))
     has_mask = store.train.mask is not None
+    lines: list[str] = []
     for sample in shown:
         place = "epoch {epoch}, first token {first_token}".format(**sample)
         text = bracketed([Run(**run) for run in sample["runs"]]) if has_mask else sample["text"]
-        click.echo(f"\nstep {step}, {place}, {ctx_len} tokens:\n{printable(text)}")
+        lines.append(f"\nstep {step}, {place}, {ctx_len} tokens:\n{printable(text)}")
     if shown and has_mask:
-        click.echo(f"\n{LEGEND}")
+        lines.append(f"\n{LEGEND}")
+    return {"step": step, "samples": shown}, lines
 
 
 def _samples(

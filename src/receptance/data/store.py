@@ -247,9 +247,10 @@ def _check_blocks(path: Path, expected: list[str], found: list[str]) -> None:
     damaged = [i for i, pair in enumerate(zip(expected, found, strict=True)) if len(set(pair)) > 1]
     if damaged:
         block = damaged[0]
+        last = min((block + 1) * BLOCK_BYTES, path.stat().st_size) - 1
         raise DataError(
             f"{str(path)!r} is damaged in block {', '.join(map(str, damaged))} of {len(found)} "
-            f"(block {block} is bytes {block * BLOCK_BYTES} to {(block + 1) * BLOCK_BYTES - 1}): "
+            f"(block {block} is bytes {block * BLOCK_BYTES} to {last}): "
             f"its sha256 must be {expected[block]}, got {found[block]}; restore the file, or "
             "prepare the store again"
         )
