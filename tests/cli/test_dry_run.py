@@ -41,6 +41,12 @@ def test_a_run_is_told_from_its_model_to_its_first_sample(place):
     assert not (place / "runs").exists()
 
 
+@pytest.mark.usefixtures("place")
+def test_the_prime_of_the_authors_order_is_told(receptance):
+    shown = receptance("train", "run.toml", "--dry-run", "data.order=authors").stdout
+    assert "samples each, the prime of the authors' order" in shown
+
+
 def test_the_parts_of_memory_add_up(place):
     text = told(place)
 

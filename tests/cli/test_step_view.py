@@ -17,7 +17,10 @@ SWITCHING = RUN.replace(
 )
 
 
-@pytest.mark.parametrize("settings", [RUN, SWITCHING])
+AUTHORS = RUN.replace("batch_size = 4\n", 'batch_size = 4\norder = "authors"\n')
+
+
+@pytest.mark.parametrize("settings", [RUN, SWITCHING, AUTHORS])
 def test_every_step_of_a_run_is_what_the_run_then_reads(
     place: Path, settings: str, receptance: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

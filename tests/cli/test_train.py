@@ -185,10 +185,16 @@ def wait_for_step(process, place: Path, step: int) -> None:
     raise AssertionError(process.stderr.read())
 
 
+@pytest.mark.parametrize("order", ["permuted", "authors"])
 def test_a_run_that_is_stopped_and_killed_comes_to_the_numbers_of_one_that_is_not(
-    receptance, start, place
+    receptance, start, place, order
 ):
-    settings = ("training.steps=500", "every.sample_steps=0", "every.checkpoint_steps=40")
+    settings = (
+        "training.steps=500",
+        "every.sample_steps=0",
+        "every.checkpoint_steps=40",
+        f"data.order={order}",
+    )
     whole = receptance("train", "run.toml", "name=whole", *settings)
     assert whole.code == 0
 

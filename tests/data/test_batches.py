@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receptance.data import Batch, Batches, Sample, Split
+from receptance.data import Batch, Batches, Order, Sample, Split
+from receptance.data.authors_order import authors_context
 from receptance.errors import DataError
 
 GOLDEN_FIRST = [Sample(0, 981), Sample(0, 13), Sample(0, 701), Sample(0, 717)]
@@ -27,7 +28,11 @@ def make_split(n_tokens: int, dtype: str = "uint16", *, has_mask: bool = True) -
 
 
 def make_batches(
-    n_tokens: int = 1000, ctx_len: int = 16, seed: int = 0, segments: int = 1
+    n_tokens: int = 1000,
+    ctx_len: int = 16,
+    seed: int = 0,
+    segments: int = 1,
+    order: Order = "permuted",
 ) -> Batches:
     return Batches(
         make_split(n_tokens),
@@ -36,6 +41,7 @@ def make_batches(
         end_of_text=0,
         vocab_size=65536,
         segments=segments,
+        order=order,
     )
 
 
@@ -75,6 +81,39 @@ def test_an_epoch_reads_no_token_twice_and_leaves_few_unread(
         counts = Counter(torch.cat(parts).flatten().tolist())
         assert max(counts.values()) == 1
         assert len(counts) >= n_tokens - segments * ctx_len
+
+
+def test_the_order_of_the_authors_is_theirs_whatever_the_seed() -> None:
+    # 1000 tokens are 62 contexts, and 59 is the largest prime below that is 2 modulo 3.
+    batches = make_batches(seed=3, order="authors")
+    assert (batches.n_samples, batches.epoch_tokens) == (59, 59 * 16)
+    found = batches.samples(0, 130)
+    assert [each.epoch for each in found] == [0] * 59 + [1] * 59 + [2] * 12
+    assert [each.first_token for each in found] == [
+        16 * authors_context(place, 59) for place in range(130)
+    ]
+    assert make_batches(seed=4, order="authors").samples(0, 130) == found
+
+
+@settings(deadline=None, max_examples=25)
+@given(n_tokens=st.integers(3, 200), ctx_len=st.integers(1, 40), segments=st.integers(1, 4))
+def test_an_epoch_of_the_authors_reads_no_token_twice(
+    n_tokens: int, ctx_len: int, segments: int
+) -> None:
+    ctx_len = min(ctx_len, max(1, n_tokens // (3 * segments)))
+    segments = min(segments, n_tokens // 3)
+    batches = make_batches(n_tokens, ctx_len, 0, segments, "authors")
+    parts = [batches.batch(0, batches.n_samples, each) for each in range(segments)]
+    counts = Counter(torch.cat([part.tokens for part in parts]).flatten().tolist())
+    assert max(counts.values()) == 1
+    assert len(counts) == batches.epoch_tokens
+    # No sample goes over the end of the stream, which the authors do not read as a ring.
+    assert all(torch.equal(part.targets, part.tokens + 1) for part in parts)
+
+
+def test_too_few_tokens_for_the_order_of_the_authors_are_told() -> None:
+    with pytest.raises(DataError, match="the order 'authors' must have at least 48 tokens"):
+        make_batches(n_tokens=47, order="authors")
 
 
 def test_any_place_alone_is_the_place_of_the_sequence() -> None:

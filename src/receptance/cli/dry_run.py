@@ -130,7 +130,10 @@ def _length(config: "RunConfig", store: "TokenStore | None") -> Rows:
     n_tokens = tokens_before(data, n_steps)
     epochs = "epochs unknown without the store"
     if store is not None:
-        epochs = f"{n_tokens / store_batches(store, config).epoch_tokens:.2f} epochs of the store"
+        batches = store_batches(store, config)
+        epochs = f"{n_tokens / batches.epoch_tokens:.2f} epochs of the store"
+        if data.order == "authors":
+            epochs += f", {batches.n_samples:,} samples each, the prime of the authors' order"
     return [("steps", steps), ("tokens", f"{n_tokens:,}, {epochs}")]
 
 

@@ -92,7 +92,7 @@ def _head(config: "RunConfig", step: int) -> dict[str, Any]:
         "segment": step % config.data.segments,
         "segments": config.data.segments,
         "seed": config.seed,
-        "order": "permuted",
+        "order": config.data.order,
         "reset_at_documents": config.data.reset_at_documents,
     }
 

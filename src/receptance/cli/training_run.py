@@ -148,6 +148,7 @@ def store_batches(store: TokenStore, config: RunConfig) -> Batches:
         end_of_text=store.end_of_text,
         vocab_size=store.vocab_size,
         segments=config.data.segments,
+        order=config.data.order,
     )
 
 

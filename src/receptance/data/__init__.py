@@ -4,7 +4,7 @@
 tokens a training step sees: by arithmetic, so that a run resumes exactly.
 """
 
-from receptance.data.batches import Batch, Batches, Sample
+from receptance.data.batches import Batch, Batches, Order, Sample
 from receptance.data.documents import Boundaries, NotTextError, Piece, read_pieces
 from receptance.data.manifest import Source
 from receptance.data.order import order_key, permute
@@ -19,6 +19,7 @@ __all__ = [
     "Boundaries",
     "Corpus",
     "NotTextError",
+    "Order",
     "Piece",
     "RecordFormat",
     "Sample",

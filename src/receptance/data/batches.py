@@ -2,16 +2,19 @@
 
 import hashlib
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64, UInt8, UInt16, UInt32
 from torch import Tensor
 
+from receptance.data.authors_order import authors_context, order_prime
 from receptance.data.order import order_key, permute
 from receptance.data.store import Split
 from receptance.errors import DataError
+
+Order = Literal["permuted", "authors"]
 
 
 class Batch(NamedTuple):
@@ -55,6 +58,9 @@ class Batches:
     Place p of an order without end holds in epoch ⌊p / n⌋ the sample that `permute` gives for
     p mod n. Nothing else decides, neither how many samples a step sees nor how many ranks share
     it, so a run resumes anywhere. A batch may take rows from two epochs or more.
+
+    With the order "authors" it is that of RWKV-LM instead, the same for every seed and epoch: n is
+    a prime, samples are cut at 0, and those that `authors_context` never gives are not read.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Batches:
         end_of_text: int,
         vocab_size: int,
         segments: int = 1,
+        order: Order = "permuted",
     ) -> None:
         """Check that the split has at least one sample.
 
@@ -76,6 +83,7 @@ class Batches:
             end_of_text: The token that opens a document.
             vocab_size: Tokens are below it; others are a damaged file.
             segments: How many times `ctx_len` tokens a sample has.
+            order: "permuted", or "authors" for that of RWKV-LM.
 
         Raises:
             DataError: If the split is too short.
@@ -98,16 +106,17 @@ class Batches:
         self.seed = seed
         self.end_of_text = end_of_text
         self.vocab_size = vocab_size
+        self.order: Order = order
+        n_samples = (split.n_tokens - 1) // self.sample_len
+        if order == "authors":
+            n_samples = order_prime(split.n_tokens, self.sample_len)
+        self.n_samples = n_samples
+        """How many samples an epoch has."""
 
     @property
     def sample_len(self) -> int:
         """How many tokens a sample has, over all its segments."""
         return self.segments * self.ctx_len
-
-    @property
-    def n_samples(self) -> int:
-        """How many samples an epoch has."""
-        return (self.split.n_tokens - 1) // self.sample_len
 
     @property
     def epoch_tokens(self) -> int:
@@ -198,6 +207,9 @@ class Batches:
 
     def _epoch_samples(self, epoch: int, place: int, n_rows: int) -> list[Sample]:
         """Return the samples at some places of one epoch."""
+        if self.order == "authors":
+            contexts = [authors_context(place + row, self.n_samples) for row in range(n_rows)]
+            return [Sample(epoch, context * self.sample_len) for context in contexts]
         places = np.arange(place, place + n_rows, dtype=np.int64)
         indices = permute(places, self.n_samples, _cached_key(self.seed, epoch))
         begin = _ring_begin(self.seed, epoch, self.split.n_tokens)

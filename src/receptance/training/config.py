@@ -86,6 +86,8 @@ class DataConfig:
     """Sequences that a rank computes at once, their gradients accumulated; 0 for all it has."""
     reset_at_documents: bool = False
     """Whether a document begins with the zero state, or reads on from the one before it."""
+    order: Literal["permuted", "authors"] = "permuted"
+    """Of the samples: another in each epoch, by the seed; or that of RWKV-LM, one for all."""
 
     def __post_init__(self) -> None:
         for name in ("ctx_len", "segments", "batch_size"):
