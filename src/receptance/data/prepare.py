@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from receptance.atomic import atomic_folder
+from receptance.data.copy_tokens import copy_tokens, token_files
 from receptance.data.documents import Piece, parse_boundaries
 from receptance.data.held_out import HeldOut, SplitName, hold_out
 from receptance.data.manifest import FILE_NAME, Manifest, Splits, write_manifest
@@ -69,6 +70,10 @@ def prepare(
 ) -> TokenStore:
     """Tokenize text files into a new token store, and return it opened.
 
+    Where all files are `.idx`, or `.bin` with an `.idx` beside, of Megatron and RWKV-LM, the tokens
+    in them are copied as they are, those of `tokenizer`, and documents end where the index says so
+    or an `end_of_text` is.
+
     A text file is one document unless `separator` or `document_start` splits it; of a file
     `*.jsonl` or `*.jsonl.gz` each line is one, and of `*.parquet` or `*.arrow` each row. Blank
     documents are skipped and counted. Every text is read twice, or three times if a tokenizer is
@@ -115,11 +120,30 @@ def prepare(
     n_trained = _size_to_train(tokenizer)
     if n_trained is None and isinstance(tokenizer, str | Path):
         tokenizer = load_tokenizer(tokenizer)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if token_files([Path(path) for path in (*files, *valid)]):
+        if n_trained is not None or reading.is_of_text:
+            raise ValueError(
+                f"for .bin and .idx files such as {str(files[0])!r} `tokenizer` must be the one "
+                "that made them, and `separator`, `document_start`, `records`, `globs` and "
+                "`skip_undecodable` must not be given"
+            )
+        assert not isinstance(tokenizer, str | Path)
+        with atomic_folder(out, replace=replace) as staged:
+            copy_tokens(
+                token_files([Path(path) for path in files]),
+                token_files([Path(path) for path in valid]),
+                tokenizer,
+                staged,
+                valid_fraction=valid_fraction,
+                seed=seed,
+                progress=progress,
+            )
+        return TokenStore.open(out)
     corpus = _survey_all(files, valid, valid_fraction, seed, reading)
     if n_trained is not None:
         tokenizer = train_bpe(_training_texts(corpus), n_trained)
     assert not isinstance(tokenizer, str | Path)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(out, replace=replace) as staged:
         _write_store(corpus, tokenizer, staged, progress)
     return TokenStore.open(out)

@@ -32,6 +32,13 @@ class Reading:
     skip_undecodable: bool
     excluding: set[Path]
 
+    @property
+    def is_of_text(self) -> bool:
+        """Whether something was chosen that only texts have."""
+        of_records = self.records != RecordFormat()
+        of_files = self.globs or self.skip_undecodable or self.boundaries != Boundaries()
+        return bool(of_records or of_files)
+
 
 @dataclass(kw_only=True)
 class Survey:
