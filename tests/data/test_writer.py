@@ -37,6 +37,31 @@ def test_the_manifest_counts_and_hashes_what_is_in_the_files(tmp_path: Path) -> 
     assert manifest.documents_sha256 == [hashlib.sha256(documents).hexdigest()]
 
 
+@pytest.mark.parametrize("n_before", [0, 1, 3])
+def test_what_is_written_on_is_what_is_written_at_once(tmp_path: Path, n_before: int) -> None:
+    """In the midst of a document, after what was written and not synced was lost or not."""
+    (tmp_path / "whole").mkdir()
+    parts = [np.array([n, n + 1, n + 2]) for n in range(1, 6)]
+
+    def write(writer: SplitWriter, which: list[np.ndarray]) -> None:
+        for part in which:
+            writer.append(part, n_bytes=5)
+            if part[0] % 2 == 0:
+                writer.end_document()
+
+    with SplitWriter(tmp_path / "whole", "train", "uint16", 0) as whole:
+        write(whole, parts)
+    with SplitWriter(tmp_path, "train", "uint16", 0) as first:
+        write(first, parts[:n_before])
+        begun = first.sync()
+        write(first, parts[:2])
+    with SplitWriter(tmp_path, "train", "uint16", 0, begun) as second:
+        write(second, parts[n_before:])
+    assert second.manifest() == whole.manifest()
+    for name in ("train.bin", "train.docs"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_a_file_that_exists_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "train.bin").write_bytes(b"precious")
     with pytest.raises(FileExistsError):

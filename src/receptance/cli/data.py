@@ -88,6 +88,11 @@ def command() -> None:
 @click.option("--skip-undecodable", is_flag=True, help="Skip files that are not UTF-8 text.")
 @click.option("--seed", default=0, show_default=True, help="What the held-out choice depends on.")
 @click.option("--replace", is_flag=True, help="Replace a token store at --out.")
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="Begin anew where preparing was interrupted, instead of going on there.",
+)
 def prepare_command(files: tuple[Path, ...], separator: str | None, **options: Any) -> None:
     """Tokenize text FILES, and folders of them, into a new token store.
 

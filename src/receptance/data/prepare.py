@@ -3,6 +3,8 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +13,9 @@ from jaxtyping import Int64
 
 from receptance.atomic import atomic_folder
 from receptance.data.copy_tokens import copy_tokens, token_files
-from receptance.data.documents import Piece, parse_boundaries
+from receptance.data.documents import PIECE_CHARACTERS, Piece, parse_boundaries
 from receptance.data.held_out import HeldOut, SplitName, hold_out
+from receptance.data.journal import Journal, plan_sha256, resumable_folder, staged_paths
 from receptance.data.manifest import FILE_NAME, Manifest, Splits, write_manifest
 from receptance.data.mask import count_first
 from receptance.data.records import RecordFormat
@@ -66,6 +69,7 @@ def prepare(
     skip_undecodable: bool = False,
     seed: int = 0,
     replace: bool = False,
+    restart: bool = False,
     progress: Progress | None = None,
 ) -> TokenStore:
     """Tokenize text files into a new token store, and return it opened.
@@ -78,7 +82,8 @@ def prepare(
     `*.jsonl` or `*.jsonl.gz` each line is one, and of `*.parquet` or `*.arrow` each row. Blank
     documents are skipped and counted. Every text is read twice, or three times if a tokenizer is
     trained; memory does not grow with the texts. A document of more than half a million characters
-    is tokenized in pieces, cut between words. The store appears whole or not at all.
+    is tokenized in pieces, cut between words. The store appears whole or not at all. What a killed
+    process had written is gone on with, where files, tokenizer and options are the same.
 
     Args:
         files: UTF-8 texts or JSONL, plain or `.gz`, and folders of them, walked in sorted order.
@@ -97,11 +102,12 @@ def prepare(
             of being an error.
         seed: What the choice of held-out documents depends on.
         replace: Whether a token store at `out` is replaced.
+        restart: Whether what a killed process had written is thrown away.
         progress: Called with the bytes of text tokenized so far and in all.
 
     Raises:
         DataError: If there is no text, a file is not text, nothing can be held out, or `out`
-            exists.
+            exists, is being prepared by another process, or was begun with something else.
         TokenizerError: If the tokenizer cannot be read or trained, or gives impossible ids.
         ValueError: If an argument is impossible.
         OSError: If a file cannot be read or written.
@@ -115,12 +121,11 @@ def prepare(
         records=records or RecordFormat(),
         globs=tuple(globs),
         skip_undecodable=skip_undecodable,
-        excluding={out.resolve()},
+        excluding={path.resolve() for path in (out, *staged_paths(out))},
     )
     n_trained = _size_to_train(tokenizer)
     if n_trained is None and isinstance(tokenizer, str | Path):
         tokenizer = load_tokenizer(tokenizer)
-    out.parent.mkdir(parents=True, exist_ok=True)
     if token_files([Path(path) for path in (*files, *valid)]):
         if n_trained is not None or reading.is_of_text:
             raise ValueError(
@@ -129,6 +134,7 @@ def prepare(
                 "`skip_undecodable` must not be given"
             )
         assert not isinstance(tokenizer, str | Path)
+        out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(out, replace=replace) as staged:
             copy_tokens(
                 token_files([Path(path) for path in files]),
@@ -144,9 +150,34 @@ def prepare(
     if n_trained is not None:
         tokenizer = train_bpe(_training_texts(corpus), n_trained)
     assert not isinstance(tokenizer, str | Path)
-    with atomic_folder(out, replace=replace) as staged:
-        _write_store(corpus, tokenizer, staged, progress)
+    plan = _plan(corpus, tokenizer)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with resumable_folder(out, plan, replace=replace, restart=restart) as journal:
+        _write_store(corpus, tokenizer, journal, progress)
     return TokenStore.open(out)
+
+
+def _plan(corpus: _Corpus, tokenizer: Tokenizer) -> str:
+    """Return the hash of what decides the bytes of the store; files by name, size and time."""
+    files = [
+        (os.fsencode(file.resolve()).hex(), stat.st_size, stat.st_mtime_ns)
+        for part in (corpus.train, corpus.valid)
+        for file, stat in (((each, each.stat()) for each in part.files) if part else ())
+    ]
+    n_train, reading = len(corpus.train.files), corpus.train.reading
+    boundaries = reading.boundaries
+    return plan_sha256(
+        {
+            "files": [files[:n_train], files[n_train:]],
+            "boundaries": [boundaries.separator, boundaries.start and boundaries.start.pattern],
+            "records": asdict(reading.records),
+            "piece": PIECE_CHARACTERS,
+            "sources": [corpus.train.sources, corpus.valid.sources if corpus.valid else None],
+            "rule": corpus.rule,
+            "tokenizer": [tokenizer.name, tokenizer.sha256],
+            "vocabulary": [tokenizer.vocab_size, tokenizer.end_of_text],
+        }
+    )
 
 
 def _check_out(out: Path, *, replace: bool) -> None:
@@ -220,19 +251,25 @@ def _training_texts(corpus: _Corpus) -> Iterator[str]:
 
 
 def _write_store(
-    corpus: _Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress | None
+    corpus: _Corpus, tokenizer: Tokenizer, journal: Journal, progress: Progress | None
 ) -> None:
-    """Write all files of a store into an empty folder."""
+    """Write all files of a store, or what an interrupted process had not yet written of them."""
+    folder, last = journal.folder, journal.last
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     with ExitStack() as stack:
         writers: dict[SplitName, SplitWriter] = {}
         for name in ("train", "valid"):
+            begun = last.splits[name] if last else None
+            has_mask = corpus.has_mask
             writer = SplitWriter(
-                folder, name, dtype, tokenizer.end_of_text, has_mask=corpus.has_mask
+                folder, name, dtype, tokenizer.end_of_text, begun, has_mask=has_mask
             )
             writers[name] = stack.enter_context(writer)
-        for batch in _batched(corpus.assigned_pieces()):
+        n_pieces = last.pieces if last else 0
+        for batch in _batched(islice(corpus.assigned_pieces(), n_pieces, None)):
             _write_pieces(batch, tokenizer, writers)
+            n_pieces += len(batch)
+            journal.note(n_pieces, writers)
             if progress is not None:
                 progress(sum(writer.n_bytes for writer in writers.values()), corpus.n_bytes)
     tokenizer.save(folder)

@@ -1,7 +1,9 @@
 """Writes one split of a token store: its tokens, its documents and their hashes."""
 
 import hashlib
+import os
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -10,9 +12,41 @@ from jaxtyping import Integer
 
 from receptance.data.manifest import MaskManifest, SplitManifest
 from receptance.data.mask import Counted
+from receptance.errors import DataError
 
 BLOCK_BYTES = 64 << 20
 """How much of a file one hash covers."""
+
+ENTRY_BYTES = 16
+"""Of a document in the `.docs` file."""
+
+
+READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitProgress:
+    """How far the files of a split were written.
+
+    Attributes:
+        n_tokens: Tokens of the `.bin` file.
+        n_bytes: Bytes of text that they stand for.
+        n_documents: Documents that have ended, the entries of the `.docs` file.
+        first_token: Where the document that is being written begins.
+        first_byte: The same in bytes of text.
+        sha256: The hashes of the `.bin` file's blocks.
+        documents_sha256: Those of the `.docs` file's.
+        mask: What was written of the `.mask` file; None where there is none.
+    """
+
+    n_tokens: int
+    n_bytes: int
+    n_documents: int
+    first_token: int
+    first_byte: int
+    sha256: list[str]
+    documents_sha256: list[str]
+    mask: MaskManifest | None = None
 
 
 class BlockHashes:
@@ -40,12 +74,30 @@ class BlockHashes:
 
 
 class HashedFile:
-    """A new file, hashed as it is written."""
+    """A new file, or one that is written on, hashed as it is written."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept: int | None = None) -> None:
+        """Create the file, or cut it down to its first `kept` bytes and hash these.
+
+        Raises:
+            OSError: If there is one to be created, or it cannot be read or written.
+        """
         self.hashes = BlockHashes()
         self._path = path
-        self._file = path.open("xb")
+        if kept is None:
+            self._file = path.open("xb")
+            return
+        self._file = path.open("r+b")
+        left = kept
+        while left and (data := self._file.read(min(READ_BYTES, left))):
+            self.hashes.update(memoryview(data))
+            left -= len(data)
+        self._file.truncate(kept - left)
+
+    def sync(self) -> None:
+        """Wait until all bytes are on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def write(self, data: memoryview) -> None:
         """Append bytes.
@@ -78,24 +130,46 @@ class SplitWriter:
     """
 
     def __init__(
-        self, folder: Path, name: str, dtype: str, end_of_text: int, *, has_mask: bool = False
+        self,
+        folder: Path,
+        name: str,
+        dtype: str,
+        end_of_text: int,
+        begun: SplitProgress | None = None,
+        *,
+        has_mask: bool = False,
     ) -> None:
-        """Create the files.
+        """Create the files, or go on with those that are there.
 
         Args:
             folder: Where they are created.
             name: "train" or "valid".
             dtype: "uint16" or "uint32".
             end_of_text: The token to write after every document; it counts.
+            begun: How far the files were when `sync` returned it; None for new ones.
             has_mask: Whether it is written which tokens count.
+
+        Raises:
+            DataError: If the files that are there are not those of `begun`.
         """
-        self.n_tokens = self.n_bytes = self.n_documents = 0
+        self.n_tokens = begun.n_tokens if begun else 0
+        self.n_bytes = begun.n_bytes if begun else 0
+        self.n_documents = begun.n_documents if begun else 0
+        self._first_token = begun.first_token if begun else 0
+        self._first_byte = begun.first_byte if begun else 0
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._end_of_text = np.array([end_of_text], self._dtype)
-        self._tokens = HashedFile(folder / f"{name}.bin")
-        self._documents = HashedFile(folder / f"{name}.docs")
-        self._mask = MaskWriter(folder / f"{name}.mask") if has_mask else None
-        self._first_token = self._first_byte = 0
+        kept = begun and begun.n_tokens * self._dtype.itemsize
+        self._tokens = HashedFile(folder / f"{name}.bin", kept)
+        kept = begun and begun.n_documents * ENTRY_BYTES
+        self._documents = HashedFile(folder / f"{name}.docs", kept)
+        self._mask = MaskWriter(folder / f"{name}.mask", begun) if has_mask else None
+        if begun is not None and self._progress() != begun:
+            self._close()
+            raise DataError(
+                f"the files of {name!r} in {str(folder)!r} must be as an interrupted process left "
+                "them, but they were changed; prepare it again, from the beginning"
+            )
 
     def __enter__(self) -> "SplitWriter":
         return self
@@ -106,6 +180,9 @@ class SplitWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         with ExitStack() as stack:
             for file in (self._tokens, self._documents, self._mask):
                 if file is not None:
@@ -139,6 +216,29 @@ class SplitWriter:
         self.n_documents += 1
         self._first_token, self._first_byte = self.n_tokens, self.n_bytes
 
+    def sync(self) -> SplitProgress:
+        """Wait until all is on the disk, and return how far it is.
+
+        Raises:
+            OSError: If the disk fails.
+        """
+        for file in (self._tokens, self._documents, self._mask):
+            if file is not None:
+                file.sync()
+        return self._progress()
+
+    def _progress(self) -> SplitProgress:
+        return SplitProgress(
+            n_tokens=self.n_tokens,
+            n_bytes=self.n_bytes,
+            n_documents=self.n_documents,
+            first_token=self._first_token,
+            first_byte=self._first_byte,
+            sha256=self._tokens.hashes.hexdigests(),
+            documents_sha256=self._documents.hashes.hexdigests(),
+            mask=None if self._mask is None else self._mask.manifest(),
+        )
+
     def manifest(self) -> SplitManifest:
         """Return the sizes and hashes of what was written."""
         return SplitManifest(
@@ -154,9 +254,11 @@ class SplitWriter:
 class MaskWriter:
     """The `.mask` file of one split, in the making."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = HashedFile(path)
-        self._n_tokens = self._n_bytes = 0
+    def __init__(self, path: Path, begun: SplitProgress | None = None) -> None:
+        """Create the file, or go on where the tokens of a split were `begun`."""
+        self._file = HashedFile(path, begun and begun.n_tokens)  # a byte a token
+        mask = begun.mask if begun else None
+        self._n_tokens, self._n_bytes = (mask.tokens, mask.bytes) if mask else (0, 0)
 
     def append(self, n_tokens: int, counted: Counted) -> None:
         """Say of the next tokens which count.
@@ -173,6 +275,10 @@ class MaskWriter:
             self._file.write(mask.view(np.uint8).data)
         self._n_tokens += counted.n_tokens
         self._n_bytes += counted.n_bytes
+
+    def sync(self) -> None:
+        """Wait until all bytes are on the disk."""
+        self._file.sync()
 
     def close(self) -> None:
         """Hand all bytes to the operating system.
