@@ -1,7 +1,9 @@
 """Preparing a store is killed, at any place, and gone on with to the same bytes."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +53,21 @@ def contents(store: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(store.iterdir())}
 
 
+def write_pairs(folder: Path) -> Path:
+    """Write the same as prompts with answers, of which only the answers count."""
+    folder.mkdir()
+    pairs = [{"prompt": text[:40], "answer": text[40:]} for text in TEXTS]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(each) + "\n" for each in pairs))
+    return folder
+
+
+@pytest.mark.parametrize("write", [write_texts, write_pairs])
 @pytest.mark.parametrize("tokenizer", ["bytes", "train:300"])
-def test_what_was_killed_and_resumed_is_what_was_not_killed(tmp_path: Path, tokenizer: str) -> None:
+def test_what_was_killed_and_resumed_is_what_was_not_killed(
+    tmp_path: Path, tokenizer: str, write: Callable[[Path], Path]
+) -> None:
     """Killed again and again, each time a little further, and at last let alone."""
-    write_texts(tmp_path / "texts")
+    write(tmp_path / "texts")
     assert prepare_until(tmp_path, tokenizer, 10**9)[0] == 0
     whole = contents(tmp_path / "store")
     (tmp_path / "store").rename(tmp_path / "whole")
@@ -70,6 +83,7 @@ def test_what_was_killed_and_resumed_is_what_was_not_killed(tmp_path: Path, toke
     assert begins[1:] == sorted(set(begins[1:]))
     assert begins[-1] > 3000
     assert contents(tmp_path / "store") == whole
+    assert ("train.mask" in whole) is (write is write_pairs)
     assert not list(tmp_path.glob(".store*"))
     TokenStore.open(tmp_path / "store").verify()
 
