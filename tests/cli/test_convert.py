@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import click
 import pytest
 
-from receptance.checkpoint import load_checkpoint, save_model
+from receptance.checkpoint import TARGETS, load_checkpoint, save_model
+from receptance.cli.convert import command
 from receptance.quantization import FORMATS, quantization
 from receptance.tokenizer import load_tokenizer
 from tests.random_models import random_rwkv4
+
+CHOICES = ("to", "dtype", "quantize")
 
 
 @pytest.fixture
@@ -87,3 +91,16 @@ def test_a_source_that_is_none_is_an_error_of_the_checkpoint(receptance, model):
     result = receptance("convert", model.with_name("modell"), model.with_name("converted"))
     assert result.code == 4
     assert f"Did you mean {str(model)!r}?" in result.stderr
+
+
+def test_what_may_be_chosen_is_what_the_targets_have():
+    choices = {
+        each.name: each.type.choices
+        for each in command.params
+        if each.name in CHOICES and isinstance(each.type, click.Choice)
+    }
+
+    assert [*choices["to"]] == [*TARGETS]
+    for name, field in (("dtype", "dtypes"), ("quantize", "quantized")):
+        known = {each for target in TARGETS.values() for each in getattr(target, field)}
+        assert set(choices[name]) == known

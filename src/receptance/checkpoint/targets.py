@@ -5,13 +5,10 @@ from dataclasses import dataclass
 import torch
 
 from receptance.checkpoint.formats.ggml_blocks import BLOCK_FORMATS
+from receptance.checkpoint.schema import DTYPES
 from receptance.quantization import FORMATS
 
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+_DTYPES = {**DTYPES, "float16": torch.float16}  # in which files are, but no model here
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ from receptance.errors import DataError
 @click.option(
     "--tokenizer",
     metavar="SOURCE",
-    help="bytes, or the path of a vocabulary.  [default: the one beside the weights]",
+    help="bytes, or the path of a vocabulary, for folders and --calibrate.  [default: the one "
+    "beside the weights]",
 )
 @click.option(
     "--adapter",
