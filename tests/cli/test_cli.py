@@ -143,16 +143,22 @@ def test_the_version_is_that_of_the_package(receptance):
     assert result.stdout == f"receptance {importlib.metadata.version('receptance')}\n"
 
 
-def test_a_request_to_end_leaves_nothing_half_written(place, start):
+def test_a_request_to_end_leaves_nothing_half_written_and_the_same_command_ends_it(place, start):
     text = place / "long.txt"
     text.write_text("".join(f"line {index} of a text to tokenize\n" for index in range(400_000)))
-    with start("data", "prepare", text, "--tokenizer", "bytes", "--out", "made") as process:
-        while not list(place.glob(".made.tmp-*")):
+    command = ("data", "prepare", text, "--tokenizer", "bytes", "--out", "made")
+    with start(*command) as process:
+        while not (place / ".made.preparing").exists():
             assert process.poll() is None
         process.terminate()
         process.communicate()
     assert process.returncode == 143
-    assert not [path.name for path in place.iterdir() if "made" in path.name]
+    assert not (place / "made").exists()
+
+    with start(*command) as process:
+        process.communicate()
+    assert process.returncode == 0
+    assert [path.name for path in place.iterdir() if "made" in path.name] == ["made"]
 
 
 def test_what_the_terminal_cannot_show_is_spelled_out(place):

@@ -142,3 +142,17 @@ def test_progress_ends_with_all_bytes(tmp_path: Path) -> None:
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     assert told[-1] == (5, 5)
+
+
+def test_a_held_out_file_is_held_out_however_its_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one = write_binidx(tmp_path / "one.idx", [[1, 2, 0]])
+    other = write_binidx(tmp_path / "other.idx", [[7, 8, 0]])
+
+    files = [one, other, Path("one.idx")]
+    store = prepare(files, "bytes", tmp_path / "store", valid=[Path("other.idx")])
+
+    assert store.train.tokens.tolist() == [1, 2, 0]
+    assert store.valid.tokens.tolist() == [7, 8, 0]

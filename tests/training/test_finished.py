@@ -179,3 +179,40 @@ def test_a_run_that_was_killed_between_checkpoints_comes_to_the_same_bits(
     assert (saved.name, progress.step) == ("step-00000004", 12)
     for one, other in zip(again.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("config_of", [state_config, lora_config])
+def test_what_was_trained_is_not_given_to_a_base_that_came_later(base, tmp_path, config_of):
+    run, _ = tiny_train(config_of(base, training_steps=2), tmp_path / "run")
+    other = build(run.model.config)
+    other.init_weights()
+    save_model(other, None, base, replace=True)
+
+    with pytest.raises(CheckpointError, match="must be those that the run began with"):
+        save_finished(run.model, run.config, None, tmp_path / "run" / "model")
+    assert not (tmp_path / "run" / ADAPTER_FILE).exists()
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("config_of", [state_config, lora_config])
+def test_a_checkpoint_goes_on_beside_the_weights_that_it_was_trained_beside(
+    base, tmp_path, config_of
+):
+    tiny_train(config_of(base, training_steps=4), tmp_path / "run")
+    (newest,) = list_checkpoints(tmp_path / "run" / "checkpoints")[-1:]
+    other = build(load(base).model.config)
+    other.init_weights()
+    save_model(other, None, tmp_path / "other")
+
+    same, later = config_of(base), config_of(tmp_path / "other")
+    shape = load(base).model.config
+    open_run(same, tmp_path / "again", shape, resume=str(newest))
+    with pytest.raises(CheckpointError, match=r"must be of a run with the same `.finetune.` and"):
+        open_run(later, tmp_path / "more", shape, resume=str(newest))
+
+
+def test_a_base_with_a_state_of_its_own_gets_no_adapter(base, tmp_path):
+    load(base).prefill([116, 104]).save(base / "initial_state.safetensors")
+
+    with pytest.raises(CheckpointError, match="must have no initial state to get an adapter"):
+        tiny_train(lora_config(base), tmp_path / "run")

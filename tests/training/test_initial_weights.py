@@ -9,6 +9,7 @@ import torch
 from receptance.checkpoint import save_model
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4Config, build
+from receptance.tokenizer import train_bpe
 from receptance.training import load_initial_weights_, with_known_initial_weights
 from receptance.training.initial_weights import weights_sha256
 from tests.training.tiny_run import tiny_config
@@ -97,3 +98,16 @@ def test_a_run_that_goes_on_keeps_the_hash_that_it_began_with():
 
     assert with_known_initial_weights(config, saved) == saved
     assert with_known_initial_weights(tiny_config(), tiny_config()) == tiny_config()
+
+
+def test_tokens_of_another_tokenizer_are_refused(tmp_path):
+    theirs, ours = (train_bpe([text * 9], 258) for text in ("what they say ", "how we write "))
+    model = RWKV4(RWKV4Config(n_layer=2, n_embd=8, vocab_size=258))
+    model.init_weights()
+    save_model(model, theirs, tmp_path / "before")
+    again = build(model.config)
+    config = tiny_config(training_init_from=str(tmp_path / "before"))
+
+    with pytest.raises(CheckpointError, match="must have the tokenizer of the token store"):
+        load_initial_weights_(again, config, tokenizer=ours)
+    load_initial_weights_(again, config, tokenizer=theirs)

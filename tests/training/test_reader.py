@@ -1,7 +1,6 @@
 """Batches are read ahead, and none is mistaken for another."""
 
 import threading
-from itertools import pairwise
 
 import pytest
 import torch
@@ -24,7 +23,7 @@ def test_what_was_read_ahead_is_what_is_asked_for():
 
     places = [Place(4 * step, 4, 0) for step in range(4)]
     with BatchReader(batch_of) as reader:
-        for place, following in pairwise(places):
+        for place, following in zip(places, [*places[1:], None], strict=True):
             assert torch.equal(reader.read(place, following).tokens, batch_at(*place).tokens)
 
     assert asked == [tuple(place) for place in places]

@@ -52,7 +52,7 @@ def token_files(paths: Sequence[Path]) -> list[Path]:
             f"`files` and `valid` must be all text or all .bin and .idx, got {str(found[0])!r} and "
             f"{others[0]!r}; prepare a store of each"
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(index.resolve() for index in found))
 
 
 def copy_tokens(

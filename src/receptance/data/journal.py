@@ -107,7 +107,7 @@ def resumable_folder(out: Path, plan: str, *, replace: bool, restart: bool) -> I
     with errors_that_name(out, staged):
         staged.mkdir(exist_ok=True)
     with _lock(staged, out):
-        last = None if restart else _read_note(path, plan, out)
+        last = None if restart or not any(staged.iterdir()) else _read_note(path, plan, out)
         if last is None:
             path.unlink(missing_ok=True)
             _empty(staged)
@@ -117,12 +117,14 @@ def resumable_folder(out: Path, plan: str, *, replace: bool, restart: bool) -> I
                 for each in sorted(staged.iterdir()):
                     fsync(each)
                 fsync(staged)
+                # A note that outlives its folder would tell of one that is not there.
+                path.unlink(missing_ok=True)
+                fsync(path.parent)
                 _put(staged, out, replace=replace)
         except Exception:
             shutil.rmtree(staged, ignore_errors=True)
             path.unlink(missing_ok=True)
             raise
-        path.unlink(missing_ok=True)
 
 
 @contextmanager

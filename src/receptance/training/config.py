@@ -292,6 +292,8 @@ def config_to_toml(config: RunConfig) -> str:
     entries = asdict(config)
     if config.finetune == FinetuneConfig():
         del entries["finetune"]  # as in the files of before there was fine-tuning
+    if config.data.order == "permuted":
+        del entries["data"]["order"]  # as in those of before there was another
     tables = {key: value for key, value in entries.items() if isinstance(value, dict)}
     lines = [f"{key} = {_toml_value(entries[key])}" for key in entries if key not in tables]
     for name, table in tables.items():

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from receptance.checkpoint import load_checkpoint, save_model
+from receptance.errors import CheckpointError
 from receptance.models import RWKV4
 from receptance.tokenizer import Tokenizer
 from receptance.training.config import RunConfig
 from receptance.training.finetuning import LoRARWKV4, StateTunedRWKV4
+from receptance.training.initial_weights import weights_sha256
 
 ADAPTER_FILE = "adapter.safetensors"
 
@@ -27,16 +29,23 @@ def save_finished(
         folder: The destination, a model folder.
 
     Raises:
-        CheckpointError: If a number is not finite, or the frozen weights are no longer there.
+        CheckpointError: If a number is not finite, or the frozen weights are no longer those that
+            the run began with.
         OSError: If it cannot be written.
     """
-    if isinstance(model, LoRARWKV4):
-        base = load_checkpoint(config.training.init_from).model
-        model.adapter(base.fingerprint()).save(folder.with_name(ADAPTER_FILE))
-        return
-    if not isinstance(model, StateTunedRWKV4):
+    if not isinstance(model, LoRARWKV4 | StateTunedRWKV4):
         save_model(model, tokenizer, folder, replace=True)
         return
-    base = load_checkpoint(config.training.init_from).model
+    path, expected = config.training.init_from, config.training.init_sha256
+    base = load_checkpoint(path).model
+    if weights_sha256(base.state_dict()) != expected:
+        raise CheckpointError(
+            f"the weights at `training.init_from`, {path!r}, must be those that the run began "
+            f"with, of the sha256 {expected}, but they were changed since; put them back, and "
+            "train the last steps again"
+        )
+    if isinstance(model, LoRARWKV4):
+        model.adapter(base.fingerprint()).save(folder.with_name(ADAPTER_FILE))
+        return
     state = model.start_state(1).detach().to("cpu")
     save_model(base, tokenizer, folder, replace=True, initial_state=state)

@@ -10,12 +10,15 @@ from torch import Tensor
 from receptance.checkpoint import Checkpoint, load_checkpoint
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4State
+from receptance.tokenizer import Tokenizer
 from receptance.training.config import RunConfig
 from receptance.training.finetuning import LoRARWKV4, StateTunedRWKV4
 from receptance.training.processes import ALONE, Ranks, set_weights
 
 
-def load_initial_weights_(model: RWKV4, config: RunConfig, ranks: Ranks = ALONE) -> RunConfig:
+def load_initial_weights_(
+    model: RWKV4, config: RunConfig, ranks: Ranks = ALONE, tokenizer: Tokenizer | None = None
+) -> RunConfig:
     """Set `model` to the weights at `training.init_from`, and return the run with their hash.
 
     Only weights are taken over: the optimizer begins anew, and the learning rate at its schedule's
@@ -26,10 +29,12 @@ def load_initial_weights_(model: RWKV4, config: RunConfig, ranks: Ranks = ALONE)
         model: Of the run's shape, in float32.
         config: The run, with a `training.init_from`.
         ranks: The processes that share the model.
+        tokenizer: What the run's tokens are of; None if nobody knows.
 
     Raises:
-        CheckpointError: If nothing is there that can be loaded, it is a model of another shape, or
-            its weights are not those of `training.init_sha256`.
+        CheckpointError: If nothing is there that can be loaded, it is a model of another shape or
+            tokenizer, its weights are not those of `training.init_sha256`, or it starts from a
+            state of its own and is to get an adapter.
         StateError: If the state beside them is damaged or of another model.
     """
     path, expected = config.training.init_from, config.training.init_sha256
@@ -40,6 +45,13 @@ def load_initial_weights_(model: RWKV4, config: RunConfig, ranks: Ranks = ALONE)
             f"`training.init_from`, {path!r}, must be a model of this run's shape, {model.config}, "
             f"but it is {loaded.config}; set `model` to that"
         )
+    if isinstance(model, LoRARWKV4) and checkpoint.initial_state is not None:
+        raise CheckpointError(
+            f"`training.init_from`, {path!r}, must have no initial state to get an adapter, which "
+            f"would be of a model that starts otherwise, but it has "
+            f"{checkpoint.initial_state.name!r}; train from a copy without that file"
+        )
+    _check_tokenizer(path, checkpoint.tokenizer, tokenizer)
     weights = loaded.state_dict()
     found = weights_sha256(weights)
     if expected and expected != found:
@@ -71,6 +83,17 @@ def _initial_state(checkpoint: Checkpoint) -> RWKV4State:
     if path is None:
         return zero
     return RWKV4State.load(path, like=zero, fingerprint=checkpoint.model.fingerprint())
+
+
+def _check_tokenizer(path: str, of_model: Tokenizer | None, of_run: Tokenizer | None) -> None:
+    """Raise a CheckpointError if tokens of the run mean other texts to the model."""
+    if of_model is None or of_run is None or of_model.sha256 == of_run.sha256:
+        return
+    raise CheckpointError(
+        f"`training.init_from`, {path!r}, must have the tokenizer of the token store, or its ids "
+        f"mean other texts, but it has another {of_model.name!r}; prepare the texts with the "
+        "model's: `receptance data prepare … --tokenizer` and the file in its folder"
+    )
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from receptance.atomic import atomic_file, remove_staged
-from receptance.errors import ConfigError
+from receptance.errors import CheckpointError, ConfigError
 from receptance.models import RWKV4, RWKV4Config
 from receptance.tokenizer import Tokenizer
 from receptance.training.assemble import assemble, objective_of
@@ -97,11 +97,13 @@ def open_run(
     model, optimizer = assemble(config, model_config, ranks)
     if config.finetune.is_partial:
         # A run that goes on needs them too: its checkpoints hold only what is trained.
-        config = load_initial_weights_(model, config, ranks)
+        config = load_initial_weights_(model, config, ranks, tokenizer)
     checkpoints = _checkpoints(config, folder, model_config, tokenizer, ranks)
     chosen = checkpoints.newest_good() if resume == "auto" else None
     if resume not in ("auto", "never"):
         chosen = Path(resume)
+        if config.finetune.is_partial:
+            _check_origin(config, chosen)
     if chosen is not None:
         begin = checkpoints.load(chosen, model, optimizer)
         logger.info("going on from %s", chosen)
@@ -111,7 +113,7 @@ def open_run(
         if config.finetune.is_partial:
             pass
         elif config.training.init_from:
-            config = load_initial_weights_(model, config, ranks)
+            config = load_initial_weights_(model, config, ranks, tokenizer)
         else:
             init_weights(model, config.seed, ranks)
 
@@ -197,6 +199,20 @@ def _check_folder(config: RunConfig, folder: Path, resume: str) -> RunConfig | N
         return _check_unchanged(config, folder / CONFIG_FILE)
     _check_replaceable(folder / CONFIG_FILE)
     return None
+
+
+def _check_origin(config: RunConfig, checkpoint: Path) -> None:
+    """Refuse what was trained beside other weights, or otherwise: its checkpoint does not tell."""
+    path = checkpoint.absolute().parents[1] / CONFIG_FILE
+    saved = read_config(path) if path.is_file() else None
+    expected = (config.finetune, config.training.init_sha256)
+    if saved is None or (saved.finetune, saved.training.init_sha256) != expected:
+        found = "is none" if saved is None else "says otherwise"
+        raise CheckpointError(
+            f"{str(checkpoint)!r} must be of a run with the same `[finetune]` and the same weights "
+            f"at `training.init_from`, as {str(path)!r} would say, but that {found}; begin with "
+            "what that run was trained beside"
+        )
 
 
 def _check_replaceable(path: Path) -> None:
