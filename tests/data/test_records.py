@@ -138,3 +138,10 @@ def test_of_a_table_only_the_columns_that_matter_are_looked_at() -> None:
     assert RecordFormat().fields_among(names) == ["text", "prompt", "output"]
     assert RecordFormat(text_field="id").fields_among(names) == ["id"]
     assert RecordFormat().fields_among(["id", "vector"]) == ["id", "vector"]
+
+
+@pytest.mark.parametrize("field", ["messages", "prompt", "question"])
+def test_a_field_that_is_null_is_as_one_that_is_not_there(field):
+    record = {field: None, "answer": None, "text": "some text"}
+
+    assert RecordFormat().parts(record) == [Part("some text", None)]

@@ -114,12 +114,13 @@ class RecordFormat:
         return self._parts_by_keys(record)
 
     def _parts_by_keys(self, record: Mapping[str, Any]) -> list[Part]:
+        given = {name for name, value in record.items() if value is not None}
         for field, speaker, text in _CHATS:
-            if field in record:
+            if field in given:
                 return _chat(_turns(record[field], field, speaker, text), self._chat_format)
         for pairs, as_chat in ((_PROMPTS_AS_THEY_STAND, False), (_USERS_TURNS, True)):
             for prompt_field, answer_field in pairs:
-                if prompt_field in record and answer_field in record:
+                if prompt_field in given and answer_field in given:
                     prompt, answer = _said(record, prompt_field), _said(record, answer_field)
                     if prompt_field == "instruction" and record.get("input"):
                         prompt = f"{prompt}\n{_text(record, 'input')}"
