@@ -105,15 +105,14 @@ def convert_model(
     found = find_tokenizer(stored, tokenizer)
     left = _left_out(stored, found, to, destination)
     watch = partial(_watched, destination, wanted, progress)
-    is_folder = to in ("native", "huggingface")
-    stage = partial(atomic_folder, replace=replace) if is_folder else atomic_file
-    with stage(destination) as staged:
-        if to == "native":
-            _write_native(staged, stored, found, wanted, watch)
-        elif to == "huggingface":
-            _write_huggingface(staged, stored, found, wanted, watch)
-        else:
-            _write_file(staged, stored, wanted, watch)
+    if to in ("native", "huggingface"):
+        write = _write_native if to == "native" else _write_huggingface
+        with atomic_folder(destination, replace=replace) as staged:
+            write(staged, stored, found, wanted, watch)
+    else:
+        write = _write_official if to == "official" else _write_ggml
+        with atomic_file(destination) as staged:
+            write(staged, stored, wanted, watch)
     for message in left:
         logger.warning(message)
 
@@ -169,12 +168,14 @@ def _write_huggingface(
     huggingface.write_folder(folder, stored.config, tensors, tokenizer, **settings)
 
 
-def _write_file(path: Path, stored: StoredModel, wanted: Wanted, watch: _Watch) -> None:
-    """Write an authors' file, or one of rwkv.cpp."""
-    if wanted.to == "official":
-        tensors = plain_tensors(stored, wanted.torch_dtype)
-        official.write_pth(path, stored.config, watch(tensors))
-        return
+def _write_official(path: Path, stored: StoredModel, wanted: Wanted, watch: _Watch) -> None:
+    """Write an authors' file."""
+    tensors = plain_tensors(stored, wanted.torch_dtype)
+    official.write_pth(path, stored.config, watch(tensors))
+
+
+def _write_ggml(path: Path, stored: StoredModel, wanted: Wanted, watch: _Watch) -> None:
+    """Write a file of rwkv.cpp."""
     dtype, data_type = wanted.torch_dtype, "FP16"
     if wanted.quantize is not None:
         data_type = wanted.quantize.upper()

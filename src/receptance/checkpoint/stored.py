@@ -187,13 +187,7 @@ class ConvertedTensors:
         weight = self._source.read(name)
         if self._is_rounded:
             return quantized_tensor(self.model, name, weight, self._calibration)
-        converted = weight.to(dtype)
-        if dtype == torch.bfloat16 and weight.dtype != dtype and not is_finite(converted):
-            raise CheckpointError(
-                f"{name!r} in {str(self._source.path)!r} must lie within bfloat16's range to be "
-                "written in it, but it does not; take float32"
-            )
-        return converted
+        return _converted(self._source.path, name, weight, dtype)
 
 
 def plain_tensors(stored: StoredModel, dtype: torch.dtype | None) -> dict[str, Entry]:
@@ -213,13 +207,7 @@ def plain_tensors(stored: StoredModel, dtype: torch.dtype | None) -> dict[str, E
         weight = source.read(name)
         if weight.dtype == torch.uint8:
             weight = dequantized_tensor(source.model, name, weight)
-        converted = weight.to(dtype)
-        if dtype != torch.float32 and not is_finite(converted):
-            raise CheckpointError(
-                f"{name!r} in {str(source.path)!r} must lie within ±{torch.finfo(dtype).max:g} to "
-                f"be written in {str(dtype).removeprefix('torch.')}, but it does not; take float32"
-            )
-        return converted
+        return _converted(source.path, name, weight, dtype)
 
     entries: dict[str, Entry] = {}
     for name, like in build_on_meta(stored.config).state_dict().items():
@@ -230,6 +218,19 @@ def plain_tensors(stored: StoredModel, dtype: torch.dtype | None) -> dict[str, E
             as_wanted or as_is, tuple(like.shape), partial(read, name, as_wanted or as_is)
         )
     return entries
+
+
+def _converted(path: Path, name: str, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a finite tensor in a dtype, or raise a CheckpointError if that lacks its numbers."""
+    if weight.dtype == dtype:
+        return weight
+    converted = weight.to(dtype)
+    if dtype != torch.float32 and not is_finite(converted):
+        raise CheckpointError(
+            f"{name!r} in {str(path)!r} must lie within ±{torch.finfo(dtype).max:g} to be written "
+            f"in {str(dtype).removeprefix('torch.')}, but it does not; take float32"
+        )
+    return converted
 
 
 def main_dtype(tensors: Mapping[str, Entry]) -> torch.dtype:

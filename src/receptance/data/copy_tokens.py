@@ -13,7 +13,7 @@ from jaxtyping import Int64
 
 from receptance.data.binidx import BinIdx, TokenPiece, index_of, open_binidx
 from receptance.data.held_out import SplitName, hold_out
-from receptance.data.manifest import Manifest, Source, Splits, write_manifest
+from receptance.data.manifest import Source, Splits, manifest_of, token_dtype, write_manifest
 from receptance.data.store import Progress
 from receptance.data.writer import SplitWriter
 from receptance.errors import DataError, TokenizerError
@@ -98,7 +98,7 @@ def copy_tokens(
         names = [str(path) for path in (valid if found.n_documents else train)]
         raise DataError(f"the files must hold some tokens, but {names} hold none; name other files")
     n_bytes = found.n_bytes + held_out.n_bytes
-    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
+    dtype = token_dtype(tokenizer.vocab_size)
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(SplitWriter(folder, name, dtype, tokenizer.end_of_text))
@@ -111,16 +111,8 @@ def copy_tokens(
             if progress is not None:
                 progress(sum(writer.n_bytes for writer in writers.values()), n_bytes)
     tokenizer.save(folder)
-    manifest = Manifest(
-        dtype=dtype,
-        vocab_size=tokenizer.vocab_size,
-        tokenizer=tokenizer.name,
-        tokenizer_sha256=tokenizer.sha256,
-        end_of_text=tokenizer.end_of_text,
-        splits=Splits(train=writers["train"].manifest(), valid=writers["valid"].manifest()),
-        sources=found.sources + held_out.sources,
-    )
-    write_manifest(manifest, folder)
+    splits = Splits(train=writers["train"].manifest(), valid=writers["valid"].manifest())
+    write_manifest(manifest_of(tokenizer, splits, found.sources + held_out.sources), folder)
 
 
 def _text_bytes(tokenizer: Tokenizer) -> Int64[np.ndarray, " vocab_size"]:

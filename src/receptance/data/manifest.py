@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from receptance.errors import DataError
+from receptance.tokenizer import Tokenizer
 
 FORMAT = "receptance-tokens"
 FORMAT_VERSION = 1
@@ -111,6 +112,24 @@ class Manifest:
 
 
 _ADAPTER = TypeAdapter(Manifest)
+
+
+def token_dtype(vocab_size: int) -> Literal["uint16", "uint32"]:
+    """Return the narrowest dtype of a store that holds all ids of a vocabulary."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
+def manifest_of(tokenizer: Tokenizer, splits: Splits, sources: list[Source]) -> Manifest:
+    """Return the manifest of a store that holds tokens of `tokenizer`."""
+    return Manifest(
+        dtype=token_dtype(tokenizer.vocab_size),
+        vocab_size=tokenizer.vocab_size,
+        tokenizer=tokenizer.name,
+        tokenizer_sha256=tokenizer.sha256,
+        end_of_text=tokenizer.end_of_text,
+        splits=splits,
+        sources=sources,
+    )
 
 
 def manifest_entries(manifest: Manifest) -> dict[str, Any]:

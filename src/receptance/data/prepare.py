@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -16,7 +16,7 @@ from receptance.data.copy_tokens import copy_tokens, token_files
 from receptance.data.documents import PIECE_CHARACTERS, Piece, parse_boundaries
 from receptance.data.held_out import HeldOut, SplitName, hold_out
 from receptance.data.journal import Journal, plan_sha256, resumable_folder, staged_paths
-from receptance.data.manifest import FILE_NAME, Manifest, Splits, write_manifest
+from receptance.data.manifest import FILE_NAME, Splits, manifest_of, token_dtype, write_manifest
 from receptance.data.mask import count_first
 from receptance.data.records import RecordFormat
 from receptance.data.store import Progress, TokenStore
@@ -83,7 +83,7 @@ def prepare(
     documents are skipped and counted. Every text is read twice, or three times if a tokenizer is
     trained; memory does not grow with the texts. A document of more than half a million characters
     is tokenized in pieces, cut between words. The store appears whole or not at all. What a killed
-    process had written is gone on with, where files, tokenizer and options are the same.
+    process had written of texts is gone on with, where files, tokenizer and options are the same.
 
     Args:
         files: UTF-8 texts or JSONL, plain or `.gz`, and folders of them, walked in sorted order.
@@ -102,7 +102,8 @@ def prepare(
             of being an error.
         seed: What the choice of held-out documents depends on.
         replace: Whether a token store at `out` is replaced.
-        restart: Whether what a killed process had written is thrown away.
+        restart: Whether what a killed process had written is thrown away. Of copied tokens
+            nothing is gone on with, so there it changes nothing.
         progress: Called with the bytes of text tokenized so far and in all.
 
     Raises:
@@ -127,24 +128,17 @@ def prepare(
     if n_trained is None and isinstance(tokenizer, str | Path):
         tokenizer = load_tokenizer(tokenizer)
     if token_files([Path(path) for path in (*files, *valid)]):
-        if n_trained is not None or reading.is_of_text:
+        if isinstance(tokenizer, str | Path) or reading.is_of_text:
             raise ValueError(
                 f"for .bin and .idx files such as {str(files[0])!r} `tokenizer` must be the one "
                 "that made them, and `separator`, `document_start`, `records`, `globs` and "
                 "`skip_undecodable` must not be given"
             )
-        assert not isinstance(tokenizer, str | Path)
+        train, held_out = (token_files([Path(each) for each in part]) for part in (files, valid))
+        choice: dict[str, Any] = {"valid_fraction": valid_fraction, "seed": seed}
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(out, replace=replace) as staged:
-            copy_tokens(
-                token_files([Path(path) for path in files]),
-                token_files([Path(path) for path in valid]),
-                tokenizer,
-                staged,
-                valid_fraction=valid_fraction,
-                seed=seed,
-                progress=progress,
-            )
+            copy_tokens(train, held_out, tokenizer, staged, **choice, progress=progress)
         return TokenStore.open(out)
     corpus = _survey_all(files, valid, valid_fraction, seed, reading)
     if n_trained is not None:
@@ -255,7 +249,7 @@ def _write_store(
 ) -> None:
     """Write all files of a store, or what an interrupted process had not yet written of them."""
     folder, last = journal.folder, journal.last
-    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
+    dtype = token_dtype(tokenizer.vocab_size)
     with ExitStack() as stack:
         writers: dict[SplitName, SplitWriter] = {}
         for name in ("train", "valid"):
@@ -279,16 +273,8 @@ def _write_store(
             f"the texts must not change while they are read, but had {corpus.n_bytes} bytes and "
             f"then {train.bytes + valid.bytes}; prepare them again once they are at rest"
         )
-    manifest = Manifest(
-        dtype=dtype,
-        vocab_size=tokenizer.vocab_size,
-        tokenizer=tokenizer.name,
-        tokenizer_sha256=tokenizer.sha256,
-        end_of_text=tokenizer.end_of_text,
-        splits=Splits(train=train, valid=valid),
-        sources=corpus.train.sources + (corpus.valid.sources if corpus.valid else []),
-    )
-    write_manifest(manifest, folder)
+    sources = corpus.train.sources + (corpus.valid.sources if corpus.valid else [])
+    write_manifest(manifest_of(tokenizer, Splits(train=train, valid=valid), sources), folder)
 
 
 def _batched(

@@ -110,12 +110,10 @@ def open_run(
     else:
         begin = Loaded(Progress(step=0, tokens=0, samples=0, seconds=0.0), None, {}, "")
         seed_random_states(config.seed)
-        if config.finetune.is_partial:
-            pass
-        elif config.training.init_from:
-            config = load_initial_weights_(model, config, ranks, tokenizer)
-        else:
+        if not config.training.init_from:
             init_weights(model, config.seed, ranks)
+        elif not config.finetune.is_partial:  # whose weights are there already
+            config = load_initial_weights_(model, config, ranks, tokenizer)
 
     if ranks.is_first:
         folder.mkdir(parents=True, exist_ok=True)

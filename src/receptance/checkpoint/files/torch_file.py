@@ -43,6 +43,15 @@ class _Described(NamedTuple):
     others: dict[str, str | int | float | bool]
 
 
+def refuse_others(path: Path, others: Mapping[str, str | int | float | bool]) -> None:
+    """Raise a CheckpointError if a file holds more than tensors."""
+    if others:
+        name, value = next(iter(others.items()))
+        raise CheckpointError(
+            f"{name!r:.80} in {str(path)!r} must be a tensor, but it is {value!r:.80}"
+        )
+
+
 def map_torch_file(path: Path, *, read_only: bool = False) -> TorchFile:
     """Return what a file holds; its tensors are memory-mapped when the first one is read.
 

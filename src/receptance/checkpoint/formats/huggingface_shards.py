@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from receptance.checkpoint.files.json_file import read_json, write_json
-from receptance.checkpoint.files.torch_file import map_torch_file
+from receptance.checkpoint.files.torch_file import map_torch_file, refuse_others
 from receptance.checkpoint.formats.native import map_weights
 from receptance.checkpoint.schema import shorten
 from receptance.errors import CheckpointError
@@ -138,11 +138,7 @@ def _open_file(path: Path, *, read_only: bool) -> dict[str, Entry]:
     if path.suffix == ".safetensors":
         return map_weights(path, writable=not read_only)
     tensors, others = map_torch_file(path, read_only=read_only)
-    if others:
-        name, value = next(iter(others.items()))
-        raise CheckpointError(
-            f"{name!r:.80} in {str(path)!r} must be a tensor, but it is {value!r:.80}"
-        )
+    refuse_others(path, others)
     return tensors
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from receptance.checkpoint.files.torch_file import map_torch_file
+from receptance.checkpoint.files.torch_file import map_torch_file, refuse_others
 from receptance.checkpoint.files.torch_writing import write_torch_file
 from receptance.checkpoint.formats.converted import STRATEGY, restored
 from receptance.checkpoint.schema import check_has_ln0, shorten
@@ -57,11 +57,8 @@ def _entries(path: Path, *, read_only: bool) -> dict[str, Entry]:
     tensors, others = map_torch_file(path, read_only=read_only)
     if STRATEGY in others:
         tensors = restored(path, tensors, others)
-    elif others:
-        name, value = next(iter(others.items()))
-        raise CheckpointError(
-            f"{name!r:.80} in {str(path)!r} must be a tensor, but it is {value!r:.80}"
-        )
+    else:
+        refuse_others(path, others)
     check_is_rwkv4(path, tensors)
     return tensors
 
