@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from receptance.models import RWKV4, RWKV4Config
+from receptance.models import RWKV4, LowRank, LowRankChanges, RWKV4Config
 from receptance.models.linear import Linear
 
 
@@ -54,6 +54,18 @@ def with_matrices(model: RWKV4, dtype: torch.dtype) -> RWKV4:
         if isinstance(module, Linear | nn.Embedding):
             module.to(dtype)
     return model
+
+
+def random_changes(model: RWKV4, rank: int = 2, *, seed: int = 0) -> LowRankChanges:
+    """Return changes of all matrices of the layers, about as large as these."""
+    generator = torch.Generator().manual_seed(seed)
+    layers: dict[str, LowRank] = {}
+    for name, module in model.blocks.named_modules(prefix="blocks"):
+        if isinstance(module, Linear):
+            n_out, n_in = module.weight.shape
+            a = torch.randn(rank, n_in, generator=generator) * (n_in * rank) ** -0.5
+            layers[name] = LowRank(a, torch.randn(n_out, rank, generator=generator))
+    return LowRankChanges(layers)
 
 
 def random_tokens(batch: int, length: int, vocab_size: int = 40, *, seed: int = 1) -> torch.Tensor:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from receptance.models import PackedModel
+from receptance.models import PackedModel, changed_model
 from receptance.models.packed import check_step
-from tests.random_models import random_rwkv4, random_tokens
+from tests.random_models import random_changes, random_rwkv4, random_tokens
 
 V = 17
 MODEL = random_rwkv4(2, 12, V, dtype=torch.float64).requires_grad_(False)
@@ -35,6 +35,30 @@ def test_the_slots_see_a_token_each_and_the_others_nothing(slots):
     for name, tensor in pool.tensors.items():
         assert torch.equal(tensor[:, slots], state.tensors[name]), name
         assert torch.equal(tensor[:, others], before.tensors[name][:, others]), name
+
+
+def test_each_sequence_is_fed_to_its_own_changes_of_the_model():
+    one, other = random_changes(MODEL, seed=1), random_changes(MODEL, seed=2)
+    pool = pool_of(5)
+    before = pool.clone()
+    tokens = random_tokens(4, 1, V, seed=7)[:, 0]
+    slots, changes = [4, 0, 2, 1], [one, None, other, one]
+
+    logits = PACKED.step(tokens, pool, torch.tensor(slots), changes)
+
+    for row, (slot, each) in enumerate(zip(slots, changes, strict=True)):
+        model = MODEL if each is None else changed_model(MODEL, each)
+        expected, state = model(tokens[row : row + 1, None], before.select([slot]))
+        # PyTorch's product of float64 rounds by the number of rows.
+        torch.testing.assert_close(logits[row], expected[0, -1], rtol=0, atol=1e-12)
+        for name, tensor in pool.tensors.items():
+            after = state.tensors[name][:, 0]
+            torch.testing.assert_close(tensor[:, slot], after, rtol=0, atol=1e-12)
+
+
+def test_there_is_one_change_for_each_token():
+    with pytest.raises(ValueError, match=r"`changes` must be one for each of 1 tokens, got 2"):
+        PACKED.step(torch.tensor([1]), pool_of(2), torch.tensor([0]), [None, None])
 
 
 def test_a_step_has_no_graph():

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from receptance.models import RWKV4, PackedModel, RWKV4Config
+from receptance.models import RWKV4, PackedModel, RWKV4Config, changed_model
 from receptance.models.packed import PackedForward
 from receptance.models.rwkv4_packed import PackedRWKV4, pack_rwkv4
 from receptance.ops.native import library_obstacle
-from tests.random_models import random_rwkv4, random_tokens, with_matrices
+from tests.random_models import random_changes, random_rwkv4, random_tokens, with_matrices
 
 V = 41
 
@@ -147,3 +147,28 @@ def test_a_model_whose_embedding_is_normalised_already_is_the_same_model(dtype):
     # The step sums in another order than the forward; its matrices see inputs in their dtype.
     tolerance = 1e-4 if dtype == torch.float32 else 0.05
     torch.testing.assert_close(logits, folded(tokens)[0][:, -1], rtol=0, atol=tolerance)
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sequences_with_changes_go_along_and_none_is_touched_by_its_company(dtype):
+    model = with_matrices(random_rwkv4(vocab_size=V), dtype).requires_grad_(False)
+    packed = model.pack(skips_zeros=True)
+    assert isinstance(packed, PackedRWKV4)
+    one, other = random_changes(model, seed=1), random_changes(model, rank=5, seed=2)
+    pool = model(random_tokens(5, 2, V))[1]
+    before = pool.clone()
+    tokens, slots, changes = torch.tensor([3, 8, 1, 2]), [4, 0, 2, 1], [one, None, other, one]
+
+    logits = packed.step(tokens, pool, torch.tensor(slots), changes)
+
+    for row, (slot, each) in enumerate(zip(slots, changes, strict=True)):
+        alone = before.clone()
+        expected = packed.step(tokens[row : row + 1], alone, torch.tensor([slot]), [each])
+        assert torch.equal(logits[row], expected[0])
+        assert torch.equal(pool.num[:, slot], alone.num[:, slot])
+        changed = model if each is None else changed_model(model, each)
+        forward = changed(tokens[row : row + 1, None], before.select([slot]))[0][0, -1]
+        # The step adds up in another order; in bfloat16 that moves a rounding here and there.
+        atol = 1e-4 if dtype == torch.float32 else 0.2
+        torch.testing.assert_close(logits[row], forward, rtol=0, atol=atol)

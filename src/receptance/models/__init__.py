@@ -7,6 +7,7 @@ from typing import Any
 from receptance.errors import ConfigError
 from receptance.models.fingerprint import joined_fingerprint, weight_digest
 from receptance.models.linear import ColumnLinear, Linear
+from receptance.models.low_rank import LowRank, LowRankChanges, changed_model
 from receptance.models.packed import PackedModel
 from receptance.models.rwkv4 import PRESETS, RWKV4, RWKV4Config, RWKV4State
 from receptance.models.state import State
@@ -17,11 +18,14 @@ __all__ = [
     "RWKV4",
     "ColumnLinear",
     "Linear",
+    "LowRank",
+    "LowRankChanges",
     "PackedModel",
     "RWKV4Config",
     "RWKV4State",
     "State",
     "build",
+    "changed_model",
     "config_from_dict",
     "config_to_dict",
     "joined_fingerprint",

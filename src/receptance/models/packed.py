@@ -1,11 +1,13 @@
 """A model made ready to decode: one token to each of many sequences, in one call."""
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from receptance.models.low_rank import LowRankChanges, changed_model
 from receptance.models.state import State
 
 
@@ -14,7 +16,11 @@ class PackedModel(Protocol):
     """What decoding needs of a model: a step. `pack()` of a model gives it."""
 
     def step(
-        self, tokens: Int[Tensor, " B"], pool: State, slots: Int[Tensor, " B"]
+        self,
+        tokens: Int[Tensor, " B"],
+        pool: State,
+        slots: Int[Tensor, " B"],
+        changes: Sequence[LowRankChanges | None] = (),
     ) -> Float[Tensor, "B V"]:
         """Feed one token to each of B sequences and return the logits of the next ones.
 
@@ -23,12 +29,15 @@ class PackedModel(Protocol):
             pool: The states of many sequences, of which those at `slots` change in place. No
                 other is read.
             slots: Which sequence of `pool` each token belongs to; no two are the same.
+            changes: Which changes of the model each sequence is fed to; None is the model as it
+                is, and so is an empty sequence for all.
 
         Returns:
             Logits in float32 (float64 in a float64 model). A row does not depend on the others.
 
         Raises:
-            ValueError: If a token or a slot is not there, or a slot comes twice.
+            ValueError: If a token or a slot is not there, a slot comes twice, or there are not as
+                many `changes` as tokens.
         """
         ...
 
@@ -51,23 +60,45 @@ class PackedForward:
 
     @torch.no_grad()
     def step(
-        self, tokens: Int[Tensor, " B"], pool: State, slots: Int[Tensor, " B"]
+        self,
+        tokens: Int[Tensor, " B"],
+        pool: State,
+        slots: Int[Tensor, " B"],
+        changes: Sequence[LowRankChanges | None] = (),
     ) -> Float[Tensor, "B V"]:
-        """Select the states at `slots`, go forward, write back: see `PackedModel.step`."""
-        check_step(tokens, pool, slots, self._vocab_size)
-        logits, state = self._model(tokens[:, None], pool.select(slots), last_only=True)
-        for name, tensor in pool.tensors.items():
-            tensor.index_copy_(1, slots, state.tensors[name])
-        return logits[:, -1]
+        """Select the states at `slots`, go forward, write back: see `PackedModel.step`.
+
+        Sequences of one model go forward together, and those of another after them.
+        """
+        check_step(tokens, pool, slots, self._vocab_size, changes)
+        changes = changes or [None] * len(tokens)
+        rows_of = {
+            each: [i for i, other in enumerate(changes) if other is each] for each in changes
+        }
+        logits: list[Tensor] = [tokens] * len(tokens)
+        for each, rows in rows_of.items():
+            model = self._model if each is None else changed_model(self._model, each)
+            at = slots[rows]
+            new, state = model(tokens[rows, None], pool.select(at), last_only=True)
+            for name, tensor in pool.tensors.items():
+                tensor.index_copy_(1, at, state.tensors[name])
+            for row, row_logits in zip(rows, new[:, -1], strict=True):
+                logits[row] = row_logits
+        return torch.stack(logits)
 
 
 def check_step(
-    tokens: Int[Tensor, " B"], pool: State, slots: Int[Tensor, " B"], vocab_size: int
+    tokens: Int[Tensor, " B"],
+    pool: State,
+    slots: Int[Tensor, " B"],
+    vocab_size: int,
+    changes: Sequence[LowRankChanges | None] = (),
 ) -> None:
     """Refuse what is no step: every `PackedModel.step` begins with it.
 
     Raises:
-        ValueError: If a token or a slot is not there, or a slot comes twice.
+        ValueError: If a token or a slot is not there, a slot comes twice, or there are not as many
+            `changes` as tokens.
     """
     token_list, slot_list = tokens.tolist(), slots.tolist()
     if wrong := [token for token in token_list if not 0 <= token < vocab_size]:
@@ -76,3 +107,7 @@ def check_step(
         raise ValueError(f"`slots` must be from 0 to {pool.batch_size - 1}, got {wrong[0]}")
     if len(set(slot_list)) < len(slot_list):
         raise ValueError(f"`slots` must differ from each other, got {slot_list}")
+    if changes and len(changes) != len(token_list):
+        raise ValueError(
+            f"`changes` must be one for each of {len(token_list)} tokens, got {len(changes)}"
+        )

@@ -1,6 +1,6 @@
 """RWKV-4 made ready to decode: its weights gathered once for the native step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from receptance.models.linear import ColumnLinear, Linear
+from receptance.models.low_rank import LowRankChanges
 from receptance.models.packed import PackedForward, PackedModel, check_step
 from receptance.models.state import State
 from receptance.ops.memory import page_out
@@ -26,24 +27,38 @@ if TYPE_CHECKING:
 
 
 class PackedRWKV4:
-    """The step in one native call."""
+    """The step in one native call; where some sequences have changes, as the model's forward."""
 
-    def __init__(self, plan: RWKV4Plan, vocab_size: int) -> None:
+    def __init__(self, plan: RWKV4Plan, model: "RWKV4") -> None:
         """Follow a plan.
 
         Args:
             plan: The weights.
-            vocab_size: How many tokens there are.
+            model: The same, as a model.
         """
         self._plan = plan
-        self._vocab_size = vocab_size
+        self._vocab_size = model.config.vocab_size
+        self._forward = PackedForward(model, self._vocab_size)
 
     def step(
-        self, tokens: Int[Tensor, " B"], pool: State, slots: Int[Tensor, " B"]
+        self,
+        tokens: Int[Tensor, " B"],
+        pool: State,
+        slots: Int[Tensor, " B"],
+        changes: Sequence[LowRankChanges | None] = (),
     ) -> Float[Tensor, "B V"]:
         """Feed one token to each sequence: see `PackedModel.step`."""
-        check_step(tokens, pool, slots, self._vocab_size)
-        return rwkv4_step(self._plan, tokens, list(pool.tensors.values()), slots)
+        check_step(tokens, pool, slots, self._vocab_size, changes)
+        changed = [row for row, each in enumerate(changes) if each is not None]
+        plain = [row for row in range(len(tokens)) if row not in changed]
+        logits = pool.tensors["num"].new_empty(len(tokens), self._vocab_size)
+        if plain:
+            vectors = list(pool.tensors.values())
+            logits[plain] = rwkv4_step(self._plan, tokens[plain], vectors, slots[plain])
+        if changed:
+            theirs = [changes[row] for row in changed]
+            logits[changed] = self._forward.step(tokens[changed], pool, slots[changed], theirs)
+        return logits
 
 
 def pack_rwkv4(model: "RWKV4", *, skips_zeros: bool = False) -> PackedModel:
@@ -60,10 +75,13 @@ def pack_rwkv4(model: "RWKV4", *, skips_zeros: bool = False) -> PackedModel:
         del weights  # lest each matrix be kept beside its columns
         _lay_values_by_columns(model)
         weights, _ = _gather(model)
-    vocab_size = model.config.vocab_size
-    eps = model.ln_out.eps
-    plan = rwkv4_plan(weights, vocab_size=vocab_size, eps=eps, format=next(iter(formats), None))
-    return PackedRWKV4(plan, vocab_size)
+    plan = rwkv4_plan(
+        weights,
+        vocab_size=model.config.vocab_size,
+        eps=model.ln_out.eps,
+        format=next(iter(formats), None),
+    )
+    return PackedRWKV4(plan, model)
 
 
 def _lay_values_by_columns(model: "RWKV4") -> None:
