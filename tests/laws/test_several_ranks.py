@@ -36,6 +36,18 @@ def test_two_ranks_see_the_losses_of_one(place, alone, parallel, around):
     assert max(abs(one - two) for (one, _), (two, _) in pairs) < FLOAT32_LOSS
 
 
+@pytest.mark.parametrize("method", ["state", "lora"])
+def test_two_ranks_fine_tune_as_one_does(place, alone, method):
+    base = alone.folder / "model"
+    settings = [f"finetune.method={method}", f"training.init_from={base}", "optimizer.lr=1e-3"]
+    one = Job(place, f"{method} alone", *settings, "training.parallel=none", n_ranks=1)
+    assert one.end() == 0, one.said()
+    two = Job(place, f"{method} ddp", *settings, "data.micro_batch_size=3")
+    assert two.end() == 0, two.said()
+    pairs = zip(one.numbers(), two.numbers(), strict=True)
+    assert max(abs(alone - shared) for (alone, _), (shared, _) in pairs) < FLOAT32_LOSS
+
+
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
 def test_two_ranks_weigh_by_the_tokens_that_count_on_both(place, parallel):
     if not (place / "pairs").exists():

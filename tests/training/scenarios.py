@@ -1,6 +1,7 @@
 """What the ranks of a test do: each function takes the `Ranks` and returns JSON."""
 
 import errno
+import hashlib
 import os
 import resource
 import signal
@@ -17,6 +18,7 @@ from torch.optim import AdamW
 from receptance.errors import DataError
 from receptance.models import RWKV4, RWKV4Config
 from receptance.tensor_file import write_tensors
+from receptance.training import save_finished
 from receptance.training.checkpoints import Checkpoints, Progress, ShardedTensors, WholeTensors
 from receptance.training.checkpoints.commit import StagedFolder
 from receptance.training.optimization import Objective
@@ -35,6 +37,7 @@ from receptance.training.processes.parallel import (
     whole_model,
 )
 from tests.random_models import random_rwkv4
+from tests.training.tiny_run import hooks, stop_after, tiny_config, tiny_train
 
 # What warns on a rank would only be seen when it fails.
 warnings.simplefilter("error")
@@ -237,6 +240,21 @@ def lose(how: str) -> None:
     if how == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(1000)
+
+
+def finetuned(
+    ranks: Ranks, *, base: str, folder: str, stop: int = 0, **settings: Any
+) -> dict[str, Any]:
+    """Fine-tune a base, up to a step or the end, and return what was seen and what came of it."""
+    losses: list[float] = []
+    given = hooks(losses, should_stop=stop_after(stop)) if stop else hooks(losses)
+    config = tiny_config(training_init_from=base, **settings)
+    run, progress = tiny_train(config, Path(folder), given, ranks=ranks)
+    if progress.step == config.training.steps and ranks.is_first:
+        save_finished(run.model, run.config, None, Path(folder, "model"))
+    trained = [each for each in run.model.parameters() if each.requires_grad]
+    digest = hashlib.sha256(b"".join(each.detach().numpy().tobytes() for each in trained))
+    return {"losses": losses, "sha256": digest.hexdigest(), "step": progress.step}
 
 
 def checkpoints_of(trained: Trained, folder: str, *, asynchronous: bool = False) -> Checkpoints:

@@ -6,7 +6,17 @@ from typing import Any
 import torch
 
 from receptance.data import Batch
-from receptance.training import Hooks, Metrics, Progress, Run, RunConfig, open_run, parse_config
+from receptance.training import (
+    ALONE,
+    Hooks,
+    Metrics,
+    Progress,
+    Ranks,
+    Run,
+    RunConfig,
+    open_run,
+    parse_config,
+)
 from receptance.training import train as train_run
 
 TEXT = b"the cat sat on the mat and the dog ate the hat. "
@@ -70,11 +80,16 @@ def hooks(losses: list[float] | None = None, **given: Any) -> Hooks:
 
 
 def tiny_train(
-    config: RunConfig, folder: Path, given: Hooks | None = None, *, resume: str = "auto"
+    config: RunConfig,
+    folder: Path,
+    given: Hooks | None = None,
+    *,
+    resume: str = "auto",
+    ranks: Ranks = ALONE,
 ) -> tuple[Run, Progress]:
     """Open the run in `folder` and train it; return it, and how far it came."""
-    run = open_run(config, folder, config.model.build(256), resume=resume)
-    progress = train_run(run.config, folder, run, tiny_batch, given or hooks())
+    run = open_run(config, folder, config.model.build(256), resume=resume, ranks=ranks)
+    progress = train_run(run.config, folder, run, tiny_batch, given or hooks(), ranks=ranks)
     return run, progress
 
 

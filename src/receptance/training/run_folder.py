@@ -135,9 +135,10 @@ def _checkpoints(
 ) -> Checkpoints:
     """Return what writes and finds the checkpoints of a run, as it says."""
     whole = ShardedTensors(WholeTensors(model, tokenizer, writes=ranks.is_first), ranks)
+    trained = TrainedTensors(writes=ranks.is_first)
     return Checkpoints(
         folder / "checkpoints",
-        TrainedTensors() if config.finetune.is_partial else whole,
+        trained if config.finetune.is_partial else whole,
         retention=Retention(
             last=config.every.keep_checkpoints,
             every=config.every.keep_every,

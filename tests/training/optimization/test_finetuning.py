@@ -18,8 +18,7 @@ def test_a_method_needs_a_model_to_begin_with(method):
     [
         ({"data_segments": 2}, "`data.segments` must be 1"),
         ({"data_reset_at_documents": True}, "`data.reset_at_documents` must be false"),
-        ({"training_parallel": "ddp"}, "`training.parallel` must be 'none'"),
-        ({"training_parallel": "fsdp2"}, "which several ranks cannot share yet, got 'fsdp2'"),
+        ({"training_parallel": "fsdp2"}, "must be 'ddp' or 'none' where .* is 'state'"),
     ],
 )
 def test_what_the_initial_state_cannot_be_trained_with_is_refused(setting, words):
@@ -54,7 +53,7 @@ def test_an_unknown_method_is_refused():
         ({"finetune_rank": 0}, "`finetune.rank` must be at least 1, got 0"),
         ({"finetune_alpha": 0.0}, "`finetune.alpha` must be above 0"),
         ({"finetune_dropout": 1.0}, r"`finetune.dropout` must lie in \[0, 1\), got 1.0"),
-        ({"training_parallel": "ddp"}, "`training.parallel` must be 'none'"),
+        ({"training_parallel": "fsdp2"}, "frozen weights each rank holds whole, got 'fsdp2'"),
         ({"finetune_method": "state", "finetune_rank": 4}, "`finetune.rank` must be left out"),
     ],
 )

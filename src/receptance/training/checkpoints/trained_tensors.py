@@ -28,10 +28,16 @@ TRAINED_FILE = "trained.safetensors"
 
 
 class TrainedTensors:
-    """One process writes and reads the few tensors that are trained; see `TensorStorage`."""
+    """One rank writes the few tensors that are trained; every rank reads them."""
+
+    def __init__(self, *, writes: bool = True) -> None:
+        """Keep whether this is the rank that writes."""
+        self.writes = writes
 
     def take(self, model: nn.Module, optimizer: AdamW, *, private: bool) -> Tensors:
         """Return the trained parameters and their moments; see `TensorStorage`."""
+        if not self.writes:
+            return Tensors({}, {})
         trained = {
             name: each.detach() for name, each in model.named_parameters() if each.requires_grad
         }
@@ -46,6 +52,8 @@ class TrainedTensors:
 
     def write(self, tensors: Tensors, stage: StagedFolder) -> None:
         """Write both files; see `TensorStorage`."""
+        if not self.writes:
+            return
         stage.write(TRAINED_FILE, tensor_file_parts(tensors.weights))
         stage.write(OPTIMIZER_FILE, tensor_file_parts(tensors.moments))
 

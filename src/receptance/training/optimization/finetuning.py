@@ -85,10 +85,10 @@ class FinetuneConfig:
                 "`training.init_from` must name the model that is fine-tuned where "
                 f"`finetune.method` is {self.method!r}, but it is empty"
             )
-        if self.is_partial and parallel != "none":
+        if self.is_partial and parallel == "fsdp2":
             raise ConfigError(
-                f"`training.parallel` must be 'none' where `finetune.method` is {self.method!r}, "
-                f"which several ranks cannot share yet, got {parallel!r}"
+                f"`training.parallel` must be 'ddp' or 'none' where `finetune.method` is "
+                f"{self.method!r}, whose frozen weights each rank holds whole, got {parallel!r}"
             )
         if self.method != "state":
             return
