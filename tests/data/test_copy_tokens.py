@@ -78,8 +78,11 @@ def test_blank_documents_are_counted_and_left_out(tmp_path: Path) -> None:
     assert store.sources[0].blank_documents == 3
 
 
-def test_a_vocabulary_of_65536_is_kept_in_two_bytes_whatever_the_file_took(tmp_path: Path) -> None:
-    """The tools of the authors write int32 for the vocabulary of World."""
+@pytest.mark.parametrize("dtype", ["int32", "uint16"])
+def test_a_vocabulary_of_65536_is_kept_in_two_bytes_whatever_the_file_took(
+    tmp_path: Path, dtype: str
+) -> None:
+    """Abel2076/json2binidx_tool#5: int32 for the vocabulary of World, which others do not read."""
 
     class Wide(BytesTokenizer):
         vocab_size = 65536
@@ -94,7 +97,7 @@ def test_a_vocabulary_of_65536_is_kept_in_two_bytes_whatever_the_file_took(tmp_p
     from receptance.data.copy_tokens import copy_tokens
     from receptance.data.manifest import read_manifest
 
-    index = write_binidx(tmp_path / "x.idx", [[65535, 1, 0]], dtype="int32")
+    index = write_binidx(tmp_path / "x.idx", [[65535, 1, 0]], dtype=dtype)
     (tmp_path / "store").mkdir()
     copy_tokens([index], [], Wide(), tmp_path / "store", valid_fraction=0.0, seed=0, progress=None)
     assert read_manifest(tmp_path / "store").dtype == "uint16"

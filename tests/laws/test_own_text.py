@@ -51,6 +51,17 @@ def test_no_number_is_to_be_found_by_hand_for_a_text_of_any_size(place, n_bytes)
     assert len(read) >= n_bytes - 1
 
 
+@pytest.mark.parametrize("n_bytes", [52, 97, 160])
+def test_no_prime_is_to_be_found_by_hand_in_the_order_of_the_authors(place, n_bytes):
+    """BlinkDL/RWKV-LM#216: there it must be looked up for each text, and for each context."""
+    (place / "text.txt").write_text("x" * n_bytes)
+    prepare([place / "text.txt"], "bytes", place / "store", valid_fraction=0.0)
+    settings = "data.order=authors", "every.validation_steps=0"
+    with pytest.raises(DataError, match="must have at least"):
+        train(place, *settings, "data.ctx_len=90")
+    assert train(place, *settings).step == 6
+
+
 def test_a_text_shorter_than_a_batch_and_a_run_is_trained_on(place):
     """Joluck/RWKV-PEFT#52, #65: a crash where the data are fewer than batch size times steps."""
     (place / "text.txt").write_text("one document of few words")
@@ -74,6 +85,27 @@ def test_one_pair_is_trained_on(place):
     (place / "pair.jsonl").write_text(json.dumps({"prompt": "What is it? " * 3, "answer": "one"}))
     prepare([place / "pair.jsonl"], "bytes", place / "store", valid_fraction=0.0)
     assert train(place, "data.ctx_len=8").step == 6
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "state"])
+def test_one_pair_is_enough_to_fine_tune_on(place, method):
+    """Joluck/RWKV-PEFT#52, #65: it crashed in fine-tuning, where texts are short."""
+    (place / "pair.jsonl").write_text(json.dumps({"prompt": "What is it? " * 3, "answer": "one"}))
+    prepare([place / "pair.jsonl"], "bytes", place / "store", valid_fraction=0.0)
+    (place / "run").rename(train(place).model_folder.parents[1] / "base")
+    begin = "training.init_from=base/model", f"finetune.method={method}"
+    assert train(place, *begin).step == 6
+
+
+def test_many_epochs_of_a_text_write_that_text(place):
+    """BlinkDL/RWKV-LM#110: a thousand epochs, and what came out was garbage."""
+    text = "the quick brown fox jumps over the lazy dog. "
+    (place / "text.txt").write_text(text)
+    prepare([place / "text.txt"], "train:270", place / "store", valid_fraction=0.0)
+    longer = "training.steps=100", "optimizer.lr=1e-2", "every.validation_steps=0"
+    lm = load(train(place, *longer, "model.n_embd=32").model_folder)
+    written = lm.generate("the quick", max_tokens=60, temperature=0.0)
+    assert written.text.startswith(text.removeprefix("the quick").rstrip())
 
 
 def test_the_tokenizer_of_a_text_goes_with_it_to_the_model(place):

@@ -101,6 +101,7 @@ def test_a_run_that_goes_on_keeps_the_hash_that_it_began_with():
 
 
 def test_tokens_of_another_tokenizer_are_refused(tmp_path):
+    """BlinkDL/RWKV-LM#110: with the wrong one a model is trained for days, and writes garbage."""
     theirs, ours = (train_bpe([text * 9], 258) for text in ("what they say ", "how we write "))
     model = RWKV4(RWKV4Config(n_layer=2, n_embd=8, vocab_size=258))
     model.init_weights()
