@@ -1,5 +1,7 @@
 """A round of decoding is so many steps of the whole batch, and its shares follow from them."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from receptance.benchmark import (
     bytes_per_token,
     random_model,
 )
-from receptance.models import RWKV4Config, State
+from receptance.models import LowRankChanges, RWKV4Config, State
 from receptance.quantization import FORMATS
 
 CONFIG = RWKV4Config(n_layer=2, n_embd=64, vocab_size=100)
@@ -22,7 +24,14 @@ class Counting:
     def __init__(self) -> None:
         self.fed: list[list[int]] = []
 
-    def step(self, tokens: torch.Tensor, pool: State, slots: torch.Tensor) -> torch.Tensor:
+    def step(
+        self,
+        tokens: torch.Tensor,
+        pool: State,
+        slots: torch.Tensor,
+        changes: Sequence[LowRankChanges | None] = (),
+    ) -> torch.Tensor:
+        assert not changes
         assert pool.batch_size == len(slots) == len(tokens)
         assert slots.tolist() == list(range(len(slots)))
         self.fed.append(tokens.tolist())
