@@ -13,7 +13,7 @@ from receptance.data import Split, TokenStore, prepare
 from receptance.data.documents import PIECE_CHARACTERS
 from receptance.data.prepare import BATCH_CHARACTERS
 from receptance.errors import DataError, TokenizerError
-from receptance.tokenizer import BytesTokenizer, train_bpe
+from receptance.tokenizer import BytesTokenizer, WorkerLostError, train_bpe
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 
@@ -101,6 +101,40 @@ def test_preparing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     ]  # fmt: skip
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def use_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two processes tokenize, some hundred characters at a time."""
+    module = sys.modules["receptance.data.prepare"]
+    monkeypatch.setattr(module, "WORKER_BYTES", 1)
+    monkeypatch.setattr(module, "BATCH_CHARACTERS", 300)
+    monkeypatch.setattr(module, "n_cores", lambda: 2)
+
+
+def test_several_processes_give_the_same_bytes_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_texts(tmp_path / "texts", corpus())
+    prepare([tmp_path / "texts"], "train:300", tmp_path / "one")
+    use_workers(monkeypatch)
+    prepare([tmp_path / "texts"], "train:300", tmp_path / "two")
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_a_lost_worker_loses_nothing_that_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_texts(tmp_path / "texts", corpus())
+    use_workers(monkeypatch)
+    monkeypatch.setattr("receptance.data.journal.NOTE_BYTES", 1000)
+    monkeypatch.setattr("receptance.tokenizer.parallel._PROGRAM", "import os; os.abort()")
+    with pytest.raises(WorkerLostError, match="ended by SIGABRT; what was written is kept, so run"):
+        prepare([tmp_path / "texts"], "train:300", tmp_path / "store")
+    assert (tmp_path / ".store.preparing").is_dir()
+    monkeypatch.undo()
+    prepare([tmp_path / "texts"], "train:300", tmp_path / "store").verify()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "texts"]
 
 
 def test_held_out_files_are_held_out_though_their_folder_is_trained_on(tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ from receptance.data import journal, prepare
 module = sys.modules["receptance.data.prepare"]
 journal.NOTE_BYTES = 1000
 module.BATCH_CHARACTERS = 300
+module.WORKER_BYTES = 1
 folder, tokenizer, at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+module.n_cores = lambda: int(sys.argv[4])
 
 def progress(done, total):
     print(done, total, flush=True)
@@ -39,10 +41,12 @@ def write_texts(folder: Path) -> Path:
     return folder
 
 
-def prepare_until(folder: Path, tokenizer: str, n_bytes: int) -> tuple[int, list[int]]:
+def prepare_until(
+    folder: Path, tokenizer: str, n_bytes: int, n_workers: int = 1
+) -> tuple[int, list[int]]:
     """Prepare in a process that kills itself; return its exit code and what was done when."""
     result = subprocess.run(
-        [sys.executable, "-c", KILLED, folder, tokenizer, str(n_bytes)],
+        [sys.executable, "-c", KILLED, folder, tokenizer, str(n_bytes), str(n_workers)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode in (0, -9), result.stderr
@@ -66,7 +70,10 @@ def write_pairs(folder: Path) -> Path:
 def test_what_was_killed_and_resumed_is_what_was_not_killed(
     tmp_path: Path, tokenizer: str, write: Callable[[Path], Path]
 ) -> None:
-    """Killed again and again, each time a little further, and at last let alone."""
+    """Killed again and again, each time a little further, and at last let alone.
+
+    What it is compared with was tokenized by one process, and not by two.
+    """
     write(tmp_path / "texts")
     assert prepare_until(tmp_path, tokenizer, 10**9)[0] == 0
     whole = contents(tmp_path / "store")
@@ -74,7 +81,7 @@ def test_what_was_killed_and_resumed_is_what_was_not_killed(
 
     begins = []
     for at in (500, 1500, 3000, 4500, 10**9):
-        code, done = prepare_until(tmp_path, tokenizer, at)
+        code, done = prepare_until(tmp_path, tokenizer, at, n_workers=2)
         begins.append(done[0])
         assert (tmp_path / "store").exists() is (code == 0)
     assert code == 0
@@ -128,8 +135,12 @@ def test_what_an_interrupted_process_staged_is_no_text_to_prepare(tmp_path: Path
     (tmp_path / "moved").rmdir()
     script = KILLED.replace('folder / "texts"', "folder")
     command = [sys.executable, "-c", script, str(tmp_path), "bytes"]
-    assert subprocess.run([*command, "3000"], check=False, capture_output=True).returncode == -9
+    assert (
+        subprocess.run([*command, "3000", "1"], check=False, capture_output=True).returncode == -9
+    )
     assert (tmp_path / ".store.preparing" / "train.bin").exists()
-    assert subprocess.run([*command, "1000000"], check=False, capture_output=True).returncode == 0
+    assert (
+        subprocess.run([*command, "1000000", "1"], check=False, capture_output=True).returncode == 0
+    )
     store = TokenStore.open(tmp_path / "store")
     assert sum(source.files for source in store.sources) == len(TEXTS)

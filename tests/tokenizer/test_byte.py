@@ -41,3 +41,8 @@ def test_there_are_256_tokens_and_the_hash_never_changes():
 def test_nothing_is_saved(tmp_path):
     BytesTokenizer().save(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_array_has_the_tokens_of_the_list():
+    text = "aé\0\n"
+    assert BytesTokenizer().encode_array(text).tolist() == BytesTokenizer().encode(text)

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from receptance.atomic import atomic_file, errors_that_name, fsync, put_folder
 from receptance.data.writer import SplitProgress, SplitWriter
 from receptance.errors import DataError
+from receptance.tokenizer import WorkerLostError
 
 NOTE_BYTES = 64 << 20
 """How much text is tokenized between two notes."""
@@ -91,7 +92,8 @@ def staged_paths(out: Path) -> tuple[Path, Path]:
 def resumable_folder(out: Path, plan: str, *, replace: bool, restart: bool) -> Iterator[Journal]:
     """Yield a journal with a folder to fill, which becomes `out` when the block ends well.
 
-    An error removes what is staged; a kill, a power cut or Ctrl-C leaves it to be gone on with.
+    An error removes what is staged; a kill of this process or of a worker, a power cut or Ctrl-C
+    leaves it to be gone on with.
 
     Args:
         out: The destination. Its parent must exist.
@@ -121,6 +123,9 @@ def resumable_folder(out: Path, plan: str, *, replace: bool, restart: bool) -> I
                 path.unlink(missing_ok=True)
                 fsync(path.parent)
                 _put(staged, out, replace=replace)
+        except WorkerLostError:
+            # As if this process had been killed: nothing is wrong with what is there.
+            raise
         except Exception:
             shutil.rmtree(staged, ignore_errors=True)
             path.unlink(missing_ok=True)

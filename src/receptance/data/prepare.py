@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Integer
 
 from receptance.atomic import atomic_folder
 from receptance.data.copy_tokens import copy_tokens, token_files
@@ -23,10 +23,13 @@ from receptance.data.store import Progress, TokenStore
 from receptance.data.survey import Reading, Survey, survey
 from receptance.data.writer import SplitWriter
 from receptance.errors import DataError, TokenizerError
-from receptance.tokenizer import Tokenizer, load_tokenizer, train_bpe
+from receptance.tokenizer import Tokenizer, encoded, load_tokenizer, n_cores, train_bpe
 
-BATCH_CHARACTERS = 1 << 22
-"""How much text is tokenized at once; as Python lists its tokens take some hundred mebibytes."""
+BATCH_CHARACTERS = 1 << 20
+"""How much text is tokenized at once; as a Python list its tokens take some ten mebibytes."""
+
+WORKER_BYTES = 4 << 20
+"""How much text there must be for each process that tokenizes, to be worth its start."""
 
 PathLike = Path | str
 
@@ -249,6 +252,9 @@ def _write_store(
 ) -> None:
     """Write all files of a store, or what an interrupted process had not yet written of them."""
     folder, last = journal.folder, journal.last
+    # The processes that tokenize read it there.
+    tokenizer.save(folder)
+    n_workers = max(1, min(n_cores(), corpus.n_bytes // WORKER_BYTES))
     dtype = token_dtype(tokenizer.vocab_size)
     with ExitStack() as stack:
         writers: dict[SplitName, SplitWriter] = {}
@@ -260,13 +266,15 @@ def _write_store(
             )
             writers[name] = stack.enter_context(writer)
         n_pieces = last.pieces if last else 0
-        for batch in _batched(islice(corpus.assigned_pieces(), n_pieces, None)):
-            _write_pieces(batch, tokenizer, writers)
+        batches = _batched(islice(corpus.assigned_pieces(), n_pieces, None))
+        texts = ((batch, [piece.text for _, piece in batch]) for batch in batches)
+        tokens = stack.enter_context(closing(encoded(texts, tokenizer, folder, n_workers)))
+        for batch, arrays in tokens:
+            _write_pieces(batch, arrays, tokenizer, writers)
             n_pieces += len(batch)
             journal.note(n_pieces, writers)
             if progress is not None:
                 progress(sum(writer.n_bytes for writer in writers.values()), corpus.n_bytes)
-    tokenizer.save(folder)
     train, valid = writers["train"].manifest(), writers["valid"].manifest()
     if train.bytes + valid.bytes != corpus.n_bytes:
         raise DataError(
@@ -295,22 +303,22 @@ def _batched(
 
 def _write_pieces(
     batch: list[tuple[SplitName, Piece]],
+    arrays: list[Integer[np.ndarray, " _"]],
     tokenizer: Tokenizer,
     writers: dict[SplitName, SplitWriter],
 ) -> None:
-    """Tokenize some pieces and append them to their splits."""
-    encoded = tokenizer.encode_batch([piece.text for _, piece in batch])
-    for (split, piece), ids in zip(batch, encoded, strict=True):
-        tokens = np.array(ids, np.int64)
+    """Append the tokens of some pieces to their splits."""
+    for (split, piece), tokens in zip(batch, arrays, strict=True):
         if tokens.size:
             _check_ids(tokens, tokenizer)
-        counted = None if piece.counted is None else count_first(ids, piece.counted, tokenizer)
-        writers[split].append(tokens, len(piece.text.encode()), counted)
+        counted = piece.counted
+        counts = None if counted is None else count_first(tokens.tolist(), counted, tokenizer)
+        writers[split].append(tokens, len(piece.text.encode()), counts)
         if piece.ends:
             writers[split].end_document()
 
 
-def _check_ids(tokens: Int64[np.ndarray, " n"], tokenizer: Tokenizer) -> None:
+def _check_ids(tokens: Integer[np.ndarray, " n"], tokenizer: Tokenizer) -> None:
     """Refuse ids that the store could not give back as they are."""
     smallest, largest = int(tokens.min()), int(tokens.max())
     if smallest < 0 or largest >= tokenizer.vocab_size:

@@ -10,6 +10,7 @@ from receptance.tokenizer.bpe_training import train_bpe
 from receptance.tokenizer.byte import BytesTokenizer
 from receptance.tokenizer.detokenize import Detokenizer
 from receptance.tokenizer.load import load_tokenizer
+from receptance.tokenizer.parallel import WorkerLostError, encoded, n_cores
 from receptance.tokenizer.protocol import Tokenizer
 from receptance.tokenizer.world import WorldTokenizer
 
@@ -18,7 +19,10 @@ __all__ = [
     "BytesTokenizer",
     "Detokenizer",
     "Tokenizer",
+    "WorkerLostError",
     "WorldTokenizer",
+    "encoded",
     "load_tokenizer",
+    "n_cores",
     "train_bpe",
 ]

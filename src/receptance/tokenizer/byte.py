@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
+
 from receptance.errors import TokenizerError
 from receptance.tokenizer.token_table import TableDecoder, TokenTable
 from receptance.tokenizer.utf8 import utf8
@@ -47,7 +50,18 @@ class BytesTokenizer(TableDecoder):
                 f"{place} is 0xFF; take another tokenizer for data that is not UTF-8"
             )
             raise TokenizerError(message)
-        return list(data.replace(b"\0", bytes([NUL_TOKEN])))
+        return list(_without_nul(data))
+
+    def encode_array(self, text: str) -> UInt8[np.ndarray, " n"]:
+        """Return the tokens of `text` as an array, which is many times as fast to make.
+
+        Args:
+            text: Any text.
+
+        Raises:
+            TokenizerError: If `text` holds a lone surrogate.
+        """
+        return np.frombuffer(_without_nul(utf8(text)), np.uint8)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each text; see `Tokenizer.encode_batch`."""
@@ -55,3 +69,7 @@ class BytesTokenizer(TableDecoder):
 
     def save(self, folder: Path) -> None:
         """Write nothing: "bytes" says all; see `Tokenizer.save`."""
+
+
+def _without_nul(data: bytes) -> bytes:
+    return data.replace(b"\0", bytes([NUL_TOKEN]))
