@@ -3,23 +3,30 @@
     python benchmarks/bench_prepare.py
     python benchmarks/bench_prepare.py --megabytes 1000 --tokenizer 20B_tokenizer.json
 
+    python benchmarks/bench_prepare.py --megabytes 200 --kill
+
 The text is Python's standard library, its lines shuffled anew for each copy until the size is
 reached, in documents of some kilobytes. The library alone encodes the same documents on all cores
 and keeps nothing but how many tokens there are. Both run in turn, each in a process of its own, and
-the ratio is that of the medians. Memory is the most that the process held, beyond what it held
-before it began; with flat memory it is the same for any size (`--compare` measures half of it too).
+the ratio is that of the medians. Memory is the most that the process and those that it started
+held at once, beyond what it held before it began, looked up twenty times a second; with flat memory
+it is the same for any size (`--compare` measures half of it too). `--kill` also kills one half-way,
+lets another go on, and compares every byte of the store with that of one that was not killed; what
+is noted, and so kept, is every 67 MB.
 """
 
 import argparse
+import filecmp
 import json
 import os
 import platform
 import random
-import resource
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,9 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokenizer", help="a tokenizer.json; by default one of 4096 is trained")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--compare", action="store_true", help="also on half of the text")
+    parser.add_argument("--kill", action="store_true", help="also kill one half-way, and resume")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--until", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
+    if options.until:
+        text, tokenizer, store, share = options.until
+        prepare_until(Path(text), tokenizer, Path(store), float(share))
+        return 0
     if options.measure:
         kind, text, tokenizer = options.measure
         print(json.dumps(measure(kind, Path(text), tokenizer)))
@@ -62,9 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             row = rows[-1]
             print(f"{megabytes:>7} MB{row['prepare_mb_s']:9.2f} MB/s", end="")
             print(f"{row['memory_mb']:9.0f} MB{row['library_mb_s']:9.2f} MB/s{row['ratio']:8.2f}")
+        if options.kill:
+            text = Path(folder, f"{options.megabytes}.txt")
+            rows[-1] |= kill_and_resume(text, tokenizer, Path(folder))
+            print(f"\nkilled half-way and resumed after {rows[-1]['resumed_mb']:.0f} MB: ", end="")
+            print("the same bytes" if rows[-1]["is_same"] else "OTHER BYTES")
     if options.json is not None:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")
-    return 0
+    return 0 if all(row.get("is_same", True) for row in rows) else 1
 
 
 def trained(folder: Path) -> str:
@@ -116,7 +134,14 @@ def measure(kind: str, text: Path, tokenizer: str) -> dict[str, float]:
     """Do one of the two in this process, and return its seconds and its memory."""
     ours = load_tokenizer(tokenizer)
     library = tokenizers.Tokenizer.from_file(tokenizer)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before, peak, done = held_bytes(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            peak[0] = max(peak[0], held_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     with tempfile.TemporaryDirectory(dir=text.parent) as folder:
         begin = time.perf_counter()
         if kind == "prepare":
@@ -124,10 +149,63 @@ def measure(kind: str, text: Path, tokenizer: str) -> dict[str, float]:
         else:
             encode_alone(library, text)
         seconds = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in kibibytes, macOS in bytes.
-    scale = 1e6 if sys.platform == "darwin" else 1e6 / 1024
-    return {"seconds": seconds, "memory_mb": (peak - before) / scale}
+    done.set()
+    watcher.join()
+    return {"seconds": seconds, "memory_mb": max(0, peak[0] - before) / 1e6}
+
+
+def held_bytes() -> int:
+    """Return the memory of this process and those that it started; what they share counts twice."""
+    me = os.getpid()
+    children = Path(f"/proc/{me}/task/{me}/children").read_text().split()
+    pages = 0
+    for process in (me, *children):
+        try:
+            pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def kill_and_resume(text: Path, tokenizer: str, folder: Path) -> dict[str, float]:
+    """Return where a killed one went on, and whether its bytes are those of one not killed."""
+    whole, killed = folder / "whole", folder / "killed"
+
+    def run(store: Path, share: float) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable,
+            __file__,
+            "--until",
+            str(text),
+            tokenizer,
+            str(store),
+            str(share),
+        ]
+        return subprocess.run(command, check=False, capture_output=True, text=True)
+
+    codes = [run(whole, 2.0).returncode, run(killed, 0.5).returncode]
+    assert codes == [0, -signal.SIGKILL], codes
+    resumed = run(killed, 2.0)
+    assert resumed.returncode == 0, resumed.stderr
+    names = sorted(path.name for path in whole.iterdir())
+    is_same = names == sorted(path.name for path in killed.iterdir())
+    is_same &= filecmp.cmpfiles(whole, killed, names, shallow=False)[0] == names
+    return {"resumed_mb": int(resumed.stdout.split()[0]) / 1e6, "is_same": is_same}
+
+
+def prepare_until(text: Path, tokenizer: str, store: Path, share: float) -> None:
+    """Prepare, print how many bytes the first batch ends at, and kill this process at a share."""
+    is_first = True
+
+    def progress(done: int, total: int) -> None:
+        nonlocal is_first
+        if is_first:
+            print(done, flush=True)
+            is_first = False
+        if done >= share * total:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    prepare([text], load_tokenizer(tokenizer), store, separator=SEPARATOR, progress=progress)
 
 
 def encode_alone(library: tokenizers.Tokenizer, text: Path) -> int:
