@@ -44,7 +44,7 @@ class LocalHub:
         return f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def add(self, name: str, files: dict[str, bytes], **more: Any) -> Repository:
-        """Publish a repository with one commit."""
+        """Publish a repository with one commit; a data set's name begins with `datasets/`."""
         self.repositories[name] = Repository({MAIN: files}, **more)
         return self.repositories[name]
 
@@ -119,10 +119,11 @@ class _Handler(BaseHTTPRequestHandler):
         return self._refuse(404, "RepoNotFound")
 
     def _api(self, path: str) -> bool:
-        parts = path.removeprefix("/api/models/").split("/")
-        if not path.startswith("/api/models/") or len(parts) < 3:
+        kind, *parts = path.removeprefix("/api/").split("/")
+        if not path.startswith("/api/") or kind not in ("models", "datasets") or len(parts) < 3:
             return False
-        repository = self._open("/".join(parts[:2]))
+        name = "/".join(parts[:2])
+        repository = self._open(name if kind == "models" else f"datasets/{name}")
         if repository is None:
             return True
         commit = self._commit(repository, "/".join(parts[3:]) or "main")

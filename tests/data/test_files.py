@@ -65,3 +65,17 @@ def test_a_pipe_is_refused_because_it_cannot_be_read_twice(tmp_path: Path) -> No
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match=r"'.*pipe' must be a regular file or a folder"):
         find_files(tmp_path / "pipe", globs=[], excluding=set())
+
+
+def test_what_describes_a_saved_data_set_is_not_read(tmp_path: Path) -> None:
+    """As `DatasetDict.save_to_disk` lays it out, beside a folder of somebody's own."""
+    for name in (
+        "dataset_dict.json", "train/data-00000-of-00001.arrow", "train/state.json",
+        "train/dataset_info.json", "own/state.json", "own/dataset_info.json",
+    ):  # fmt: skip
+        path = tmp_path / "top" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert names(tmp_path / "top") == [
+        "own/dataset_info.json", "own/state.json", "train/data-00000-of-00001.arrow"
+    ]  # fmt: skip

@@ -98,9 +98,10 @@ def prepare_command(files: tuple[Path, ...], separator: str | None, **options: A
 
     Each file is one document, plain UTF-8 or .gz, unless --separator or --document-start splits
     it. Of a .jsonl file each line is one, and of a .parquet or .arrow file each row: a text, a
-    prompt with its answer, or a chat. Or the FILES are .idx of Megatron and RWKV-LM, each with its
-    .bin beside it, whose tokens --tokenizer made: they are copied, with --valid-fraction 0 as one
-    stream in their order.
+    prompt with its answer, or a chat. hf://datasets/OWNER/NAME is a data set of the Hugging Face
+    hub, perhaps with @REVISION and a /FOLDER or /FILE after it. Or the FILES are .idx of Megatron
+    and RWKV-LM, each with its .bin beside it, whose tokens --tokenizer made: they are copied, with
+    --valid-fraction 0 as one stream in their order.
     """
     from receptance.data import RecordFormat, prepare
 

@@ -11,7 +11,8 @@ from receptance.errors import DataError
 def find_files(path: Path, *, globs: Sequence[str], excluding: set[Path]) -> list[Path]:
     """Return the files that `path` names: itself, or every file below it in sorted order.
 
-    Folders are walked without following links to folders. A file that is not regular (a socket,
+    Folders are walked without following links to folders. In one that `save_to_disk` of `datasets`
+    wrote, what only describes the tables is passed over. A file that is not regular (a socket,
     a broken link) is passed over.
 
     Args:
@@ -41,9 +42,16 @@ def _walk(top: Path, globs: Sequence[str], excluding: set[Path]) -> list[Path]:
         folders[:] = sorted(
             name for name in folders if Path(folder, name).resolve() not in excluding
         )
-        paths = (Path(folder, name) for name in sorted(names))
+        paths = (Path(folder, name) for name in sorted(set(names) - _descriptions(names)))
         found += [path for path in paths if _matches(path, top, globs) and path.is_file()]
     return found
+
+
+def _descriptions(names: Sequence[str]) -> set[str]:
+    """Return which files of a folder say what `datasets` has saved there, and are no text."""
+    saved = {"dataset_info.json", "state.json"}
+    is_saved = saved <= set(names) and any(name.endswith(".arrow") for name in names)
+    return {"dataset_dict.json", *(saved if is_saved else ())}
 
 
 def _matches(path: Path, top: Path, globs: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ from receptance.atomic import atomic_folder
 from receptance.data.copy_tokens import copy_tokens, token_files
 from receptance.data.documents import PIECE_CHARACTERS, Piece, parse_boundaries
 from receptance.data.held_out import HeldOut, SplitName, hold_out
+from receptance.data.hub import find_datasets
 from receptance.data.journal import Journal, plan_sha256, resumable_folder, staged_paths
 from receptance.data.manifest import FILE_NAME, Splits, manifest_of, token_dtype, write_manifest
 from receptance.data.mask import count_first
@@ -90,7 +91,8 @@ def prepare(
 
     Args:
         files: UTF-8 texts or JSONL, plain or `.gz`, and folders of them, walked in sorted order.
-            A file that is named twice is read once.
+            A file that is named twice is read once. A name `hf://datasets/owner/name` is a data
+            set of the Hugging Face hub, downloaded where it is not in the cache.
         tokenizer: A tokenizer; or "bytes", or where one is stored; or "train:4096", which trains
             a byte-level BPE of that many ids on the training documents.
         out: The folder to make.
@@ -225,10 +227,13 @@ def _survey_all(
     held_out = None
     if valid:
         # Surveyed first: what is held out is passed over when it is found again to be trained on.
-        held_out = survey([Path(path) for path in valid], reading, held_out=True, seed=None)
+        held_out = survey(find_datasets(valid, held_out=True), reading, held_out=True, seed=None)
     chooses = not valid and valid_fraction > 0
     found = survey(
-        [Path(path) for path in files], reading, held_out=False, seed=seed if chooses else None
+        find_datasets(files, held_out=False),
+        reading,
+        held_out=False,
+        seed=seed if chooses else None,
     )
     rule = hold_out(
         fraction=valid_fraction if chooses else 0.0,

@@ -8,6 +8,7 @@ from pathlib import Path
 from receptance.data.documents import Boundaries, NotTextError, Piece
 from receptance.data.files import find_files
 from receptance.data.held_out import digest
+from receptance.data.hub import HubFiles
 from receptance.data.manifest import Source
 from receptance.data.readers import read_file
 from receptance.data.records import RecordFormat
@@ -78,11 +79,13 @@ class Survey:
                     yield piece
 
 
-def survey(paths: Sequence[Path], reading: Reading, *, held_out: bool, seed: int | None) -> Survey:
+def survey(
+    paths: Sequence[Path | HubFiles], reading: Reading, *, held_out: bool, seed: int | None
+) -> Survey:
     """Read every text once, and return what is there.
 
     Args:
-        paths: Files and folders.
+        paths: Files and folders, and files of the hub.
         reading: How they become documents. Every file that is found is added to its `excluding`,
             so that no file is read as two sources.
         held_out: Whether they are given as held-out text.
@@ -94,11 +97,19 @@ def survey(paths: Sequence[Path], reading: Reading, *, held_out: bool, seed: int
     """
     found = Survey(reading=reading)
     for path in paths:
-        files = find_files(path, globs=reading.globs, excluding=reading.excluding)
+        if isinstance(path, HubFiles):
+            given, top = path.files, path.origin
+        else:
+            given, top = [path], path
+        files = [
+            file
+            for each in given
+            for file in find_files(each, globs=reading.globs, excluding=reading.excluding)
+        ]
         found.sources.append(
             Source(
                 # A file name need not be UTF-8, but JSON is.
-                path=os.fsencode(path).decode("utf-8", "replace"),
+                path=os.fsencode(top).decode("utf-8", "replace"),
                 held_out=held_out,
                 files=0,
                 documents=0,
@@ -150,10 +161,10 @@ def _add_file(found: Survey, file: Path, reading: Reading, seed: int | None) -> 
 
 
 def _nothing_found(
-    found: Survey, paths: Sequence[Path], reading: Reading, *, held_out: bool
+    found: Survey, paths: Sequence[Path | HubFiles], reading: Reading, *, held_out: bool
 ) -> str:
     what = "the held-out files" if held_out else "the files"
-    names = [str(path) for path in paths]
+    names = [path.origin if isinstance(path, HubFiles) else str(path) for path in paths]
     n_blank = sum(source.blank_documents for source in found.sources)
     n_undecodable = sum(source.undecodable_files for source in found.sources)
     globs = f", globs {list(reading.globs)}" if reading.globs else ""

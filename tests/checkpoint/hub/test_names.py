@@ -2,7 +2,7 @@
 
 import pytest
 
-from receptance.checkpoint.hub.names import HubName, needed_files, parse_name
+from receptance.checkpoint.hub.names import HubName, needed_files, parse_dataset, parse_name
 from receptance.errors import CheckpointError
 
 RAVEN = HubName("BlinkDL/rwkv-4-raven")
@@ -105,3 +105,23 @@ def test_a_long_list_is_cut():
 def test_a_repository_without_a_model_says_what_it_holds():
     with pytest.raises(CheckpointError, match=r"holds \['README.md'\]: neither 'config.json'"):
         needed_files(RAVEN, ["README.md"], TOKENIZERS)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("hf://datasets/o/n", HubName("o/n", is_dataset=True)),
+        ("hf:/datasets/o/n/", HubName("o/n", is_dataset=True)),
+        ("hf://datasets/o/n@v1/a/*.parquet", HubName("o/n", "v1", "a/*.parquet", is_dataset=True)),
+    ],
+)
+def test_a_data_set_is_named_by_its_address(text, name):
+    assert parse_dataset(text) == name
+    assert parse_dataset(str(name)) == name
+
+
+def test_what_begins_as_a_data_set_must_be_one():
+    assert parse_dataset("o/n") is None
+    for text in ("hf://datasets/n", "hf://o/n", "hf://datasets/"):
+        with pytest.raises(ValueError, match="must be named hf://datasets/owner/name"):
+            parse_dataset(text)

@@ -1,4 +1,4 @@
-"""Models and files of the Hugging Face hub, downloaded once and kept in its library's own cache.
+"""Files of the Hugging Face hub, downloaded once and kept in its library's own cache.
 
 The library obeys its own variables (HF_HOME, HF_HUB_OFFLINE, HF_TOKEN, HF_ENDPOINT), and reads them
 when it is imported. That takes as long as a short command, so import this file where a name of
@@ -8,11 +8,11 @@ the hub was given and not before.
 import errno
 import glob
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import huggingface_hub
 from huggingface_hub import constants, errors, utils
@@ -20,6 +20,8 @@ from huggingface_hub import constants, errors, utils
 from receptance.checkpoint.formats.native import CONFIG_FILE
 from receptance.checkpoint.hub.names import HubName, needed_files
 from receptance.errors import CheckpointError
+
+Choose: TypeAlias = Callable[[list[str]], list[str]]
 
 logger = logging.getLogger(__name__)
 
@@ -61,23 +63,45 @@ def fetch(name: HubName, beside: Sequence[str]) -> Fetched:
             holds no model or several, or cannot be downloaded and is not in the cache.
         OSError: If the cache cannot be written.
     """
-    try:
-        with _explained(name):
-            info = huggingface_hub.HfApi().model_info(name.repository, revision=name.revision)
-    except _UnreachableError as error:
-        snapshot, files = _cached(name, beside, error)
-    else:
-        files = needed_files(name, [each.rfilename for each in info.siblings or []], beside)
-        snapshot = _downloaded(name, str(info.sha), files)
+    snapshot, files = fetch_files(name, lambda names: needed_files(name, names, beside))
     is_folder = name.file is None and CONFIG_FILE in files
     return Fetched(
         snapshot if is_folder else snapshot / files[-1], f"{name.repository}@{snapshot.name}"
     )
 
 
+def fetch_files(name: HubName, choose: Choose) -> tuple[Path, list[str]]:
+    """Return the folder of a commit in the cache, named by it, and which files of it are wanted.
+
+    Args:
+        name: Of a repository.
+        choose: Returns the files that are wanted, of the names of all that there are; offline, of
+            all that are in the cache.
+
+    Raises:
+        CheckpointError: If `choose` raises it, or as `fetch` does.
+        OSError: If the cache cannot be written.
+    """
+    try:
+        with _explained(name):
+            hub = huggingface_hub.HfApi()
+            ask = hub.dataset_info if name.is_dataset else hub.model_info
+            info = ask(name.repository, revision=name.revision)
+    except _UnreachableError as error:
+        return _cached(name, choose, error)
+    files = choose([each.rfilename for each in info.siblings or []])
+    return _downloaded(name, str(info.sha), files), files
+
+
+def _repository_type(name: HubName) -> str:
+    return "dataset" if name.is_dataset else "model"
+
+
 def _cache(name: HubName) -> Path:
     """Return the folder of a repository in the cache."""
-    return Path(constants.HF_HUB_CACHE) / f"models--{name.repository.replace('/', '--')}"
+    return Path(constants.HF_HUB_CACHE) / "--".join(
+        [f"{_repository_type(name)}s", *name.repository.split("/")]
+    )
 
 
 def _commit(name: HubName) -> str:
@@ -97,6 +121,7 @@ def _downloaded(name: HubName, commit: str, files: Sequence[str]) -> Path:
             folder = huggingface_hub.snapshot_download(
                 name.repository,
                 revision=name.revision,
+                repo_type=_repository_type(name),
                 allow_patterns=[glob.escape(file) for file in files],
                 tqdm_class=_Bars,
             )
@@ -107,7 +132,7 @@ def _downloaded(name: HubName, commit: str, files: Sequence[str]) -> Path:
 
 
 def _cached(
-    name: HubName, beside: Sequence[str], unreachable: _UnreachableError
+    name: HubName, choose: Choose, unreachable: _UnreachableError
 ) -> tuple[Path, list[str]]:
     """Return the copy in the cache and the files of it that are needed.
 
@@ -124,7 +149,7 @@ def _cached(
     # A link whose file is gone is no file.
     names = [each.relative_to(snapshot) for each in snapshot.rglob("*") if each.is_file()]
     try:
-        files = needed_files(name, [each.as_posix() for each in names], beside)
+        files = choose([each.as_posix() for each in names])
     except CheckpointError as error:
         message = f"{unreachable}, and of its copy in the cache: {error}"
         raise CheckpointError(message) from error
@@ -139,7 +164,7 @@ def _explained(name: HubName) -> Iterator[None]:
 
     Nothing of a request is repeated in it but its address and status: a token is in its headers.
     """
-    where = f"{constants.ENDPOINT}/{name.repository}"
+    where = f"{constants.ENDPOINT}/{name.address}"
     log_in = "`hf auth login` or HF_TOKEN says who you are"
     try:
         yield

@@ -3,6 +3,7 @@
 owner/name                           a repository: a Hugging Face folder, or the one .pth in it
 owner/name@revision                  as it was at a branch, a tag or a commit
 owner/name/file.pth                  one file of it; owner/name@revision/file.pth
+hf://datasets/owner/name             a data set; also @revision, and /file, /folder or /*.parquet
 """
 
 import difflib
@@ -27,6 +28,7 @@ _ADDRESS = re.compile(
     r"(?:/(?:blob|resolve|tree)/(?P<revision>[^/?]+)(?:/(?P<file>[^?]+))?)?/?(?:\?.*)?",
     re.ASCII,
 )
+_DATASET = re.compile(r"hf:/{1,2}datasets/(?P<name>.*?)/*")
 _CHECKPOINTS = (".pth", ".bin")
 _NO_REPOSITORY = (*_CHECKPOINTS, ".safetensors", ".json", ".toml", ".txt")
 _DATE = re.compile(r"20\d{6}")
@@ -45,11 +47,23 @@ class HubName:
     """A branch, a tag or a commit."""
 
     file: str | None = None
-    """The path of one file in the repository; None is the model that the repository is."""
+    """The path of one file in the repository; None is the model that the repository is.
+
+    Of a data set it may also be a folder or a pattern.
+    """
+
+    is_dataset: bool = False
+    """Whether the repository is one of the hub's data sets, and not one of its models."""
+
+    @property
+    def address(self) -> str:
+        """Where below the hub's address the repository is."""
+        return f"datasets/{self.repository}" if self.is_dataset else self.repository
 
     def __str__(self) -> str:
         revision = "" if self.revision == _MAIN else f"@{self.revision}"
-        return f"{self.repository}{revision}{'' if self.file is None else f'/{self.file}'}"
+        name = f"hf://{self.address}" if self.is_dataset else self.repository
+        return f"{name}{revision}{'' if self.file is None else f'/{self.file}'}"
 
 
 def parse_name(text: str) -> HubName | None:
@@ -65,6 +79,24 @@ def parse_name(text: str) -> HubName | None:
         if not is_file or {"", ".", ".."} & set(file.split("/")):
             return None
     return HubName(match["repository"], match["revision"] or _MAIN, file)
+
+
+def parse_dataset(text: str) -> HubName | None:
+    """Return the data set that `text` names; None if it does not begin as such a name does.
+
+    Raises:
+        ValueError: If it begins so, and does not go on as a name.
+    """
+    if not re.match("hf:/", text):
+        return None
+    begin = _DATASET.fullmatch(text)
+    match = begin and _NAME.fullmatch(begin["name"])
+    if match is None:
+        raise ValueError(
+            "a data set of the hub must be named hf://datasets/owner/name, perhaps with @revision "
+            f"and /file, /folder or a pattern after it, got {text!r}"
+        )
+    return HubName(match["repository"], match["revision"] or _MAIN, match["file"], is_dataset=True)
 
 
 def name_in_address(text: str) -> HubName | None:
