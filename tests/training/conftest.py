@@ -6,22 +6,30 @@ from pathlib import Path
 import pytest
 
 from receptance.training import Run, list_checkpoints
-from tests.training.on_ranks import RankProcesses
+from tests.training.on_ranks import Nursery, RankProcesses
 from tests.training.tiny_run import hooks, stop_after, tiny_config, tiny_train
 
 
 @pytest.fixture(scope="session")
-def two_ranks() -> Iterator[RankProcesses]:
+def nursery() -> Iterator[Nursery]:
+    """Yield the process whose forks are the ranks."""
+    nursery = Nursery()
+    yield nursery
+    nursery.end()
+
+
+@pytest.fixture(scope="session")
+def two_ranks(nursery: Nursery) -> Iterator[RankProcesses]:
     """Yield two processes that train together."""
-    processes = RankProcesses(2)
+    processes = RankProcesses(nursery, 2)
     yield processes
     processes.end()
 
 
 @pytest.fixture(scope="session")
-def three_ranks() -> Iterator[RankProcesses]:
+def three_ranks(nursery: Nursery) -> Iterator[RankProcesses]:
     """Yield three: a number that divides little."""
-    processes = RankProcesses(3)
+    processes = RankProcesses(nursery, 3)
     yield processes
     processes.end()
 

@@ -23,10 +23,10 @@ def raise_in_step(error: Exception, folder: Path, ranks: Ranks) -> NoReturn:
         raise error
 
 
-def test_the_ranks_that_wait_name_the_one_that_hangs_and_where(tmp_path):
-    processes = RankProcesses(3, step_timeout_s=4.0)
+def test_the_ranks_that_wait_name_the_one_that_hangs_and_where(nursery, tmp_path):
+    processes = RankProcesses(nursery, 3, step_timeout_s=2.5)
     for rank in range(3):
-        processes.tell(rank, "lost", folder=str(tmp_path), timeout_s=4.0, how="hangs")
+        processes.tell(rank, "lost", folder=str(tmp_path), timeout_s=2.5, how="hangs")
     reports = [processes.answer(rank) for rank in (0, 2)]
     processes.kill()
 

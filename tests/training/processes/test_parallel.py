@@ -98,8 +98,8 @@ def test_both_ways_agree_in_bfloat16(two_ranks, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_layer_of_the_14b_model_takes_a_step_in_two_parts():
-    processes = RankProcesses(2)
+def test_a_layer_of_the_14b_model_takes_a_step_in_two_parts(nursery):
+    processes = RankProcesses(nursery, 2)
     try:
         parts = processes.run("large_block", parallel="fsdp2")
     finally:
