@@ -38,9 +38,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new environment with the wheel in it, and no compiler on its PATH."""
     folder = tmp_path_factory.mktemp("new") / "environment"
-    succeed(sys.executable, "-m", "venv", folder)
-    python = folder / "bin" / "python"
-    succeed(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel)
+    succeed(sys.executable, "-m", "venv", "--without-pip", folder)
+    pip = (sys.executable, "-m", "pip", "--python", folder / "bin" / "python")
+    succeed(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel)
     # What the wheel depends on is taken from here: it is PyTorch above all, too large to install
     # again. Only the names are taken, not the hooks by which the checkout is installed here.
     site = folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
