@@ -7,6 +7,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from hypothesis import settings
+from jaxtyping import config as jaxtyping_config
 from torch._functorch import config as functorch_config
 
 from tests.local_hub import LocalHub
@@ -30,6 +31,17 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs real text and vocabularies in {SHARED_DATA}, which is absent")
     return SHARED_DATA
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """Leave the hook out of a long test, whose calls are those that short ones check.
+
+    To check the shapes of a small model's calls takes several times as long as the calls.
+    """
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

@@ -165,6 +165,7 @@ def test_a_run_that_has_begun_is_told_from_its_checkpoint_on(receptance, place):
         told(place, resume="never")
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
 def test_every_recipe_can_be_told_before_its_data_is_there(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

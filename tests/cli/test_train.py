@@ -185,12 +185,13 @@ def wait_for_step(process, place: Path, step: int) -> None:
     raise AssertionError(process.stderr.read())
 
 
-@pytest.mark.parametrize("order", ["permuted", "authors"])
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("order", ["permuted", pytest.param("authors", marks=pytest.mark.slow)])
 def test_a_run_that_is_stopped_and_killed_comes_to_the_numbers_of_one_that_is_not(
     receptance, start, place, order
 ):
     settings = (
-        "training.steps=500",
+        "training.steps=300",
         "every.sample_steps=0",
         "every.checkpoint_steps=40",
         f"data.order={order}",
@@ -198,7 +199,7 @@ def test_a_run_that_is_stopped_and_killed_comes_to_the_numbers_of_one_that_is_no
     whole = receptance("train", "run.toml", "name=whole", *settings)
     assert whole.code == 0
 
-    for number, step in ((signal.SIGINT, 3), (signal.SIGTERM, 60), (signal.SIGKILL, 150)):
+    for number, step in ((signal.SIGINT, 3), (signal.SIGTERM, 40), (signal.SIGKILL, 90)):
         with start("train", "run.toml", *settings) as process:
             wait_for_step(process, place, step)
             process.send_signal(number)
@@ -219,7 +220,7 @@ def test_a_run_that_is_stopped_and_killed_comes_to_the_numbers_of_one_that_is_no
 
     assert finished.code == 0
     assert "going on after step " in finished.stderr
-    assert steps(place) == list(range(1, 501))
+    assert steps(place) == list(range(1, 301))
     files = [Path("runs", name, "model", "model.safetensors") for name in ("tiny", "whole")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -277,6 +278,7 @@ def test_an_adapter_goes_from_its_training_through_every_verb(receptance, place)
 
 
 # The state of one layer of 16 channels can hold little.
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(("method", "share"), [("state", 0.998), ("lora", 0.9)])
 def test_the_recipes_for_fine_tuning_lower_the_loss_of_another_text(
     receptance, place, method, share

@@ -11,7 +11,7 @@ from receptance.training.checkpoints.manifest import verify
 from tests.random_models import random_rwkv4
 from tests.training.tiny_run import tiny_config
 
-N_SAVES = 100
+N_SAVES = 30
 
 
 def test_weights_that_change_while_they_are_saved_are_saved_as_they_were(tmp_path: Path, say):

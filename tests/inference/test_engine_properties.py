@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
+from jaxtyping import config as jaxtyping_config
 from torch.testing import assert_close
 
 from receptance.inference import Engine, Generation, LanguageModel, Output, Request, SamplingParams
@@ -96,6 +97,8 @@ class EngineMachine(RuleBasedStateMachine):
 
     @initialize(max_sequences=st.integers(1, 4), chunk_tokens=st.integers(1, 6))
     def begin(self, max_sequences: int, chunk_tokens: int) -> None:
+        # As in the fixture `unchecked_shapes`, which Hypothesis would not take.
+        jaxtyping_config.update("jaxtyping_disable", True)
         self.folder = tempfile.TemporaryDirectory()
         self.max_sequences = max_sequences
         self.engine = Engine(
@@ -186,6 +189,12 @@ class EngineMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """End all that is left: nobody starves, and the engine is as new."""
+        try:
+            self._end()
+        finally:
+            jaxtyping_config.update("jaxtyping_disable", False)
+
+    def _end(self) -> None:
         for id_ in list(self.live):
             self.finish(id_)
         self.look_at_what_was_finished()

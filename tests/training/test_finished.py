@@ -1,6 +1,7 @@
 """A run that trains a state leaves the model as it was, and the state beside it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,22 @@ from receptance.training import ADAPTER_FILE, list_checkpoints, open_run, save_f
 from tests.training.tiny_run import hooks, stop_after, tiny_batch, tiny_config, tiny_train
 
 
-@pytest.fixture(params=[torch.float32, torch.bfloat16])
-def base(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16])
+def trained_base(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A model that knows the text a little, in one dtype or the other."""
-    run, _ = tiny_train(tiny_config(training_steps=40), tmp_path / "base")
+    folder = tmp_path_factory.mktemp("base")
+    run, _ = tiny_train(tiny_config(training_steps=40), folder)
     for weight in run.model.parameters():
         if weight.ndim == 2:
             weight.data = weight.data.to(request.param)
-    save_model(run.model, None, tmp_path / "model")
-    return tmp_path / "model"
+    save_model(run.model, None, folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture
+def base(trained_base: Path, tmp_path: Path) -> Path:
+    """A copy of it, which a test may change."""
+    return shutil.copytree(trained_base, tmp_path / "model")
 
 
 def state_config(base: Path, **changed):

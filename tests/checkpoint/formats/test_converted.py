@@ -1,5 +1,7 @@
 """A file that the `rwkv` package has converted is the model that it was converted from."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -11,14 +13,20 @@ from tests.random_models import random_rwkv4
 TOKENS = torch.tensor([[5, 0, 31, 17, 8, 8, 2]])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model():
     return random_rwkv4(n_layer=7, n_embd=32, vocab_size=40)
 
 
+@pytest.fixture(scope="module")
+def converted_once(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("converted")
+    return convert_with_rwkv(model, folder / "converted.pth", "cpu fp32")
+
+
 @pytest.fixture
-def converted(model, tmp_path):
-    return convert_with_rwkv(model, tmp_path / "converted.pth", "cpu fp32")
+def converted(converted_once, tmp_path):
+    return shutil.copy(converted_once, tmp_path)
 
 
 def test_it_gives_the_logits_of_the_original(model, converted):

@@ -271,13 +271,14 @@ def test_a_decay_of_everything_leaves_the_token_before(log_decay, dtype):
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=["f64", "f32"]
 )
-def test_a_hundred_thousand_tokens_are_as_right_as_ten(dtype, tolerance):
+@pytest.mark.parametrize("T", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_a_hundred_thousand_tokens_are_as_right_as_ten(dtype, tolerance, T):
     """Float32 sums of 100,000 terms keep four digits; a sum that drifted would keep none."""
     generator = torch.Generator().manual_seed(5)
     log_w = torch.tensor([-0.0, -1e-9, -1e-4, -0.1, -20.0], dtype=dtype)
     u = torch.tensor([0.5, 0.0, -0.5, -1.0, 1.0], dtype=dtype)
-    k = (2 * torch.randn(1, 100_000, C, generator=generator)).to(dtype)
-    v = torch.rand(1, 100_000, C, generator=generator).to(dtype) + 0.5
+    k = (2 * torch.randn(1, T, C, generator=generator)).to(dtype)
+    v = torch.rand(1, T, C, generator=generator).to(dtype) + 0.5
     y, _ = reference(log_w, u, k, v, WKV4State.zeros(1, C, dtype=dtype))
     expected = wkv_long(*(each.double().numpy() for each in (log_w, u, k[0], v[0])))
     assert_close(y[0].double(), torch.from_numpy(expected), rtol=tolerance, atol=0)

@@ -52,7 +52,8 @@ def test_the_error_of_a_rank_is_what_the_others_end_with(tmp_path):
     assert "others: rank 0 failed: DataError: the text is gone. The job" in str(caught.value)
 
 
-def test_a_rank_that_says_nothing_and_one_that_is_no_more_are_told(tmp_path):
+def test_a_rank_that_says_nothing_and_one_that_is_no_more_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("receptance.training.processes.heartbeat._GRACE_S", 0.2)
     host = os.uname().nodename
     said = {"host": host, "process": 2**22 + 1, "step": 5, "doing": "saving"}
     (tmp_path / "ranks").mkdir()

@@ -6,6 +6,7 @@ what an op needs inside itself is not seen.
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, UntypedStorage, nn
@@ -84,11 +85,10 @@ class _LiveStorages(TorchDispatchMode):
         key, n_bytes = storage._cdata, storage.nbytes()
         if key in self._storages:
             return
-
-        def forget(_: object) -> None:
-            del self._storages[key]
-            self.live_bytes -= n_bytes
-
-        self._storages[key] = weakref.ref(storage, forget)
+        self._storages[key] = weakref.ref(storage, partial(self._forget, key, n_bytes))
         self.live_bytes += n_bytes
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
+    def _forget(self, key: int, n_bytes: int, _: object) -> None:
+        del self._storages[key]
+        self.live_bytes -= n_bytes
