@@ -65,8 +65,9 @@ def write_pairs(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("write", [write_texts, write_pairs])
-@pytest.mark.parametrize("tokenizer", ["bytes", "train:300"])
+@pytest.mark.parametrize(
+    ("tokenizer", "write"), [("bytes", write_texts), ("train:300", write_pairs)]
+)
 def test_what_was_killed_and_resumed_is_what_was_not_killed(
     tmp_path: Path, tokenizer: str, write: Callable[[Path], Path]
 ) -> None:
