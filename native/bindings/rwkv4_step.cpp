@@ -15,9 +15,12 @@ namespace {
 
 using namespace receptance::bindings;
 using receptance::Format;
+using receptance::LowRank;
 using receptance::Matrix;
 using receptance::Norm;
+using receptance::Rwkv4Changes;
 using receptance::Rwkv4Layer;
+using receptance::Rwkv4LayerChanges;
 using receptance::Rwkv4Model;
 
 constexpr int64_t tensors_of_model = 6, tensors_of_layer = 18;
@@ -141,6 +144,88 @@ Tensor rwkv4_plan(std::vector<Tensor> tensors, int64_t n_layer, int64_t n_embd, 
   return plan;
 }
 
+const Rwkv4Model& model_of(const Tensor& plan) {
+  STD_TORCH_CHECK(plan.is_cpu() && plan.scalar_type() == ScalarType::Byte && plan.dim() == 1 &&
+                      plan.size(0) > static_cast<int64_t>(sizeof(Rwkv4Model)),
+                  "`plan` must be what rwkv4_plan gave");
+  return *reinterpret_cast<const Rwkv4Model*>(plan.const_data_ptr());
+}
+
+// The change of a matrix [N, K] with a: [rank, K], and b in panels of N.
+LowRank change_of(int64_t at, const Tensor& a, const Tensor& b, int64_t N, int64_t K) {
+  const int64_t rank = a.dim() == 2 ? a.size(0) : 0;
+  const int64_t panels = (N + receptance::panel_rows - 1) / receptance::panel_rows;
+  const auto name = [](int64_t i) { return "factors[" + std::to_string(i) + "]"; };
+  checked(name(at).c_str(), a, ScalarType::Float, {rank, K});
+  checked(name(at + 1).c_str(), b, ScalarType::Float, {panels, rank, receptance::panel_rows});
+  STD_TORCH_CHECK(a.is_contiguous() && b.is_contiguous(), "`factors` must be contiguous");
+  return {input<float>(a), input<float>(b), rank};
+}
+
+// The bytes of a Rwkv4Changes and its layers, which point into the factors: two for each of
+// `matrices`, which counts seven to a layer in their order there. Whoever keeps the plan keeps the
+// factors.
+Tensor rwkv4_changes_plan(const Tensor& plan, std::vector<Tensor> factors,
+                          std::vector<int64_t> matrices) {
+  constexpr LowRank Rwkv4LayerChanges::* changed[] = {
+      &Rwkv4LayerChanges::key,           &Rwkv4LayerChanges::value,
+      &Rwkv4LayerChanges::receptance,    &Rwkv4LayerChanges::output,
+      &Rwkv4LayerChanges::channel_key,   &Rwkv4LayerChanges::channel_receptance,
+      &Rwkv4LayerChanges::channel_value,
+  };
+  constexpr int64_t n_changed = 7, key = 4, value = 6;
+  const Rwkv4Model& model = model_of(plan);
+  STD_TORCH_CHECK(factors.size() == 2 * matrices.size(), "`factors` must be two for each matrix");
+  std::vector<Rwkv4LayerChanges> layers(model.n_layer);
+  Rwkv4Changes changes{model.C, model.n_layer, 0, nullptr};
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    const int64_t at = matrices[i], which = at % n_changed;
+    STD_TORCH_CHECK(at >= 0 && at < n_changed * model.n_layer, "`matrices` must lie in 0 to ",
+                    n_changed * model.n_layer - 1, ", got ", at);
+    const int64_t N = model.C * (which == key ? 4 : 1), K = model.C * (which == value ? 4 : 1);
+    const LowRank change = change_of(2 * i, factors[2 * i], factors[2 * i + 1], N, K);
+    layers[at / n_changed].*changed[which] = change;
+    if (change.rank > changes.most_rank) changes.most_rank = change.rank;
+  }
+  const int64_t layer_bytes = model.n_layer * sizeof(Rwkv4LayerChanges);
+  const int64_t size = sizeof(changes) + layer_bytes;
+  const Tensor result = torch::stable::new_empty(plan, {size}, ScalarType::Byte);
+  uint8_t* bytes = output<uint8_t>(result);
+  changes.layers = reinterpret_cast<const Rwkv4LayerChanges*>(bytes + sizeof(changes));
+  std::memcpy(bytes, &changes, sizeof(changes));
+  std::memcpy(bytes + sizeof(changes), layers.data(), layer_bytes);
+  return result;
+}
+
+// What follows a plan of changes for each of B sequences; empty where there is none at all.
+struct ChangesOfBatch {
+  std::vector<const Rwkv4Changes*> of_row;
+  int64_t most_rank = 0;
+
+  ChangesOfBatch(const std::vector<Tensor>& plans, const Rwkv4Model& model, int64_t B) {
+    STD_TORCH_CHECK(plans.empty() || static_cast<int64_t>(plans.size()) == B,
+                    "`changes` must be one for each of ", B, " tokens, got ", plans.size());
+    for (const Tensor& plan : plans) {
+      STD_TORCH_CHECK(plan.is_cpu() && plan.scalar_type() == ScalarType::Byte && plan.dim() == 1,
+                      "`changes` must be empty or what rwkv4_changes_plan gave");
+      of_row.push_back(plan.size(0) == 0 ? nullptr : checked_changes(plan, model));
+      if (of_row.back() != nullptr && of_row.back()->most_rank > most_rank) {
+        most_rank = of_row.back()->most_rank;
+      }
+    }
+  }
+
+ private:
+  static const Rwkv4Changes* checked_changes(const Tensor& plan, const Rwkv4Model& model) {
+    const int64_t size = sizeof(Rwkv4Changes) + model.n_layer * sizeof(Rwkv4LayerChanges);
+    const Rwkv4Changes* changes = static_cast<const Rwkv4Changes*>(plan.const_data_ptr());
+    STD_TORCH_CHECK(plan.size(0) == size && changes->C == model.C,
+                    "`changes` must be empty or what rwkv4_changes_plan gave for a model of ",
+                    model.n_layer, " layers and ", model.C, " channels");
+    return changes;
+  }
+};
+
 float* state_of(const char* name, const Tensor& tensor, const Rwkv4Model& model, int64_t n_slots) {
   checked(name, tensor, ScalarType::Float, {model.n_layer, n_slots, model.C});
   STD_TORCH_CHECK(tensor.is_contiguous(), "`", name, "` must be contiguous, since it is changed");
@@ -156,11 +241,9 @@ void check_numbers(const char* name, const int64_t* numbers, int64_t B, int64_t 
 
 Tensor rwkv4_step(const Tensor& plan, const Tensor& given_tokens, const Tensor& time_mix_x,
                   const Tensor& channel_mix_x, const Tensor& num, const Tensor& den,
-                  const Tensor& log_scale, const Tensor& given_slots, int64_t instruction_set) {
-  STD_TORCH_CHECK(plan.is_cpu() && plan.scalar_type() == ScalarType::Byte && plan.dim() == 1 &&
-                      plan.size(0) > static_cast<int64_t>(sizeof(Rwkv4Model)),
-                  "`plan` must be what rwkv4_plan gave");
-  const Rwkv4Model& model = *reinterpret_cast<const Rwkv4Model*>(plan.const_data_ptr());
+                  const Tensor& log_scale, const Tensor& given_slots, std::vector<Tensor> plans,
+                  int64_t instruction_set) {
+  const Rwkv4Model& model = model_of(plan);
   STD_TORCH_CHECK(given_tokens.dim() == 1, "`tokens` must have the shape [B], got ",
                   shown(given_tokens.sizes()));
   const int64_t B = given_tokens.size(0), n_slots = num.dim() == 3 ? num.size(1) : 0;
@@ -174,11 +257,12 @@ Tensor rwkv4_step(const Tensor& plan, const Tensor& given_tokens, const Tensor& 
                                    state_of("den", den, model, n_slots),
                                    state_of("log_scale", log_scale, model, n_slots),
                                    n_slots};
+  const ChangesOfBatch changes(plans, model, B);
   const Tensor logits = torch::stable::new_empty(num, {B, model.V});
-  const Aligned scratch = aligned(num, receptance::rwkv4_step_scratch(model, B));
+  const Aligned scratch = aligned(num, receptance::rwkv4_step_scratch(model, B, changes.most_rank));
   const receptance::Rwkv4Step step{
-      &model, pool,         input<int64_t>(tokens), input<int64_t>(slots), output<float>(logits),
-      B,      scratch.bytes};
+      &model, pool,          input<int64_t>(tokens), input<int64_t>(slots), output<float>(logits),
+      B,      scratch.bytes, changes.of_row.data(),  changes.most_rank};
   receptance::rwkv4_step(step, checked_instruction_set(instruction_set), torch_threads());
   return logits;
 }
@@ -189,13 +273,15 @@ STABLE_TORCH_LIBRARY_FRAGMENT(receptance, m) {
   m.def(
       "rwkv4_plan(Tensor[] weights, int n_layer, int n_embd, int vocab_size, float eps, int bits,"
       " int group, bool has_offset) -> Tensor");
+  m.def("rwkv4_changes_plan(Tensor plan, Tensor[] factors, int[] matrices) -> Tensor");
   m.def(
       "rwkv4_step(Tensor plan, Tensor tokens, Tensor(a!) time_mix_x, Tensor(b!) channel_mix_x,"
-      " Tensor(c!) num, Tensor(d!) den, Tensor(e!) log_scale, Tensor slots, int instruction_set=0)"
-      " -> Tensor");
+      " Tensor(c!) num, Tensor(d!) den, Tensor(e!) log_scale, Tensor slots, Tensor[] changes,"
+      " int instruction_set=0) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(receptance, CPU, m) {
   m.impl("rwkv4_plan", TORCH_BOX(&rwkv4_plan));
+  m.impl("rwkv4_changes_plan", TORCH_BOX(&rwkv4_changes_plan));
   m.impl("rwkv4_step", TORCH_BOX(&rwkv4_step));
 }

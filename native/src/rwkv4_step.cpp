@@ -8,6 +8,7 @@
 #include "instruction_set_tables.h"
 #include "norm_shift_mix_kernels.h"
 #include "products_kernels.h"
+#include "rwkv4_step_changes.h"
 #include "rwkv4_step_scratch.h"
 #include "team.h"
 #include "wkv4_kernels.h"
@@ -82,7 +83,8 @@ class Stepping {
         columns_(column_product_kernels(instruction_set)),
         quantized_(quantized_product_kernels(instruction_set)),
         mixing_(kernels_of(norm_shift_mix_kernels(instruction_set), Element{})),
-        gates_(kernels_of(gate_kernels(instruction_set), Element{})) {}
+        gates_(kernels_of(gate_kernels(instruction_set), Element{})),
+        changes_(step, instruction_set, scratch.met) {}
 
   void run() {
     team_.share(step_.B, [&](int64_t b) {
@@ -107,18 +109,27 @@ class Stepping {
       mix(layer.ln1, 3, mixes, mixed, step_.pool.time_mix_x, i, b);
       for (int64_t m = 0; m < 3; ++m) quantize_if(*matrices[m], *mixed[m], b, 0, C_);
     });
+    const Changed changed[] = {&Rwkv4LayerChanges::key, &Rwkv4LayerChanges::value,
+                               &Rwkv4LayerChanges::receptance};
+    changes_.meet(team_, i, 3, changed, mixed);
+    Element* const products[] = {s.k, s.v, s.r};
     share_rows(C_, [&](int64_t begin, int64_t end) {
-      multiply(layer.key, s.x_k, s.k, begin, end);
-      multiply(layer.value, s.x_v, s.v, begin, end);
-      multiply(layer.receptance, s.x_r, s.r, begin, end);
+      for (int64_t m = 0; m < 3; ++m) {
+        multiply(*matrices[m], *mixed[m], products[m], begin, end);
+        changes_.add(i, m, changed[m], products[m], C_, begin, end);
+      }
       for (int64_t b = 0; b < step_.B; ++b) {
         average(layer, i, b, begin, end);
         gates_.gate({s.r + b * C_, s.y + b * C_, s.gated.values + b * C_, C_}, begin, end);
         quantize_if(layer.output, s.gated, b, begin, end);
       }
     });
+    const Changed output = &Rwkv4LayerChanges::output;
+    const Inputs<Element>* gated = &s.gated;
+    changes_.meet(team_, i, 1, &output, &gated);
     share_rows(C_, [&](int64_t begin, int64_t end) {
       multiply(layer.output, s.gated, s.y, begin, end);
+      changes_.add(i, 0, output, s.y, C_, begin, end);
       for (int64_t b = 0; b < step_.B; ++b) {
         float* x = s.x + b * C_;
         gates_.gated_add({x, nullptr, s.y + b * C_, x, C_}, begin, end);
@@ -136,15 +147,20 @@ class Stepping {
       quantize_if(layer.channel_key, s.x_k, b, 0, C_);
       quantize_if(layer.channel_receptance, s.x_r, b, 0, C_);
     });
+    const Changed changed[] = {&Rwkv4LayerChanges::channel_key,
+                               &Rwkv4LayerChanges::channel_receptance};
+    changes_.meet(team_, i, 2, changed, mixed);
     const int64_t padded = ceil_div(wide, unit) * unit;  // the key's rows, then receptance's
     share_rows(padded + C_, [&](int64_t begin, int64_t end) {
       if (end > padded) {
         const int64_t first = larger(begin - padded, 0);
         multiply(layer.channel_receptance, s.x_r, s.r, first, end - padded);
+        changes_.add(i, 1, changed[1], s.r, C_, first, end - padded);
       }
       end = smaller(end, wide);
       if (begin >= end) return;
       multiply(layer.channel_key, s.x_k, s.channel_k, begin, end);
+      changes_.add(i, 0, changed[0], s.channel_k, wide, begin, end);
       for (int64_t b = 0; b < step_.B; ++b) {
         gates_.squared_relu({s.channel_k + b * wide, s.squared.values + b * wide, wide}, begin,
                             end);
@@ -155,9 +171,13 @@ class Stepping {
     if (layer.channel_value.by_columns) {
       team_.share(step_.B, [&](int64_t b) { gather_used(b); });
     }
+    const Changed value = &Rwkv4LayerChanges::channel_value;
+    const Inputs<Element>* squared = &s.squared;
+    changes_.meet(team_, i, 1, &value, &squared);
     share_rows(C_, [&](int64_t begin, int64_t end) {
       layer.channel_value.by_columns ? multiply_used(layer.channel_value, begin, end)
                                      : multiply(layer.channel_value, s.squared, s.v, begin, end);
+      changes_.add(i, 0, value, s.v, C_, begin, end);
       for (int64_t b = 0; b < step_.B; ++b) {
         float* x = s.x + b * C_;
         gates_.gated_add({x, s.r + b * C_, s.v + b * C_, x, C_}, begin, end);
@@ -348,12 +368,13 @@ class Stepping {
   const QuantizedProductTable& quantized_;
   const NormShiftMixKernels<float, Element>& mixing_;
   const GateKernels<float, Element>& gates_;
+  const Changes<Element> changes_;
 };
 
 template <typename Element>
 void run(const Rwkv4Step& step, InstructionSet instruction_set, const Threads& threads) {
   Arena arena(step.scratch);
-  const Scratch<Element> scratch(*step.model, step.B, arena);
+  const Scratch<Element> scratch(*step.model, step.B, step.most_rank, arena);
   Team::run(threads, ceil_div(step.model->C, unit),
             [&](Team& team) { Stepping<Element>(step, instruction_set, scratch, team).run(); });
 }
@@ -362,10 +383,10 @@ bool is_bfloat16(const Rwkv4Model& model) { return model.head.format == Format::
 
 }  // namespace
 
-int64_t rwkv4_step_scratch(const Rwkv4Model& model, int64_t B) {
+int64_t rwkv4_step_scratch(const Rwkv4Model& model, int64_t B, int64_t most_rank) {
   Arena arena(nullptr);
-  is_bfloat16(model) ? void(Scratch<bfloat16>(model, B, arena))
-                     : void(Scratch<float>(model, B, arena));
+  is_bfloat16(model) ? void(Scratch<bfloat16>(model, B, most_rank, arena))
+                     : void(Scratch<float>(model, B, most_rank, arena));
   return arena.size();
 }
 

@@ -63,7 +63,9 @@ struct Scratch {
   int32_t* used;
   int64_t* n_used;
 
-  Scratch(const Rwkv4Model& model, int64_t B, Arena& arena)
+  float* met;  // A x of the changes of up to three matrices
+
+  Scratch(const Rwkv4Model& model, int64_t B, int64_t most_rank, Arena& arena)
       : x(arena.take<float>(B * model.C)),
         moments(arena.take<float>(2 * B)),
         normed(arena.take<float>(B * model.C)),
@@ -82,7 +84,8 @@ struct Scratch {
         is_used(arena.take<uint32_t>(ceil_div(4 * model.C, unit))),
         used_words(arena.take<uint32_t>(B * 4 * model.C)),
         used(arena.take<int32_t>(4 * model.C)),
-        n_used(arena.take<int64_t>(1)) {}
+        n_used(arena.take<int64_t>(1)),
+        met(arena.take<float>(3 * B * most_rank)) {}
 };
 
 }  // namespace receptance

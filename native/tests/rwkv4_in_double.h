@@ -13,10 +13,9 @@
 #include "guarded.h"
 #include "quantized_matrix.h"
 #include "receptance/rwkv4_step.h"
+#include "rwkv4_changes.h"
 
 namespace receptance::tests {
-
-using Doubles = std::vector<double>;
 
 inline double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
@@ -57,8 +56,9 @@ class RandomRwkv4 {
     return model;
   }
 
-  // The logits after one token. state: [5, n_layer, C], as in a Rwkv4Pool; changes.
-  Doubles step_in_double(int64_t token, Doubles& state) const {
+  // The logits after one token. state: [5, n_layer, C], as in a Rwkv4Pool; it goes on. changes: of
+  // the matrices, or null.
+  Doubles step_in_double(int64_t token, Doubles& state, const RandomChanges* changes) const {
     Doubles x;
     for (int64_t c = 0; c < C_; ++c) x.push_back(value(embedding_, token, c));
     x = normalised(x, ln0_);
@@ -68,8 +68,8 @@ class RandomRwkv4 {
       for (int64_t j = 0; j < 5; ++j) {
         rows[j] = state.data() + j * of_tensor + static_cast<int64_t>(i) * C_;
       }
-      time_mix(layers_[i], rows, x);
-      channel_mix(layers_[i], rows[1], x);
+      time_mix({*this, i, changes}, rows, x);
+      channel_mix({*this, i, changes}, rows[1], x);
     }
     return product(head_, normalised(x, ln_out_));
   }
@@ -77,11 +77,28 @@ class RandomRwkv4 {
  private:
   static constexpr float eps = 1e-5f;
 
-  void time_mix(const Rwkv4Layer& layer, double* const (&rows)[5], Doubles& x) const {
+  // A layer, whose matrices may be changed.
+  struct Layer {
+    const RandomRwkv4& model;
+    size_t i;
+    const RandomChanges* changes;
+    const Rwkv4Layer& weights = model.layers_[i];
+
+    Doubles product(Matrix Rwkv4Layer::* matrix, ChangedMatrix changed, const Doubles& x) const {
+      Doubles y = model.product(weights.*matrix, x);
+      if (changes != nullptr) changes->add(i, changed, x, y);
+      return y;
+    }
+  };
+
+  void time_mix(const Layer& all, double* const (&rows)[5], Doubles& x) const {
+    using W = Rwkv4Layer;
+    using D = Rwkv4LayerChanges;
+    const Rwkv4Layer& layer = all.weights;
     const Doubles now = normalised(x, layer.ln1);
-    const Doubles k = product(layer.key, mixed(now, rows[0], layer.mix_k));
-    const Doubles v = product(layer.value, mixed(now, rows[0], layer.mix_v));
-    const Doubles r = product(layer.receptance, mixed(now, rows[0], layer.mix_r));
+    const Doubles k = all.product(&W::key, &D::key, mixed(now, rows[0], layer.mix_k));
+    const Doubles v = all.product(&W::value, &D::value, mixed(now, rows[0], layer.mix_v));
+    const Doubles r = all.product(&W::receptance, &D::receptance, mixed(now, rows[0], layer.mix_r));
     Doubles gated(C_);
     for (int64_t c = 0; c < C_; ++c) {
       double &a = rows[2][c], &b = rows[3][c], &p = rows[4][c];
@@ -94,16 +111,21 @@ class RandomRwkv4 {
       p = next;
       rows[0][c] = now[c];
     }
-    const Doubles y = product(layer.output, gated);
+    const Doubles y = all.product(&W::output, &D::output, gated);
     for (int64_t c = 0; c < C_; ++c) x[c] += y[c];
   }
 
-  void channel_mix(const Rwkv4Layer& layer, double* last, Doubles& x) const {
+  void channel_mix(const Layer& all, double* last, Doubles& x) const {
+    using W = Rwkv4Layer;
+    using D = Rwkv4LayerChanges;
+    const Rwkv4Layer& layer = all.weights;
     const Doubles now = normalised(x, layer.ln2);
-    Doubles k = product(layer.channel_key, mixed(now, last, layer.channel_mix_k));
-    const Doubles r = product(layer.channel_receptance, mixed(now, last, layer.channel_mix_r));
+    Doubles k =
+        all.product(&W::channel_key, &D::channel_key, mixed(now, last, layer.channel_mix_k));
+    const Doubles r = all.product(&W::channel_receptance, &D::channel_receptance,
+                                  mixed(now, last, layer.channel_mix_r));
     for (double& each : k) each = std::pow(std::fmax(each, 0), 2);
-    const Doubles y = product(layer.channel_value, k);
+    const Doubles y = all.product(&W::channel_value, &D::channel_value, k);
     for (int64_t c = 0; c < C_; ++c) {
       x[c] += sigmoid(r[c]) * y[c];
       last[c] = now[c];

@@ -54,6 +54,25 @@ struct Rwkv4Model {
   const Rwkv4Layer* layers;
 };
 
+// A change of a matrix [N, K], which is not merged: y = W x becomes W x + B (A x). a: [rank, K]. b:
+// [panels of N, rank, panel_rows], what lies beyond N being 0. Not there where rank is 0.
+struct LowRank {
+  const float* a;
+  const float* b;
+  int64_t rank;
+};
+
+struct Rwkv4LayerChanges {
+  LowRank key, value, receptance, output;
+  LowRank channel_key, channel_receptance, channel_value;
+};
+
+// The changes of all layers, [n_layer], of which no rank is above `most_rank`.
+struct Rwkv4Changes {
+  int64_t C, n_layer, most_rank;
+  const Rwkv4LayerChanges* layers;
+};
+
 // The state of n_slots sequences: five arrays of [n_layer, n_slots, C], as Wkv4Forward and
 // NormShiftMixForward have them.
 struct Rwkv4Pool {
@@ -67,7 +86,10 @@ struct Rwkv4Pool {
 
 // tokens: [B], each in [0, V). slots: [B], each another one of [0, n_slots), whose rows of the pool
 // go from the state before the token to the state after it. logits: [B, V].
-// scratch: rwkv4_step_scratch(model, B) bytes, aligned to 64, any content.
+// changes: [B], those of each sequence, or null where it has none; null itself where none has any.
+// They are computed in float32, from the x that enters the matrix (before it is rounded to int8),
+// and added to the product as it is rounded to y's type, which the sum is rounded to again.
+// scratch: rwkv4_step_scratch(model, B, most_rank) bytes, aligned to 64, any content.
 struct Rwkv4Step {
   const Rwkv4Model* model;
   Rwkv4Pool pool;
@@ -76,9 +98,11 @@ struct Rwkv4Step {
   float* logits;
   int64_t B;
   uint8_t* scratch;
+  const Rwkv4Changes* const* changes;
+  int64_t most_rank;  // of all changes, or more; 0 where there are none
 };
 
-int64_t rwkv4_step_scratch(const Rwkv4Model& model, int64_t B);
+int64_t rwkv4_step_scratch(const Rwkv4Model& model, int64_t B, int64_t most_rank);
 
 void rwkv4_step(const Rwkv4Step& step, InstructionSet instruction_set, const Threads& threads);
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -14,10 +15,13 @@ from receptance.models.state import State
 from receptance.ops.memory import page_out
 from receptance.ops.quantized_linear import QuantizedFormat
 from receptance.ops.rwkv4_step import (
+    CHANGEABLE,
+    RWKV4ChangesPlan,
     RWKV4LayerWeights,
     RWKV4Plan,
     RWKV4Weights,
     native_obstacle,
+    rwkv4_changes_plan,
     rwkv4_plan,
     rwkv4_step,
 )
@@ -26,8 +30,18 @@ if TYPE_CHECKING:
     from receptance.models.rwkv4 import RWKV4
 
 
+# In the order of the step.
+_LINEARS = (
+    *("att.key", "att.value", "att.receptance", "att.output"),
+    *("ffn.key", "ffn.receptance", "ffn.value"),
+)
+
+
 class PackedRWKV4:
-    """The step in one native call; where some sequences have changes, as the model's forward."""
+    """The step in one native call, in which each sequence may have its own changes.
+
+    Only a sequence with changes of other matrices than the layers' is fed to the model's forward.
+    """
 
     def __init__(self, plan: RWKV4Plan, model: "RWKV4") -> None:
         """Follow a plan.
@@ -39,6 +53,12 @@ class PackedRWKV4:
         self._plan = plan
         self._vocab_size = model.config.vocab_size
         self._forward = PackedForward(model, self._vocab_size)
+        self._places = {
+            f"blocks.{layer}.{name}": (layer, matrix)
+            for layer in range(model.config.n_layer)
+            for name, matrix in zip(_LINEARS, CHANGEABLE, strict=True)
+        }
+        self._planned: WeakKeyDictionary[LowRankChanges, RWKV4ChangesPlan] = WeakKeyDictionary()
 
     def step(
         self,
@@ -49,16 +69,31 @@ class PackedRWKV4:
     ) -> Float[Tensor, "B V"]:
         """Feed one token to each sequence: see `PackedModel.step`."""
         check_step(tokens, pool, slots, self._vocab_size, changes)
-        changed = [row for row, each in enumerate(changes) if each is not None]
-        plain = [row for row in range(len(tokens)) if row not in changed]
+        vectors = list(pool.tensors.values())
+        elsewhere = [row for row, each in enumerate(changes) if not self._serves(each)]
+        if not elsewhere:
+            plans = [self._plan_of(each) for each in changes]
+            return rwkv4_step(self._plan, tokens, vectors, slots, plans)
+        here = [row for row in range(len(tokens)) if row not in elsewhere]
         logits = pool.tensors["num"].new_empty(len(tokens), self._vocab_size)
-        if plain:
-            vectors = list(pool.tensors.values())
-            logits[plain] = rwkv4_step(self._plan, tokens[plain], vectors, slots[plain])
-        if changed:
-            theirs = [changes[row] for row in changed]
-            logits[changed] = self._forward.step(tokens[changed], pool, slots[changed], theirs)
+        plans = [self._plan_of(changes[row]) for row in here]
+        logits[here] = rwkv4_step(self._plan, tokens[here], vectors, slots[here], plans)
+        theirs = [changes[row] for row in elsewhere]
+        logits[elsewhere] = self._forward.step(tokens[elsewhere], pool, slots[elsewhere], theirs)
         return logits
+
+    def _serves(self, changes: LowRankChanges | None) -> bool:
+        return changes is None or changes.layers.keys() <= self._places.keys()
+
+    def _plan_of(self, changes: LowRankChanges | None) -> RWKV4ChangesPlan | None:
+        if changes is None:
+            return None
+        if changes not in self._planned:
+            factors = {
+                self._places[name]: (each.a, each.b) for name, each in changes.layers.items()
+            }
+            self._planned[changes] = rwkv4_changes_plan(self._plan, factors)
+        return self._planned[changes]
 
 
 def pack_rwkv4(model: "RWKV4", *, skips_zeros: bool = False) -> PackedModel:
@@ -134,7 +169,7 @@ def _gather_layer(block: Any, matrix: Callable[[Any], Tensor]) -> RWKV4LayerWeig
         *(-torch.exp(att.time_decay), att.time_first),
         *(att.time_mix_k, att.time_mix_v, att.time_mix_r, ffn.time_mix_k, ffn.time_mix_r),
     ]
-    linears = [att.key, att.value, att.receptance, att.output, ffn.key, ffn.receptance, ffn.value]
+    linears = [block.get_submodule(name) for name in _LINEARS]
     return RWKV4LayerWeights(
         *(vector.detach().flatten() for vector in vectors), *(matrix(each) for each in linears)
     )

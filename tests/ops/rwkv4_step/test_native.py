@@ -4,6 +4,8 @@ That it is the model's forward, tests/laws/test_step_equals_forward.py shows; th
 double, native/tests/test_rwkv4_step.cpp.
 """
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,10 +15,13 @@ from torch import Tensor
 from receptance.ops.native import instruction_sets, library_obstacle
 from receptance.ops.quantized_linear import QuantizedFormat, pack_embedding, pack_weight
 from receptance.ops.rwkv4_step import (
+    CHANGEABLE,
+    RWKV4ChangesPlan,
     RWKV4LayerWeights,
     RWKV4Plan,
     RWKV4Weights,
     native_obstacle,
+    rwkv4_changes_plan,
     rwkv4_plan,
     rwkv4_step,
 )
@@ -78,20 +83,39 @@ def numbers(*values: int) -> Tensor:
     return torch.tensor(values, dtype=torch.int64)
 
 
+def make_changes(plan: RWKV4Plan, rank: int) -> RWKV4ChangesPlan:
+    """Return changes of each matrix, with ranks from `rank` on."""
+    generator = torch.Generator().manual_seed(rank)
+    changes = {}
+    for layer, name in itertools.product(range(L), CHANGEABLE):
+        n_out, n_in = (4 if "channel_" + each == name else 1 for each in ("key", "value"))
+        a = torch.randn(rank, n_in * C, generator=generator) * (n_in * C) ** -0.5
+        changes[layer, name] = (a, torch.randn(n_out * C, rank, generator=generator) * rank**-0.5)
+        rank += 1
+    return rwkv4_changes_plan(plan, changes)
+
+
 def step(
-    plan: RWKV4Plan, tokens: Tensor, pool: list[Tensor], slots: Tensor, instruction_set: str
+    plan: RWKV4Plan,
+    tokens: Tensor,
+    pool: list[Tensor],
+    slots: Tensor,
+    instruction_set: str,
+    changes: Sequence[RWKV4ChangesPlan | None] = (),
 ) -> Tensor:
     number = instruction_sets()[instruction_set]
-    return torch.ops.receptance.rwkv4_step(plan.data, tokens, *pool, slots, number)
+    plans = [torch.tensor([], dtype=torch.uint8) if each is None else each.data for each in changes]
+    return torch.ops.receptance.rwkv4_step(plan.data, tokens, *pool, slots, plans, number)
 
 
 @pytest.mark.parametrize("instruction_set", instruction_sets())
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_every_instruction_set_gives_nearly_the_portable_ones_numbers(kind, instruction_set):
     plan, tokens, slots = make_plan(kind), numbers(0, 18, 3), numbers(4, 0, 19)
+    changes = [make_changes(plan, 1), None, make_changes(plan, 33)]
     portable, found = make_pool(), make_pool()
-    expected = step(plan, tokens, portable, slots, "portable")
-    logits = step(plan, tokens, found, slots, instruction_set)
+    expected = step(plan, tokens, portable, slots, "portable", changes)
+    logits = step(plan, tokens, found, slots, instruction_set, changes)
     # Float32 rounds a few hundred times; elsewhere a rounding may tip a number over to the next
     # unit of bfloat16 or level of int8, of which the sums take a part.
     tolerance = 1e-5 if kind == torch.float32 else 0.03
@@ -107,11 +131,15 @@ def test_a_sequence_has_the_same_bits_in_any_company(batch, kind, instruction_se
     generator = torch.Generator().manual_seed(2)
     slots = torch.randperm(SLOTS, generator=generator)[:batch]
     tokens = torch.randint(V, (batch,), generator=generator)
+    some = [make_changes(plan, 3), None, make_changes(plan, 8), None, None]
+    changes = [some[b % 5] for b in range(batch)]
     together = make_pool()
-    logits = step(plan, tokens, together, slots, instruction_set)
+    logits = step(plan, tokens, together, slots, instruction_set, changes)
     alone = make_pool()
     for b in range(batch):
-        row = step(plan, tokens[b : b + 1], alone, slots[b : b + 1], instruction_set)
+        of_b = slice(b, b + 1)
+        theirs = changes[of_b] if changes[b] else ()
+        row = step(plan, tokens[of_b], alone, slots[of_b], instruction_set, theirs)
         assert torch.equal(row[0], logits[b])
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
@@ -145,13 +173,14 @@ def test_nan_in_one_sequence_stays_there(kind):
 @pytest.mark.usefixtures("_restored_threads")
 def test_bits_do_not_depend_on_the_number_of_threads(kind):
     plan, slots, tokens = make_plan(kind), numbers(4, 0, 19), numbers(0, 18, 3)
+    changes = [make_changes(plan, 9), None, make_changes(plan, 1)]
     torch.set_num_threads(1)
     alone = make_pool()
-    expected = rwkv4_step(plan, tokens, alone, slots)
+    expected = rwkv4_step(plan, tokens, alone, slots, changes)
     for n_threads in (2, 3):
         torch.set_num_threads(n_threads)
         pool = make_pool()
-        assert torch.equal(rwkv4_step(plan, tokens, pool, slots), expected)
+        assert torch.equal(rwkv4_step(plan, tokens, pool, slots, changes), expected)
         assert all(torch.equal(a, b) for a, b in zip(pool, alone, strict=True))
 
 
@@ -176,6 +205,9 @@ WRONG_STEPS: list[tuple[dict[str, Any], str]] = [
     ({"time_mix_x": torch.zeros(L, C, SLOTS).mT}, "`time_mix_x` must be contiguous, since it is"),
     ({"plan": torch.zeros(3, dtype=torch.uint8)}, "`plan` must be what rwkv4_plan gave"),
     ({"plan": torch.zeros(999)}, "`plan` must be what rwkv4_plan gave"),
+    ({"changes": [torch.zeros(0).byte()] * 2}, "`changes` must be one for each of 1 tokens, got 2"),
+    ({"changes": [torch.zeros(0)]}, "`changes` must be empty or what rwkv4_changes_plan gave"),
+    ({"changes": [torch.zeros(9).byte()]}, "gave for a model of 2 layers and 48 channels"),
     ({"instruction_set": 9}, "`instruction_set` must be 0"),
 ]
 
@@ -184,7 +216,7 @@ WRONG_STEPS: list[tuple[dict[str, Any], str]] = [
 def test_a_step_refuses_what_it_cannot_read_before_anything_changes(wrong, message):
     plan, pool = make_plan(torch.float32), make_pool()
     names = ("time_mix_x", "channel_mix_x", "num", "den", "log_scale")
-    arguments = {"plan": plan.data, "tokens": numbers(1), "slots": numbers(2)}
+    arguments = {"plan": plan.data, "tokens": numbers(1), "slots": numbers(2), "changes": []}
     with pytest.raises(RuntimeError, match=message):
         torch.ops.receptance.rwkv4_step(
             **arguments | dict(zip(names, pool, strict=True)) | {"instruction_set": 0} | wrong
@@ -212,6 +244,48 @@ def test_a_plan_refuses_weights_that_do_not_fit():
     narrow = layer._replace(value=layer.value.bfloat16())
     with pytest.raises(RuntimeError, match="all matrices must be bfloat16, or none but the embed"):
         plan(weights._replace(layers=[weights.layers[0], narrow]))
+
+
+def test_a_plan_refuses_changes_that_do_not_fit():
+    plan = make_plan(torch.float32)
+    fits = (torch.zeros(3, C), torch.zeros(C, 3))
+    assert rwkv4_changes_plan(plan, {(1, "key"): fits}).data.numel() > 0
+    for place, changes, message in (
+        (
+            (1, "key"),
+            (fits[0], torch.zeros(C, 2)),
+            r"`factors\[1\]` must have the shape \[2, 3, 32\]",
+        ),
+        (
+            (1, "channel_key"),
+            fits,
+            r"`factors\[1\]` must have the shape \[6, 3, 32\], got \[2, 3, 32\]",
+        ),
+        (
+            (0, "channel_value"),
+            fits,
+            r"`factors\[0\]` must have the shape \[3, 192\], got \[3, 48\]",
+        ),
+        ((2, "key"), fits, "`matrices` must lie in 0 to 13, got 14"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            rwkv4_changes_plan(plan, {place: changes})
+
+
+def test_factors_of_any_dtype_and_order_are_planned_and_those_of_rank_0_change_nothing():
+    plan, pool = make_plan(torch.float32), make_pool()
+    a, b = torch.randn(5, C).bfloat16(), torch.randn(C, 5).bfloat16()
+    found, expected, plain = (
+        rwkv4_step(plan, numbers(1), make_pool(), numbers(2), [rwkv4_changes_plan(plan, changes)])
+        for changes in (
+            {(0, "output"): (a.T.contiguous().T, b.T.contiguous().T)},
+            {(0, "output"): (a.float(), b.float())},
+            {(0, "output"): (a[:0], b[:, :0])},
+        )
+    )
+    assert torch.equal(found, expected)
+    assert torch.equal(plain, rwkv4_step(plan, numbers(1), pool, numbers(2)))
+    assert not torch.equal(found, plain)
 
 
 def test_obstacles_say_what_stands_in_the_way():

@@ -1,10 +1,11 @@
 """The step on the CPU, in C++: `receptance::rwkv4_plan`, once, and `receptance::rwkv4_step`.
 
 The interface: native/include/receptance/rwkv4_step.h. Matrices are tensors [N, K] of float32 or
-bfloat16, or uint8 as receptance.ops.quantized_linear packs them.
+bfloat16, or uint8 as receptance.ops.quantized_linear packs them. Changes of them that are not
+merged have a plan too, `receptance::rwkv4_changes_plan`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from receptance.ops.native import library_obstacle
-from receptance.ops.quantized_linear import QuantizedFormat
+from receptance.ops.quantized_linear import PANEL_ROWS, QuantizedFormat
 
 
 class RWKV4LayerWeights(NamedTuple):
@@ -38,6 +39,10 @@ class RWKV4LayerWeights(NamedTuple):
     channel_key: Tensor
     channel_receptance: Tensor
     channel_value: Tensor
+
+
+CHANGEABLE = RWKV4LayerWeights._fields[-7:]
+"""The matrices of a layer, in the order in which the plan of changes counts them."""
 
 
 class RWKV4Weights(NamedTuple):
@@ -74,6 +79,19 @@ class RWKV4Plan:
         """Plan anew for the copied weights: the addresses mean nothing elsewhere."""
         plan = partial(rwkv4_plan, vocab_size=self.vocab_size, eps=self.eps, format=self.format)
         return plan, (self.weights,)
+
+
+@dataclass(frozen=True)
+class RWKV4ChangesPlan:
+    """What a step follows for a sequence whose model differs from the plan's by low ranks."""
+
+    data: Tensor
+    """Addresses of `factors`, which therefore live as long."""
+    factors: Sequence[Tensor]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "RWKV4ChangesPlan":
+        """Return the plan itself: a copy's addresses would outlive what they point to."""
+        return self
 
 
 def native_obstacle(weights: RWKV4Weights) -> str | None:
@@ -122,11 +140,41 @@ def rwkv4_plan(
     return RWKV4Plan(data, weights, vocab_size, eps, format)
 
 
+def rwkv4_changes_plan(
+    plan: RWKV4Plan, changes: Mapping[tuple[int, str], tuple[Tensor, Tensor]]
+) -> RWKV4ChangesPlan:
+    """Return the plan of changes of some matrices, for steps of a plan or of another of its shapes.
+
+    Args:
+        plan: The weights.
+        changes: By the layer and one of `CHANGEABLE`, A [rank, K] and B [N, rank], of which A is
+            read where it lies if it can be, and B is copied.
+
+    Raises:
+        RuntimeError: If a factor is of another shape than it must be, or not on the cpu.
+    """
+    factors: list[Tensor] = []
+    for a, b in changes.values():
+        factors += [a.detach().float().contiguous(), _in_panels(b.detach().float())]
+    matrices = [layer * len(CHANGEABLE) + CHANGEABLE.index(name) for layer, name in changes]
+    data = torch.ops.receptance.rwkv4_changes_plan(plan.data, factors, matrices)
+    return RWKV4ChangesPlan(data, factors)
+
+
+def _in_panels(b: Float[Tensor, "N rank"]) -> Float[Tensor, "panels rank rows"]:
+    """Return B so that a kernel reads it in one stream, with a lane for each row."""
+    panels = -(-len(b) // PANEL_ROWS)
+    padded = b.new_zeros(panels * PANEL_ROWS, b.shape[1])
+    padded[: len(b)] = b
+    return padded.view(panels, PANEL_ROWS, b.shape[1]).transpose(1, 2).contiguous()
+
+
 def rwkv4_step(
     plan: RWKV4Plan,
     tokens: Int[Tensor, " B"],
     pool: Sequence[Float[Tensor, "L slots C"]],
     slots: Int[Tensor, " B"],
+    changes: Sequence[RWKV4ChangesPlan | None] = (),
 ) -> Float[Tensor, "B V"]:
     """Feed one token to each of B sequences; return the logits of their next ones.
 
@@ -135,6 +183,7 @@ def rwkv4_step(
         tokens: One for each sequence, in the vocabulary.
         pool: The five tensors of a state of RWKV-4, in its order. Those of `slots` change in place.
         slots: Which of the pool's sequences each token belongs to; no two the same.
+        changes: What each sequence is fed to beside the weights; an empty sequence is None for all.
 
     Returns:
         Logits in float32. A row, and its slot's state, do not depend on the others.
@@ -142,4 +191,6 @@ def rwkv4_step(
     Raises:
         RuntimeError: If a token or a slot is not there, or a tensor does not fit.
     """
-    return torch.ops.receptance.rwkv4_step(plan.data, tokens, *pool, slots)
+    none = plan.data[:0]
+    plans = [none if each is None else each.data for each in changes]
+    return torch.ops.receptance.rwkv4_step(plan.data, tokens, *pool, slots, plans)
