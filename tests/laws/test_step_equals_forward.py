@@ -5,6 +5,8 @@ bits in any company, however its text is cut, on any number of threads; from eac
 by the order of the matrices' sums.
 """
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from receptance.models import RWKV4, RWKV4State
+from receptance.models import RWKV4, LowRankChanges, RWKV4State, changed_model
 from receptance.ops.native import library_obstacle
-from tests.random_models import random_rwkv4, random_tokens, with_matrices
+from tests.random_models import random_changes, random_rwkv4, random_tokens, with_matrices
 from tests.tolerances import BFLOAT16_LOGITS, FLOAT32_LOGITS
 
 pytestmark = pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle()))
@@ -32,10 +34,17 @@ def make_model(n_embd: int, dtype: torch.dtype) -> RWKV4:
 MODELS = {dtype: make_model(48, dtype) for dtype in DTYPES}
 
 
-def steps(model: RWKV4, tokens: Tensor, pool: RWKV4State, slots: Tensor) -> Tensor:
+def steps(
+    model: RWKV4,
+    tokens: Tensor,
+    pool: RWKV4State,
+    slots: Tensor,
+    changes: Sequence[LowRankChanges | None] = (),
+) -> Tensor:
     """Return the logits [B, T, V] of tokens [B, T], fed one by one to the sequences at `slots`."""
     packed = model.pack(skips_zeros=True)
-    return torch.stack([packed.step(column, pool, slots) for column in tokens.unbind(1)], dim=1)
+    columns = tokens.unbind(1)
+    return torch.stack([packed.step(column, pool, slots, changes) for column in columns], dim=1)
 
 
 def assert_same_bits(found: RWKV4State, expected: RWKV4State) -> None:
@@ -64,6 +73,22 @@ def test_stepping_in_bfloat16_is_reading_but_for_its_roundings(n_embd):
     expected = model(tokens)[0].float()
     distance = (logits - expected).square().mean().sqrt() / expected.square().mean().sqrt()
     assert distance <= BFLOAT16_LOGITS
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_stepping_with_changes_for_each_sequence_is_reading_with_each(dtype):
+    model, tokens = make_model(48, dtype), random_tokens(4, T, V)
+    one, other = random_changes(model, seed=1), random_changes(model, rank=7, seed=2)
+    changes = [other, None, one, other]
+    logits = steps(model, tokens, model.zero_state(4), torch.tensor([3, 1, 0, 2]), changes)
+    for row, each in enumerate(changes):
+        changed = model if each is None else changed_model(model, each)
+        expected = changed(tokens[row : row + 1])[0][0].float()
+        difference = logits[row] - expected
+        if dtype == torch.float32:
+            assert difference.abs().max() <= FLOAT32_LOGITS
+        distance = difference.square().mean().sqrt() / expected.square().mean().sqrt()
+        assert distance <= BFLOAT16_LOGITS
 
 
 @pytest.mark.parametrize("n_embd", [48, 64, 96])
