@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from receptance.checkpoint import save_model
-from receptance.errors import CheckpointError, StateError, TokenizerError
-from receptance.inference import LanguageModel, load
+from receptance.errors import StateError, TokenizerError
+from receptance.inference import LanguageModel
 from receptance.models import State
 from receptance.tokenizer import load_tokenizer
 from tests.random_models import random_rwkv4
@@ -204,56 +203,3 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused():
 
     with pytest.raises(ValueError, match="at most the 100 tokens of the model, got 256"):
         LanguageModel(model, load_tokenizer("bytes"))
-
-
-def test_load_opens_what_was_saved(lm, tmp_path):
-    save_model(lm.model, lm.tokenizer, tmp_path / "model")
-
-    loaded = load(tmp_path / "model")
-
-    assert loaded.path == tmp_path / "model"
-    assert loaded.tokenizer.name == "bytes"
-    assert torch.equal(loaded.forward(TOKENS)[0], lm.forward(TOKENS)[0])
-    assert repr(loaded).startswith("LanguageModel(RWKV4Config(n_layer=2, n_embd=16")
-
-
-def test_load_in_bfloat16_computes_with_bfloat16_matrices(lm, tmp_path):
-    save_model(lm.model, lm.tokenizer, tmp_path / "model")
-
-    loaded = load(tmp_path / "model", dtype="bfloat16")
-    logits, state = loaded.forward(TOKENS)
-
-    assert loaded.model.head.weight.dtype == torch.bfloat16
-    assert loaded.fingerprint == lm.fingerprint
-    assert logits.dtype == torch.float32
-    assert {tensor.dtype for tensor in state.tensors.values()} == {torch.float32}
-    assert torch.corrcoef(torch.stack([logits, lm.forward(TOKENS)[0]]))[0, 1] > 0.99
-
-
-def test_the_initial_state_of_a_folder_is_where_the_model_starts(lm, tmp_path):
-    folder = tmp_path / "model"
-    save_model(lm.model, lm.tokenizer, folder)
-    state = lm.prefill("Once upon a time")
-    state.save(folder / "initial_state.safetensors")
-
-    loaded = load(folder)
-
-    assert torch.equal(loaded.forward([1])[0], lm.forward([1], state)[0])
-    assert torch.equal(loaded.forward([1], loaded.zero_state())[0], lm.forward([1])[0])
-    assert_same(loaded.prefill(""), lm.prefill([0], state))
-
-
-def test_an_initial_state_of_another_model_is_refused(lm, tmp_path):
-    folder = tmp_path / "model"
-    save_model(lm.model, lm.tokenizer, folder)
-    lm.model.zero_state(1).save(folder / "initial_state.safetensors", "0" * 64)
-
-    with pytest.raises(StateError, match="initial_state"):
-        load(folder)
-
-
-def test_load_says_what_is_wrong(tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint at"):
-        load(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="`device` must be one such as 'cpu' or 'cuda', got 'gp"):
-        load(tmp_path, device="gpu!")

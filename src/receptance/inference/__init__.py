@@ -3,7 +3,8 @@
 from receptance.inference.chat import Chat, ChatFormat
 from receptance.inference.engine import Engine
 from receptance.inference.generation import Generation, TextStream
-from receptance.inference.language_model import CHUNK_TOKENS, LanguageModel, load
+from receptance.inference.language_model import CHUNK_TOKENS, LanguageModel
+from receptance.inference.loading import load
 from receptance.inference.request import Output, Request
 from receptance.inference.sampling import SamplingParams
 

@@ -1,0 +1,64 @@
+"""From a path to a language model that is ready to use."""
+
+from pathlib import Path
+
+import torch
+
+from receptance.checkpoint import load_checkpoint
+from receptance.inference.language_model import LanguageModel
+from receptance.tokenizer import Tokenizer
+
+
+def load(
+    path: str | Path,
+    *,
+    dtype: str | None = None,
+    quantize: str | None = None,
+    device: str = "cpu",
+    tokenizer: Tokenizer | str | Path | None = None,
+    adapter: str | Path | None = None,
+) -> LanguageModel:
+    """Return the language model at `path`: a folder or file of RWKV-4, here or on the hub.
+
+    Args:
+        path: A model folder, a Hugging Face folder, an authors' .pth, an rwkv.cpp .bin, or a name
+            on the hub: "owner/name", "owner/name@revision" or "owner/name/file.pth". An
+            initial_state.safetensors in a model folder becomes the state from which the model
+            starts.
+        dtype: Of the matrices, "float32" or "bfloat16"; None is as stored, except that float16
+            becomes float32.
+        quantize: What the matrices are rounded to while they are read, "int8" or "int4"; None is
+            as stored. It excludes `dtype`.
+        device: Where the model computes, such as "cpu" or "cuda".
+        tokenizer: A tokenizer, or a source for `load_tokenizer`; None is the one beside the
+            weights.
+        adapter: The file of an adapter for this model, merged into its weights.
+
+    Raises:
+        CheckpointError: If there is no checkpoint, or it is damaged, hostile or of another model;
+            or the adapter is.
+        StateError: If the initial state is damaged or of another model.
+        TokenizerError: If the tokenizer cannot be read.
+        ValueError: If `dtype` or `quantize` is unknown, or both are given, or `device` is not
+            there.
+    """
+    checked_device = _device(device)
+    checkpoint = load_checkpoint(
+        path, dtype=dtype, quantize=quantize, tokenizer=tokenizer, adapter=adapter
+    )
+    model = checkpoint.model.to(checked_device)
+    lm = LanguageModel(model, checkpoint.tokenizer, path=checkpoint.path, skips_zeros=True)
+    if checkpoint.initial_state is None:
+        return lm
+    return lm.starting_from(lm.load_state(checkpoint.initial_state))
+
+
+def _device(name: str) -> torch.device:
+    """Return the device, if it is there."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"`device` must be one such as 'cpu' or 'cuda', got {name!r}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"`device` must be there, but PyTorch sees no GPU for {name!r}; use 'cpu'")
+    return device
