@@ -13,6 +13,7 @@ from receptance.checkpoint import (
     load_checkpoint,
     merge_adapter,
     read_adapter,
+    read_adapter_of,
     save_model,
 )
 from receptance.errors import CheckpointError
@@ -119,11 +120,33 @@ def test_another_model_refuses_it(file, tmp_path):
         load_checkpoint(tmp_path / "other", adapter=file)
 
 
-def test_rounded_weights_refuse_it(folder, file, tmp_path):
+def test_nothing_is_merged_into_rounded_weights(folder, file, tmp_path):
     convert_model(folder, tmp_path / "rounded", quantize="int8")
 
-    with pytest.raises(CheckpointError, match="must hold plain weights to take the adapter"):
+    with pytest.raises(CheckpointError, match="must hold plain weights for the adapter"):
         load_checkpoint(tmp_path / "rounded", adapter=file)
+
+
+def test_what_it_changes_is_what_is_merged(model, folder, file, dtype):
+    read = read_adapter_of(file, model.config, model.fingerprint)
+    changes = read.changes()
+
+    ((layer, (a, b)),) = changes.layers.items()
+    assert layer == LAYER
+    before = model.get_submodule(LAYER).get_parameter("weight")
+    after = load_checkpoint(folder, adapter=file).model.get_submodule(LAYER).get_parameter("weight")
+    assert torch.equal((before.float() + b @ a).to(dtype), after)
+
+
+def test_a_damaged_file_is_refused_before_a_weight_is_hashed(model, adapter, tmp_path):
+    adapter.tensors[f"{LAYER}.lora_b"][0, 0] = float("nan")
+    adapter.save(tmp_path / "bad")
+
+    def hashed() -> str:
+        raise AssertionError
+
+    with pytest.raises(CheckpointError, match="must be finite"):
+        read_adapter_of(tmp_path / "bad", model.config, hashed)
 
 
 def test_an_initial_state_was_not_made_by_the_adapted_model(model, file, tmp_path):
@@ -150,6 +173,16 @@ def test_what_does_not_fit_is_refused(adapter, folder, tmp_path, changed, words)
     replace(adapter, **changed).save(tmp_path / "bad")
 
     with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(folder, adapter=tmp_path / "bad")
+
+
+def test_the_embedding_multiplies_nothing_and_takes_no_change(model, folder, tmp_path):
+    header = {"format": "receptance-lora", "format_version": "1", "architecture": "rwkv4"}
+    header |= {"model": model.fingerprint(), "rank": "1", "alpha": "1.0"}
+    tensors = {"emb.lora_a": torch.zeros(1, 32), "emb.lora_b": torch.zeros(64, 1)}
+    write_tensors(tmp_path / "bad", tensors, header)
+
+    with pytest.raises(CheckpointError, match="'emb', which is no matrix of a layer"):
         load_checkpoint(folder, adapter=tmp_path / "bad")
 
 

@@ -1,6 +1,6 @@
 """Weights on disk: the model folder, and the formats of others, one a file."""
 
-from receptance.checkpoint.adapter import Adapter, adapted, read_adapter
+from receptance.checkpoint.adapter import Adapter, adapted, read_adapter, read_adapter_of
 from receptance.checkpoint.adapter import merged as merge_adapter
 from receptance.checkpoint.convert import convert_model
 from receptance.checkpoint.formats.native import (
@@ -39,6 +39,7 @@ __all__ = [
     "missing_tokenizer",
     "model_files",
     "read_adapter",
+    "read_adapter_of",
     "save_model",
     "write_files",
 ]

@@ -21,9 +21,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from receptance.atomic import atomic_file
+from receptance.checkpoint.schema import build_on_meta
 from receptance.checkpoint.stored import ConvertedTensors, StoredModel
 from receptance.errors import CheckpointError
-from receptance.models import joined_fingerprint, weight_digest
+from receptance.models import (
+    Linear,
+    LowRank,
+    LowRankChanges,
+    RWKV4Config,
+    joined_fingerprint,
+    weight_digest,
+)
 from receptance.tensor_file import Entry, write_tensors
 
 FORMAT = "receptance-lora"
@@ -41,6 +49,19 @@ class Adapter:
     alpha: float
     tensors: dict[str, Tensor]
     """A and B by name: that of the layer, and `.lora_a` or `.lora_b`."""
+
+    def changes(self) -> LowRankChanges:
+        """Return what it changes, with alpha / rank in B, for a model that computes with it."""
+        scale = self.alpha / self.rank
+        layers = {name.rpartition(".")[0] for name in self.tensors}
+        return LowRankChanges(
+            {
+                layer: LowRank(
+                    self.tensors[f"{layer}.lora_a"], scale * self.tensors[f"{layer}.lora_b"]
+                )
+                for layer in sorted(layers)
+            }
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all.
@@ -95,6 +116,33 @@ def read_adapter(path: str | Path) -> Adapter:
     return adapter
 
 
+def read_adapter_of(
+    path: str | Path, config: RWKV4Config, fingerprint: Callable[[], str]
+) -> Adapter:
+    """Return what is in an adapter's file, if it is of a certain model.
+
+    Args:
+        path: The file.
+        config: The shape of the model.
+        fingerprint: Gives that of the model. It is asked for when the file is found to be whole.
+
+    Raises:
+        CheckpointError: As `read_adapter`, or if the adapter is of another model or changes what
+            this one does not have.
+    """
+    path = Path(path)
+    adapter = read_adapter(path)
+    found = fingerprint()
+    if (adapter.architecture, adapter.base) != (config.architecture, found):
+        raise CheckpointError(
+            f"{str(path)!r} must be an adapter of this model, {config.architecture} with "
+            f"the fingerprint {found[:16]}, but it is of the {adapter.architecture} "
+            f"{adapter.base[:16]}; load that model, or train the adapter anew"
+        )
+    _check_shapes(path, adapter, config)
+    return adapter
+
+
 def merged(
     weight: Float[Tensor, "n_out n_in"],
     a: Float[Tensor, "rank n_in"],
@@ -120,22 +168,19 @@ def adapted(stored: StoredModel, path: str | Path) -> StoredModel:
         CheckpointError: If the file is damaged or of another model, or the model is rounded.
     """
     path = Path(path)
-    adapter = read_adapter(path)
     if stored.quantization is not None:
         raise CheckpointError(
-            f"{str(stored.path)!r} must hold plain weights to take the adapter {str(path)!r}, but "
-            "they are rounded; take the model that it was made from, and round the result"
+            f"{str(stored.path)!r} must hold plain weights for the adapter {str(path)!r} to be "
+            "merged into them, but they are rounded; take the model that it was made from, and "
+            "round the result"
         )
-    source = ConvertedTensors(stored, None, None)
-    digests = {name: weight_digest(each.read()) for name, each in source.entries().items()}
-    found = joined_fingerprint(stored.config, digests)
-    if (adapter.architecture, adapter.base) != (stored.config.architecture, found):
-        raise CheckpointError(
-            f"{str(path)!r} must be an adapter of this model, {stored.config.architecture} with "
-            f"the fingerprint {found[:16]}, but it is of the {adapter.architecture} "
-            f"{adapter.base[:16]}; load that model, or train the adapter anew"
-        )
-    _check_shapes(path, adapter, source.entries())
+
+    def found() -> str:
+        entries = ConvertedTensors(stored, None, None).entries()
+        digests = {name: weight_digest(each.read()) for name, each in entries.items()}
+        return joined_fingerprint(stored.config, digests)
+
+    adapter = read_adapter_of(path, stored.config, found)
     return replace(
         stored,
         adapter=path,
@@ -183,14 +228,15 @@ def _check_numbers(path: Path, adapter: Adapter) -> None:
             )
 
 
-def _check_shapes(path: Path, adapter: Adapter, entries: Mapping[str, Entry]) -> None:
-    """Raise a CheckpointError unless the adapter's matrices fit to the model's."""
+def _check_shapes(path: Path, adapter: Adapter, config: RWKV4Config) -> None:
+    """Raise a CheckpointError unless the adapter's matrices fit to the layers of a model."""
+    layers = dict(build_on_meta(config).named_modules())
     for name, tensor in adapter.tensors.items():
         layer, _, part = name.rpartition(".")
-        entry = entries.get(f"{layer}.weight")
-        if entry is None or len(entry.shape) != 2:
-            raise CheckpointError(f"{str(path)!r} changes {layer!r}, which is no matrix of a model")
-        n_out, n_in = entry.shape
+        module = layers.get(layer)
+        if not isinstance(module, Linear):
+            raise CheckpointError(f"{str(path)!r} changes {layer!r}, which is no matrix of a layer")
+        n_out, n_in = module.weight.shape
         expected = [adapter.rank, n_in] if part == "lora_a" else [n_out, adapter.rank]
         if list(tensor.shape) != expected:
             raise CheckpointError(
