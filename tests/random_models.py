@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from receptance.checkpoint import Adapter
 from receptance.models import RWKV4, LowRank, LowRankChanges, RWKV4Config
 from receptance.models.linear import Linear
 
@@ -66,6 +67,20 @@ def random_changes(model: RWKV4, rank: int = 2, *, seed: int = 0) -> LowRankChan
             a = torch.randn(rank, n_in, generator=generator) * (n_in * rank) ** -0.5
             layers[name] = LowRank(a, torch.randn(n_out, rank, generator=generator))
     return LowRankChanges(layers)
+
+
+def random_adapter(model: RWKV4, *, base: str | None = None, seed: int = 0) -> Adapter:
+    """Return an adapter of `model`, to be saved: `random_changes` of it.
+
+    Args:
+        model: Plain, and not yet laid out to decode.
+        base: The fingerprint that it names; None is that of `model`.
+        seed: Of its numbers.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for name, (a, b) in random_changes(model, 2, seed=seed).layers.items():
+        tensors |= {f"{name}.lora_a": a, f"{name}.lora_b": b / 3}
+    return Adapter("rwkv4", base or model.fingerprint(), rank=2, alpha=6.0, tensors=tensors)
 
 
 def random_tokens(batch: int, length: int, vocab_size: int = 40, *, seed: int = 1) -> torch.Tensor:

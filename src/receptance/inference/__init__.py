@@ -4,6 +4,7 @@ from receptance.inference.chat import Chat, ChatFormat
 from receptance.inference.engine import Engine
 from receptance.inference.generation import Generation, TextStream
 from receptance.inference.language_model import CHUNK_TOKENS, LanguageModel
+from receptance.inference.loaded_adapter import LoadedAdapter
 from receptance.inference.loading import load
 from receptance.inference.request import Output, Request
 from receptance.inference.sampling import SamplingParams
@@ -15,6 +16,7 @@ __all__ = [
     "Engine",
     "Generation",
     "LanguageModel",
+    "LoadedAdapter",
     "Output",
     "Request",
     "SamplingParams",

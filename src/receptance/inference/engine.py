@@ -29,6 +29,8 @@ class _Prompt:
 
     chunks: Chunks
     state: State
+    lm: LanguageModel
+    """What reads it: the engine's, perhaps with an adapter."""
     samplers: dict[int, Sampler]
     """Of the members that are still wanted, by id."""
     slot: int | None = None
@@ -40,6 +42,7 @@ class _Sequence:
     """A request whose prompt was read."""
 
     slot: int
+    lm: LanguageModel
     draft: Draft
     logits: Float[Tensor, " V"]
 
@@ -49,7 +52,8 @@ class Engine:
 
     A step reads one chunk of one prompt, and then every sequence whose prompt was read gets its
     next token, all through one call of the model: `Scheduler` says who goes when. A request that
-    begins or ends changes nothing for the others: each gets the text that it would get alone. What
+    begins or ends changes nothing for the others: each gets the text that it would get alone.
+    Requests with adapters and states of their own mix freely; the weights are there once. What
     memory the sequences take is fixed when the engine is made.
 
     It belongs to one thread.
@@ -82,7 +86,7 @@ class Engine:
         self._tokenizer = lm.tokenizer
         self._chunk_tokens = chunk_tokens
         self._pool = StatePool(lm.zero_state(), max_sequences, poison=poison)
-        self._runner = Runner(lm.model, lm.packed, self._pool)
+        self._runner = Runner(lm.packed, self._pool)
         self._scheduler = Scheduler()
         self._ids = count()
         self._prompts: dict[int, _Prompt] = {}
@@ -111,7 +115,8 @@ class Engine:
 
         Raises:
             ValueError: If the prompt is empty and there is a state, a token at its beginning is
-                not in the vocabulary, or the state is not one sequence's of this model.
+                not in the vocabulary, the state is not one sequence's of this model, or the
+                adapter is of another.
             TokenizerError: If the prompt is a text that cannot be tokenized.
         """
         return self.fork(request, 1)[0]
@@ -133,16 +138,15 @@ class Engine:
         """
         if not 1 <= n <= self._pool.n_slots:
             raise ValueError(f"`n` must be from 1 to {self._pool.n_slots}, got {n}")
-        state = self._lm.start_state(request.state)
+        lm = self._lm if request.adapter is None else self._lm.with_adapter(request.adapter)
+        state = lm.start_state(request.state)
         self._pool.check(state)
-        chunks = self._lm.open_prompt(
-            request.prompt, request.state, chunk_tokens=self._chunk_tokens
-        )
+        chunks = lm.open_prompt(request.prompt, request.state, chunk_tokens=self._chunk_tokens)
         first = Sampler(request.params, self._tokenizer.vocab_size)
         seeds = [(first.seed + i) % 2**63 for i in range(n)]
         params = [replace(request.params, seed=seed) for seed in seeds]
         samplers = {next(self._ids): Sampler(each, first.vocab_size) for each in params}
-        prompt = _Prompt(chunks, state, samplers)
+        prompt = _Prompt(chunks, state, lm, samplers)
         self._prompts |= dict.fromkeys(samplers, prompt)
         self._scheduler.add(list(samplers))
         return list(samplers)
@@ -230,7 +234,7 @@ class Engine:
             # A stream that broke can not be gone on with, and why is for its owner to know.
             self._cancel_all(family)
             raise
-        logits = self._prefill(family, prompt.slot, chunk)
+        logits = self._prefill(family, prompt, chunk)
         if not prompt.chunks.is_stand_in:
             for sampler in prompt.samplers.values():
                 sampler.add_prompt(chunk)
@@ -239,11 +243,12 @@ class Engine:
         return []
 
     def _prefill(
-        self, family: Sequence[int], slot: int, chunk: Sequence[int]
+        self, family: Sequence[int], prompt: _Prompt, chunk: Sequence[int]
     ) -> Float[Tensor, " V"]:
         """Feed a chunk; if that fails, nobody knows what was read, and the family is forgotten."""
+        assert prompt.slot is not None
         try:
-            return self._runner.prefill(slot, chunk)
+            return self._runner.prefill(prompt.slot, chunk, prompt.lm.model)
         except BaseException:
             self._cancel_all(family)
             raise
@@ -261,8 +266,12 @@ class Engine:
             if slot != read:
                 self._pool.copy(read, slot)
             n_tokens = prompt.chunks.n_tokens
-            draft = Draft(self._tokenizer, sampler, n_tokens, partial(self._pool.read, slot))
-            self._sequences[id_] = _Sequence(slot, draft, logits)
+            read_state = partial(self._state_at, slot, prompt.lm)
+            draft = Draft(self._tokenizer, sampler, n_tokens, read_state)
+            self._sequences[id_] = _Sequence(slot, prompt.lm, draft, logits)
+
+    def _state_at(self, slot: int, lm: LanguageModel) -> State:
+        return lm.signed(self._pool.read(slot))
 
     def _write(self) -> list[Output]:
         """Choose a token of every sequence, and feed it."""
@@ -288,8 +297,9 @@ class Engine:
         }
         if awaited:
             slots = [each.slot for each in awaited.values()]
+            changes = [each.lm.changes for each in awaited.values()]
             try:
-                logits = self._runner.decode(slots, [tokens[id_] for id_ in awaited])
+                logits = self._runner.decode(slots, [tokens[id_] for id_ in awaited], changes)
             except BaseException:
                 self._cancel_all(list(awaited))  # their states may be those of half a step
                 raise
@@ -298,9 +308,10 @@ class Engine:
 
     def _output(self, id_: int, token: int, text: str) -> Output:
         """Return what a step did for a sequence, and end it if its text is over."""
-        draft = self._sequences[id_].draft
+        sequence = self._sequences[id_]
+        draft = sequence.draft
         if draft.finish_reason is None:
             return Output(id=id_, token=token, text=text)
-        generation = draft.finish(self._lm.forward)
+        generation = draft.finish(sequence.lm.forward)
         self.cancel(id_)
         return Output(id=id_, token=token, text=text, generation=generation)

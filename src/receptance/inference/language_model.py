@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -14,12 +14,14 @@ from torch import Tensor
 from receptance.checkpoint import missing_tokenizer
 from receptance.errors import StateError, TokenizerError
 from receptance.inference.generation import Draft, Generation, TextStream, generate_pieces
+from receptance.inference.loaded_adapter import LoadedAdapter, read_loaded_adapter
 from receptance.inference.prompt import Chunks, Prompt
 from receptance.inference.runner import Runner
 from receptance.inference.sampler import Sampler
 from receptance.inference.sampling import SamplingParams
+from receptance.inference.shared_weights import SharedWeights
 from receptance.inference.state_pool import StatePool
-from receptance.models import RWKV4, PackedModel, State
+from receptance.models import RWKV4, LowRankChanges, PackedModel, State
 from receptance.tokenizer import Tokenizer
 
 CHUNK_TOKENS = 512
@@ -69,10 +71,11 @@ class LanguageModel:
             )
         self.model = model
         self.path = path
+        self._weights = SharedWeights(model, skips_zeros=skips_zeros)
+        self._adapter: LoadedAdapter | None = None
         self._tokenizer = tokenizer
         self._initial_state = initial_state
         self._chunk_tokens = chunk_tokens
-        self._skips_zeros = skips_zeros
 
     def __repr__(self) -> str:
         name = None if self._tokenizer is None else self._tokenizer.name
@@ -82,6 +85,43 @@ class LanguageModel:
         """Return this language model, on the same weights, with `state` as its start."""
         other = copy.copy(self)
         other._initial_state = state
+        return other
+
+    def load_adapter(self, path: str | Path) -> LoadedAdapter:
+        """Return an adapter that was trained for these weights, to be computed with unmerged.
+
+        The first one reads all weights, for their fingerprint.
+
+        Raises:
+            CheckpointError: If the file is missing or damaged, or is of other weights.
+        """
+        return read_loaded_adapter(path, self._weights)
+
+    def with_adapter(self, adapter: LoadedAdapter) -> "LanguageModel":
+        """Return the language model that these weights are with an adapter, which is not merged.
+
+        It shares all weights with this one, and is a model of its own: what it makes carries the
+        fingerprint of both, and a state that was saved without the adapter, or with another, is
+        refused by its `load_state`. A state in memory is taken whatever made it. Its start is the
+        zero state, with which adapters are trained, and not the initial state that came with the
+        weights; `starting_from` gives it another. An adapter that this one has is left out.
+
+        Args:
+            adapter: Of these weights: what `load_adapter` gave.
+
+        Raises:
+            ValueError: If it is of other weights.
+        """
+        if adapter.base != self._weights.fingerprint:
+            raise ValueError(
+                "`adapter` must be of the weights of this model, with the fingerprint "
+                f"{self._weights.fingerprint[:16]}, but {str(adapter.path)!r} is of "
+                f"{adapter.base[:16]}; load one that was trained for this model"
+            )
+        other = copy.copy(self)
+        other._adapter = adapter
+        other._initial_state = None
+        other.model = self._weights.changed(adapter.changes)
         return other
 
     @property
@@ -95,19 +135,28 @@ class LanguageModel:
             raise TokenizerError(missing_tokenizer(self.path, self.model.config.vocab_size))
         return self._tokenizer
 
-    @cached_property
+    @property
     def packed(self) -> PackedModel:
-        """The model made ready to decode; the first use makes it."""
-        return self.model.pack(skips_zeros=self._skips_zeros)
+        """The weights made ready to decode, without `changes`; the first use makes it."""
+        return self._weights.packed
 
-    @cached_property
+    @property
+    def changes(self) -> LowRankChanges | None:
+        """What the adapter changes in a step of `packed`; None without one."""
+        return None if self._adapter is None else self._adapter.changes
+
+    @property
     def fingerprint(self) -> str:
         """The hash that states of this model carry; the first use reads all weights."""
-        return self.model.fingerprint()
+        return self._weights.fingerprint if self._adapter is None else self._adapter.fingerprint
+
+    def signed(self, state: State) -> State:
+        """Return a state that this model made, to be saved as one of its own."""
+        return replace(state, fingerprint=lambda: self.fingerprint)
 
     def zero_state(self) -> State:
         """Return the state that has seen nothing."""
-        return replace(self.model.zero_state(1), fingerprint=lambda: self.fingerprint)
+        return self.signed(self.model.zero_state(1))
 
     def load_state(self, path: str | Path) -> State:
         """Return a state that was saved with this model.
@@ -123,7 +172,7 @@ class LanguageModel:
                 f"{str(path)!r} must hold the state of one sequence, but it holds "
                 f"{state.batch_size}"
             )
-        return replace(state, fingerprint=lambda: self.fingerprint)
+        return self.signed(state)
 
     def forward(
         self, tokens: Iterable[SupportsIndex], state: State | None = None
@@ -200,18 +249,18 @@ class LanguageModel:
         sampler = Sampler(params, tokenizer.vocab_size)
         chunks = self.open_prompt(prompt, state)
         pool = StatePool(self.zero_state(), 1)
-        runner = Runner(self.model, self.packed, pool)
+        runner = Runner(self.packed, pool)
         slot = pool.acquire()
         pool.write(slot, self.start_state(state))
         logits = None
         for chunk in chunks:
-            logits = runner.prefill(slot, chunk)
+            logits = runner.prefill(slot, chunk, self.model)
             if not chunks.is_stand_in:
                 sampler.add_prompt(chunk)
         assert logits is not None  # a prompt that was opened has a chunk
 
         def step(token: int) -> Float[Tensor, " V"]:
-            return runner.decode([slot], [token])[0]
+            return runner.decode([slot], [token], [self.changes])[0]
 
         draft = Draft(tokenizer, sampler, chunks.n_tokens, partial(pool.read, slot))
         return TextStream(generate_pieces(draft, logits, step, self.forward))
@@ -294,7 +343,7 @@ class LanguageModel:
                 tokens = torch.tensor([chunk], device=device)
                 logits, state = self.model(tokens, state, last_only=True)
         assert logits is not None
-        return logits[0, -1], replace(state, fingerprint=lambda: self.fingerprint)
+        return logits[0, -1], self.signed(state)
 
     def _chunks(
         self,

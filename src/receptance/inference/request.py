@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from receptance.inference.generation import Generation
+from receptance.inference.loaded_adapter import LoadedAdapter
 from receptance.inference.prompt import Prompt
 from receptance.inference.sampling import SamplingParams
 from receptance.models import State
@@ -17,7 +18,11 @@ class Request:
     params: SamplingParams = field(default_factory=SamplingParams)
     """How to choose tokens, and when to end."""
     state: State | None = None
-    """What came before; None is the start of the model. Not modified."""
+    """What came before; None is the start of the model: with an adapter, the zero state. Not
+    modified."""
+    adapter: LoadedAdapter | None = None
+    """What is added to the engine's weights for this text, as `LanguageModel.with_adapter` does;
+    None is the engine's model as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)

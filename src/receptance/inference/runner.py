@@ -7,45 +7,54 @@ from jaxtyping import Float
 from torch import Tensor
 
 from receptance.inference.state_pool import StatePool
-from receptance.models import RWKV4, PackedModel
+from receptance.models import RWKV4, LowRankChanges, PackedModel
 
 
 class Runner:
-    """A model that changes the states of a pool. It decides nothing."""
+    """Changes the states of a pool by a model, and by those that differ from it by low ranks.
 
-    def __init__(self, model: RWKV4, packed: PackedModel, pool: StatePool) -> None:
+    It decides nothing.
+    """
+
+    def __init__(self, packed: PackedModel, pool: StatePool) -> None:
         """Join them.
 
         Args:
-            model: Reads prompts.
-            packed: The same model, for single tokens.
+            packed: The model, for single tokens.
             pool: Where the states are.
         """
         self.pool = pool
-        self._model = model
         self._packed = packed
+        self._device = next(iter(pool.state.tensors.values())).device
 
     @torch.inference_mode()
-    def prefill(self, slot: int, tokens: Sequence[int]) -> Float[Tensor, " V"]:
+    def prefill(self, slot: int, tokens: Sequence[int], model: RWKV4) -> Float[Tensor, " V"]:
         """Feed a chunk of a prompt to one sequence and return the logits after it.
 
         Args:
             slot: Where its state is.
             tokens: At least one, all of them in the vocabulary.
+            model: What reads them: the model as it is, or with changes.
         """
-        chunk = torch.tensor([tokens], device=self._model.emb.weight.device)
-        logits, state = self._model(chunk, self.pool.read(slot), last_only=True)
+        chunk = torch.tensor([tokens], device=self._device)
+        logits, state = model(chunk, self.pool.read(slot), last_only=True)
         self.pool.write(slot, state)
         return logits[0, -1]
 
     @torch.inference_mode()
-    def decode(self, slots: Sequence[int], tokens: Sequence[int]) -> Float[Tensor, "B V"]:
+    def decode(
+        self,
+        slots: Sequence[int],
+        tokens: Sequence[int],
+        changes: Sequence[LowRankChanges | None],
+    ) -> Float[Tensor, "B V"]:
         """Feed one token to each of B sequences and return the logits after them.
 
         Args:
             slots: Where their states are; no two are the same.
             tokens: In the order of `slots`.
+            changes: Of the model, for each of them.
         """
-        device = self._model.emb.weight.device
-        index, fed = (torch.tensor(each, device=device) for each in (slots, tokens))
-        return self._packed.step(fed, self.pool.state, index)
+        index, fed = (torch.tensor(each, device=self._device) for each in (slots, tokens))
+        theirs = changes if any(changes) else ()
+        return self._packed.step(fed, self.pool.state, index, theirs)
