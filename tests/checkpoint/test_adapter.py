@@ -124,7 +124,13 @@ def test_nothing_is_merged_into_rounded_weights(folder, file, tmp_path):
     convert_model(folder, tmp_path / "rounded", quantize="int8")
 
     with pytest.raises(CheckpointError, match="must hold plain weights for the adapter"):
-        load_checkpoint(tmp_path / "rounded", adapter=file)
+        convert_model(tmp_path / "rounded", tmp_path / "merged", adapter=file)
+    checkpoint = load_checkpoint(tmp_path / "rounded", adapter=file)
+    assert checkpoint.adapter == file
+    expected = load_checkpoint(tmp_path / "rounded").model.state_dict()
+    for name, weight in checkpoint.model.state_dict().items():
+        assert torch.equal(weight, expected[name]), name
+    assert load_checkpoint(folder, adapter=file).adapter is None
 
 
 def test_what_it_changes_is_what_is_merged(model, folder, file, dtype):
@@ -149,11 +155,14 @@ def test_a_damaged_file_is_refused_before_a_weight_is_hashed(model, adapter, tmp
         read_adapter_of(tmp_path / "bad", model.config, hashed)
 
 
-def test_an_initial_state_was_not_made_by_the_adapted_model(model, file, tmp_path):
+def test_an_initial_state_was_not_made_by_the_adapted_model(model, folder, file, tmp_path):
     save_model(model, None, tmp_path / "started", initial_state=model.zero_state(1))
+    convert_model(folder, tmp_path / "rounded", quantize="int8")
+    model.zero_state(1).save(tmp_path / "rounded" / "initial_state.safetensors", "0" * 64)
 
-    with pytest.raises(CheckpointError, match="and the adapted one is another; move that file"):
-        load_checkpoint(tmp_path / "started", adapter=file)
+    for started in ("started", "rounded"):
+        with pytest.raises(CheckpointError, match="and the adapted one is another; move that file"):
+            load_checkpoint(tmp_path / started, adapter=file)
 
 
 @pytest.mark.parametrize(

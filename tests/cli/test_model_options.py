@@ -11,11 +11,13 @@ import torch
 from click.testing import CliRunner, Result
 
 from receptance.checkpoint import save_model
+from receptance.cli import root
 from receptance.cli.model_options import load_model, model_options, sampling_params
 from receptance.inference import SamplingParams
+from receptance.quantization import quantize_model
 from receptance.tokenizer import load_tokenizer
 from tests.local_hub import LocalHub
-from tests.random_models import random_rwkv4
+from tests.random_models import random_adapter, random_rwkv4
 
 
 def run(*args: str) -> tuple[Result, list[SamplingParams]]:
@@ -109,6 +111,28 @@ def test_two_precisions_exclude_each_other(tmp_path):
             adapter=None,
             threads=None,
         )
+
+
+@pytest.mark.parametrize("verb", ["generate", "chat", "eval"])
+def test_verbs_take_a_rounded_model_with_an_adapter(tmp_path, verb):
+    model = random_rwkv4(n_layer=1, n_embd=16, vocab_size=256)
+    rounded = quantize_model(model, "int8")
+    save_model(rounded, load_tokenizer("bytes"), tmp_path / "model")
+    random_adapter(model, base=rounded.fingerprint()).save(tmp_path / "adapter")
+    (tmp_path / "text").write_text("some text to read")
+    args = {
+        "generate": ["once", "--max-tokens", "9", "--temperature", "0"],
+        "chat": ["--max-tokens", "9", "--temperature", "0"],
+        "eval": ["--text", str(tmp_path / "text"), "--json"],
+    }[verb]
+
+    def said(*more: str) -> str:
+        words = [verb, str(tmp_path / "model"), *args, *more]
+        result = CliRunner().invoke(root, words, input="once\n")
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    assert said("--adapter", str(tmp_path / "adapter")) != said()
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import torch
 from receptance.checkpoint import save_model
 from receptance.errors import CheckpointError, StateError
 from receptance.inference import load
+from receptance.quantization import quantize_model
+from tests.random_models import random_adapter
 
 TOKENS = [5, 200, 17, 0, 33, 64, 64, 1]
 
@@ -55,6 +57,29 @@ def test_an_initial_state_of_another_model_is_refused(lm, tmp_path):
 
     with pytest.raises(StateError, match="initial_state"):
         load(folder)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_a_rounded_model_has_its_adapter_beside_it(lm, tmp_path, precision):
+    save_model(quantize_model(lm.model, precision), lm.tokenizer, tmp_path / "rounded")
+    plain = load(tmp_path / "rounded")
+    file = tmp_path / "adapter.safetensors"
+    random_adapter(lm.model, base=plain.fingerprint).save(file)
+
+    loaded = load(tmp_path / "rounded", adapter=file)
+
+    expected = plain.with_adapter(plain.load_adapter(file))
+    assert torch.equal(loaded.forward(TOKENS)[0], expected.forward(TOKENS)[0])
+    assert not torch.equal(loaded.forward(TOKENS)[0], plain.forward(TOKENS)[0])
+    assert loaded.fingerprint == expected.fingerprint
+
+
+def test_a_rounded_model_refuses_the_adapter_of_another(lm, tmp_path):
+    save_model(quantize_model(lm.model, "int8"), lm.tokenizer, tmp_path / "rounded")
+    random_adapter(lm.model).save(tmp_path / "adapter.safetensors")
+
+    with pytest.raises(CheckpointError, match="must be an adapter of this model, rwkv4 with the"):
+        load(tmp_path / "rounded", adapter=tmp_path / "adapter.safetensors")
 
 
 def test_load_says_what_is_wrong(tmp_path):

@@ -143,7 +143,7 @@ def _write_native(
         raise ValueError(
             f"a calibration text is for rounding, but {str(stored.path)!r} is rounded already"
         )
-    state = initial_state(stored, format)
+    state = initial_state(stored, format, is_adapted=stored.adapter is not None)
     importance = None
     if wanted.calibration is not None:
         importance = _importance(stored, tokenizer, wanted.calibration)
@@ -221,7 +221,8 @@ def _left_out(
 ) -> list[str]:
     """Return what to say of that for which the target has no place."""
     left: list[str] = []
-    if to != "native" and initial_state(stored, None) is not None:
+    is_adapted = stored.adapter is not None
+    if to != "native" and initial_state(stored, None, is_adapted=is_adapted) is not None:
         left.append(
             f"{str(stored.path)!r} has an initial state, which only a model folder can hold: what "
             "is written starts from the zero state"

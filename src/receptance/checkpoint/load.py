@@ -34,6 +34,9 @@ class Checkpoint:
     path: Path
     initial_state: Path | None = None
     """The file of the state from which the model starts by default, where there is one."""
+    adapter: Path | None = None
+    """The file of an adapter that is not in the model, since nothing can be merged into rounded
+    weights: whoever computes with the model is to add it."""
 
 
 def load_checkpoint(
@@ -62,23 +65,27 @@ def load_checkpoint(
             weights, as `find_tokenizer` says. Where there is none, the checkpoint's tokenizer is
             None.
         adapter: The file of an adapter that was trained for this model, merged into its weights in
-            the dtypes that they are stored in; None is the model as it is.
+            the dtypes that they are stored in. Into weights that are stored rounded it is not:
+            then the checkpoint names it, unread. None is the model as it is.
 
     Raises:
         CheckpointError: If there is no checkpoint, or it is damaged, hostile, or of a format or
             model that this version does not read, or the tokenizer or the adapter does not fit, or
-            the weights are rounded and another format, a dtype or an adapter is wanted.
+            the weights are rounded and another format or a dtype is wanted.
         TokenizerError: If the tokenizer cannot be read.
         ValueError: If `dtype` or `quantize` is none of those above, or both are given.
     """
     torch_dtype, format = wanted_precision(dtype, quantize)
     stored = find_model(path)
-    if adapter is not None:
+    is_merged = adapter is not None and stored.quantization is None
+    if adapter is not None and is_merged:
         stored = adapted(stored, adapter)
     check_precision(stored, torch_dtype, format)
     found = find_tokenizer(stored, tokenizer)
+    start = initial_state(stored, format, is_adapted=adapter is not None)
     model = stored.model(torch_dtype, format)
-    return Checkpoint(model, found, stored.format, stored.path, initial_state(stored, format))
+    unmerged = None if adapter is None or is_merged else Path(adapter)
+    return Checkpoint(model, found, stored.format, stored.path, start, unmerged)
 
 
 def wanted_precision(
@@ -185,18 +192,25 @@ def _name(format: QuantizedFormat) -> str:
     return {format: name for name, format in FORMATS.items()}.get(format, str(format))
 
 
-def initial_state(stored: StoredModel, format: QuantizedFormat | None) -> Path | None:
+def initial_state(
+    stored: StoredModel, format: QuantizedFormat | None, *, is_adapted: bool
+) -> Path | None:
     """Return the file of the state from which the model starts by default, if there is one.
 
+    Args:
+        stored: The model.
+        format: What its weights are to be rounded to; None is as stored.
+        is_adapted: Whether it gets an adapter.
+
     Raises:
-        CheckpointError: If the weights are to be rounded, or an adapter is merged into them, which
-            makes another model of them.
+        CheckpointError: If the weights are to be rounded, or get an adapter, which makes another
+            model of them.
     """
     file = stored.path / INITIAL_STATE_FILE
     if stored.format != "native" or not file.is_file():
         return None
-    if stored.adapter is not None or format not in (None, stored.quantization):
-        which = "rounded" if stored.adapter is None else "adapted"
+    if is_adapted or format not in (None, stored.quantization):
+        which = "adapted" if is_adapted else "rounded"
         raise CheckpointError(
             f"{str(file)!r} must have been made by the model that starts from it, and the {which} "
             "one is another; move that file away to start from the zero state"

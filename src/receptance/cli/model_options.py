@@ -89,7 +89,7 @@ _LOADING_OPTIONS = (
         "--adapter",
         metavar="FILE",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Merge an adapter that was trained for this model into its weights.",
+        help="Add an adapter that was trained for this model; it is merged into plain weights.",
     ),
     click.option(
         "--threads",

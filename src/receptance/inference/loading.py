@@ -32,7 +32,9 @@ def load(
         device: Where the model computes, such as "cpu" or "cuda".
         tokenizer: A tokenizer, or a source for `load_tokenizer`; None is the one beside the
             weights.
-        adapter: The file of an adapter for this model, merged into its weights.
+        adapter: The file of an adapter for this model: merged into its weights, before they are
+            rounded if `quantize` says so; beside them, as `LanguageModel.with_adapter` has it, if
+            they are stored rounded.
 
     Raises:
         CheckpointError: If there is no checkpoint, or it is damaged, hostile or of another model;
@@ -48,6 +50,8 @@ def load(
     )
     model = checkpoint.model.to(checked_device)
     lm = LanguageModel(model, checkpoint.tokenizer, path=checkpoint.path, skips_zeros=True)
+    if checkpoint.adapter is not None:
+        return lm.with_adapter(lm.load_adapter(checkpoint.adapter))
     if checkpoint.initial_state is None:
         return lm
     return lm.starting_from(lm.load_state(checkpoint.initial_state))
