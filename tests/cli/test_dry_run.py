@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from receptance.checkpoint import save_model
 from receptance.cli.dry_run import describe
 from receptance.errors import ConfigError, DataError
+from receptance.quantization import quantize_model
 from receptance.training import read_config
+from tests.random_models import random_rwkv4
 
 RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.toml"))
 WITHOUT_STORE = ("data.store=none", "model.vocab_size=256")
@@ -128,11 +131,29 @@ def test_a_store_that_is_damaged_is_not_taken_for_none(place):
 
 
 def test_the_weights_to_begin_with_are_named(place):
-    (place / "there").mkdir()
+    model = random_rwkv4(1, 16, 256)
+    save_model(model, None, place / "there")
 
     assert "there\n" in told(place, "training.init_from=there")
     assert "gone, which is not there yet\n" in told(place, "training.init_from=gone")
     assert "o/n, from the hub\n" in told(place, "training.init_from=o/n")
+
+
+def test_a_rounded_base_takes_the_memory_of_its_bytes(place):
+    model = random_rwkv4(1, 16, 256)
+    save_model(model, None, place / "plain")
+    save_model(quantize_model(model, "int4"), None, place / "rounded")
+    found = {
+        base: rows(told(place, "finetune.method=lora", f"training.init_from={base}"))
+        for base in ("plain", "rounded")
+    }
+
+    assert found["rounded"]["weights to begin with"] == "rounded, rounded to 4 bits"
+    assert found["rounded"]["fine-tuning"] == found["plain"]["fine-tuning"]
+    weights = {base: float(each["weights"].split()[0]) for base, each in found.items()}
+    assert weights["rounded"] < weights["plain"] / 2
+    with pytest.raises(ConfigError, match="must hold plain weights where all are trained"):
+        told(place, "training.init_from=rounded")
 
 
 def test_ranks_share_the_memory(place):

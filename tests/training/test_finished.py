@@ -1,42 +1,32 @@
 """A run that trains a state leaves the model as it was, and the state beside it."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 
-from receptance.checkpoint import save_model
-from receptance.errors import CheckpointError
+from receptance.checkpoint import read_adapter, save_model
+from receptance.errors import CheckpointError, ConfigError
 from receptance.inference import load
-from receptance.models import build
-from receptance.training import ADAPTER_FILE, list_checkpoints, open_run, save_finished
+from receptance.models import RWKV4, LowRank, LowRankChanges, build, changed_model
+from receptance.training import (
+    ADAPTER_FILE,
+    Objective,
+    autocast,
+    list_checkpoints,
+    open_run,
+    save_finished,
+)
+from tests.training.bases import ROUNDED, lora_config, save_base, state_config
 from tests.training.tiny_run import hooks, stop_after, tiny_batch, tiny_config, tiny_train
 
 
-@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16])
-def trained_base(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """A model that knows the text a little, in one dtype or the other."""
-    folder = tmp_path_factory.mktemp("base")
-    run, _ = tiny_train(tiny_config(training_steps=40), folder)
-    for weight in run.model.parameters():
-        if weight.ndim == 2:
-            weight.data = weight.data.to(request.param)
-    save_model(run.model, None, folder / "model")
-    return folder / "model"
-
-
-@pytest.fixture
-def base(trained_base: Path, tmp_path: Path) -> Path:
-    """A copy of it, which a test may change."""
-    return shutil.copytree(trained_base, tmp_path / "model")
-
-
-def state_config(base: Path, **changed):
-    settings = {"optimizer_lr": 5e-2, "schedule_final_lr": 1e-2, **changed}
-    return tiny_config(finetune_method="state", training_init_from=str(base), **settings)
+@pytest.fixture(params=[torch.float32, torch.bfloat16, *ROUNDED])
+def base(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A model that knows the text a little, in one dtype or the other, or rounded."""
+    return save_base(request.param, tmp_path / "model")
 
 
 def test_nothing_of_the_model_changes_but_its_state(base, tmp_path):
@@ -128,11 +118,7 @@ def test_the_loss_is_that_of_the_state_and_not_of_the_zero_state(base, tmp_path)
     assert torch.equal(found.num, expected.num)
 
 
-def lora_config(base: Path, **changed):
-    settings = {"optimizer_lr": 5e-2, "schedule_final_lr": 1e-2, "finetune_rank": 2, **changed}
-    return tiny_config(finetune_method="lora", training_init_from=str(base), **settings)
-
-
+@pytest.mark.parametrize("base", [torch.float32, torch.bfloat16], indirect=True)
 def test_an_adapter_is_left_beside_the_model_and_loads_as_it_was_trained(base, tmp_path):
     config = lora_config(base, finetune_targets=["att.key", "ffn.value"])
     run, _ = tiny_train(config, tmp_path / "run")
@@ -151,6 +137,62 @@ def test_an_adapter_is_left_beside_the_model_and_loads_as_it_was_trained(base, t
     tolerance = 1e-5 if is_plain else 2e-2
     torch.testing.assert_close(merged, applied, rtol=tolerance, atol=tolerance)
     assert (merged - load(base).forward(prompt)[0]).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("base", ROUNDED, indirect=True)
+def test_an_adapter_of_a_rounded_base_changes_it_as_it_was_trained(base, tmp_path):
+    config = lora_config(base, training_steps=30)
+    run, _ = tiny_train(config, tmp_path / "run")
+    before = {file.name: file.read_bytes() for file in base.iterdir()}
+    save_finished(run.model, run.config, None, tmp_path / "run" / "model")
+    batch = tiny_batch(500, 32)
+
+    def loss(model: RWKV4) -> float:
+        objective = Objective(model, auxiliary=0.0, precision="float32")
+        with torch.no_grad():
+            return objective(batch.tokens, batch.targets, None, None)[0].total.item()
+
+    adapter = read_adapter(tmp_path / "run" / ADAPTER_FILE)
+    plain = load(base)
+    scale = adapter.alpha / adapter.rank
+    layers = {name.rpartition(".")[0] for name in adapter.tensors}
+    changes = {
+        name: LowRank(adapter.tensors[f"{name}.lora_a"], scale * adapter.tensors[f"{name}.lora_b"])
+        for name in layers
+    }
+    applied = changed_model(plain.model, LowRankChanges(changes))
+
+    assert {file.name: file.read_bytes() for file in base.iterdir()} == before
+    assert adapter.base == plain.fingerprint
+    # In float32, with the scale multiplied in before or after.
+    assert loss(applied) == pytest.approx(loss(run.model.eval()), abs=1e-5)
+    assert loss(applied) < loss(plain.model) - 0.02
+    unrounded = save_base(torch.float32, tmp_path / "unrounded")
+    with pytest.raises(CheckpointError, match="must be an adapter of this model"):
+        load(unrounded, adapter=tmp_path / "run" / ADAPTER_FILE)
+
+
+@pytest.mark.parametrize("base", ROUNDED, indirect=True)
+def test_all_weights_of_a_rounded_base_cannot_be_trained(base, tmp_path):
+    config = tiny_config(training_init_from=str(base))
+    with pytest.raises(ConfigError, match=r"must hold plain weights .* rounded to \d bits; take"):
+        tiny_train(config, tmp_path / "run")
+    config = lora_config(base, training_parallel="ddp")
+    with pytest.raises(ConfigError, match=r"must be 'none' where the weights at .* are rounded"):
+        tiny_train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("base", ["int4"], indirect=True)
+def test_what_a_run_trains_beside_a_rounded_base_writes_and_is_measured(base, tmp_path):
+    """By its own forward, as the decoding step merges."""
+    run, _ = tiny_train(lora_config(base), tmp_path / "run")
+    model = run.model.eval()
+    tokens = tiny_batch(0, 1).tokens
+    with torch.no_grad(), autocast("bfloat16"):
+        _, state = model(tokens[:, :-1])
+        expected = model(tokens[:, -1:], state)[0][0]
+        found = model.pack(skips_zeros=True).step(tokens[0, -1:], state, torch.tensor([0]))
+    torch.testing.assert_close(found, expected)
 
 
 def test_an_adapter_whose_run_was_stopped_comes_to_the_same_bits(base, tmp_path):

@@ -6,12 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from receptance.checkpoint import save_model
+from receptance.checkpoint import load_checkpoint, save_model
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4Config, build
+from receptance.quantization import FORMATS, quantize_model
 from receptance.tokenizer import train_bpe
-from receptance.training import load_initial_weights_, with_known_initial_weights
+from receptance.training import (
+    ALONE,
+    frozen_quantization,
+    load_initial_weights_,
+    with_known_initial_weights,
+)
+from receptance.training.assemble import assemble
 from receptance.training.initial_weights import weights_sha256
+from tests.training.bases import lora_config
 from tests.training.tiny_run import tiny_config
 
 
@@ -51,6 +59,29 @@ def test_the_other_model_may_be_on_the_hub(folder, hub):
     load_initial_weights_(again, tiny_config(training_init_from=str(folder)))
 
     assert config.training.init_sha256 == weights_sha256(again.state_dict())
+
+
+def test_rounded_weights_stay_the_bytes_of_their_file(folder, tmp_path):
+    quantized = quantize_model(load_checkpoint(folder).model, "int4")
+    save_model(quantized, None, tmp_path / "rounded")
+    config = lora_config(tmp_path / "rounded")
+    format = frozen_quantization(config)
+    model, _ = assemble(config, quantized.config, ALONE, format)
+
+    config = load_initial_weights_(model, config)
+
+    assert format == FORMATS["int4"]
+    frozen = {name: each for name, each in model.state_dict().items() if "lora" not in name}
+    for name, weight in quantized.state_dict().items():
+        assert frozen[name].dtype == weight.dtype, name
+        assert torch.equal(frozen[name], weight), name
+    # They lie in one map of the file, one after the other.
+    addresses = [each.data_ptr() for each in frozen.values()]
+    n_bytes = sum(each.nbytes for each in frozen.values())
+    assert max(addresses) - min(addresses) < 2 * n_bytes
+    assert not any(each.requires_grad for name, each in model.named_parameters() if name in frozen)
+    assert config.training.init_sha256 == weights_sha256(quantized.state_dict())
+    assert config.training.init_sha256 != weights_sha256(load_checkpoint(folder).model.state_dict())
 
 
 def test_other_weights_than_those_of_the_hash_are_refused(folder):

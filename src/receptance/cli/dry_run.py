@@ -10,6 +10,7 @@ from receptance.errors import ConfigError
 if TYPE_CHECKING:
     from receptance.data import TokenStore
     from receptance.models import RWKV4Config
+    from receptance.ops.quantized_linear import QuantizedFormat
     from receptance.training import RunConfig
 
 # Of the first sample so much is shown.
@@ -32,6 +33,7 @@ def describe(config: "RunConfig", resume: str, *, world_size: int = 1) -> str:
     Raises:
         ConfigError: If the run cannot be as it is described, or not on so many ranks, or has begun
             with other settings.
+        CheckpointError: If there is something at `training.init_from` that cannot be read.
         DataError: If the store is damaged or too short, or is not there and the run does not say
             how large its vocabulary is.
     """
@@ -41,12 +43,13 @@ def describe(config: "RunConfig", resume: str, *, world_size: int = 1) -> str:
         )
     store = _open_store(config)
     shape = config.model.build(store.vocab_size if store else config.model.vocab_size)
+    frozen = _frozen(config)
     rows = [
-        *_beginning(config, resume, store),
+        *_beginning(config, resume, store, frozen),
         *_model(config, shape),
         *_length(config, store),
         *_learning_rates(config),
-        *_memory(config, shape, world_size),
+        *_memory(config, shape, world_size, frozen),
         *_groups(config, shape),
         *_data(config, store),
     ]
@@ -63,7 +66,23 @@ def _open_store(config: "RunConfig") -> "TokenStore | None":
     return TokenStore.open(config.data.store)
 
 
-def _beginning(config: "RunConfig", resume: str, store: "TokenStore | None") -> Rows:
+def _frozen(config: "RunConfig") -> "QuantizedFormat | None":
+    """Return the format of rounded weights that the run begins with, None for plain ones.
+
+    What is still to be downloaded is taken for plain.
+    """
+    from receptance.training import frozen_quantization
+
+    is_there = bool(config.training.init_from) and Path(config.training.init_from).exists()
+    return frozen_quantization(config) if is_there else None
+
+
+def _beginning(
+    config: "RunConfig",
+    resume: str,
+    store: "TokenStore | None",
+    frozen: "QuantizedFormat | None",
+) -> Rows:
     """Say where the run is kept, and what it goes on from or begins with."""
     from receptance.checkpoint import hub_name
     from receptance.cli.training_run import with_store
@@ -79,7 +98,8 @@ def _beginning(config: "RunConfig", resume: str, store: "TokenStore | None") -> 
     if init_from := config.training.init_from:
         found = "" if Path(init_from).exists() else ", which is not there yet"
         found = found if hub_name(init_from) is None else ", from the hub"
-        rows.append(("weights to begin with", f"{init_from}{found}"))
+        rounded = "" if frozen is None else f", rounded to {frozen.bits} bits"
+        rows.append(("weights to begin with", f"{init_from}{found}{rounded}"))
     return rows
 
 
@@ -152,13 +172,18 @@ def _learning_rates(config: "RunConfig") -> Rows:
     return rows
 
 
-def _memory(config: "RunConfig", shape: "RWKV4Config", world_size: int) -> Rows:
+def _memory(
+    config: "RunConfig",
+    shape: "RWKV4Config",
+    world_size: int,
+    frozen: "QuantizedFormat | None",
+) -> Rows:
     """Say what a rank needs of memory, by part."""
     from receptance.training import micro_batch_rows
     from receptance.training.planning import rank_memory
 
     data = config.data
-    memory = rank_memory(config, shape, world_size)
+    memory = rank_memory(config, shape, world_size, frozen)
     rows = [micro_batch_rows(data, size, world_size) for size in data.batch_sizes]
     shared = f"each of {world_size} ranks ({config.training.parallel})" if world_size > 1 else "all"
     total = sum(memory.values())

@@ -8,7 +8,7 @@ from receptance.errors import ConfigError
 from receptance.models.fingerprint import joined_fingerprint, weight_digest
 from receptance.models.linear import ColumnLinear, Linear
 from receptance.models.low_rank import LowRank, LowRankChanges, changed_model
-from receptance.models.packed import PackedModel
+from receptance.models.packed import PackedForward, PackedModel
 from receptance.models.rwkv4 import PRESETS, RWKV4, RWKV4Config, RWKV4State
 from receptance.models.state import State
 
@@ -20,6 +20,7 @@ __all__ = [
     "Linear",
     "LowRank",
     "LowRankChanges",
+    "PackedForward",
     "PackedModel",
     "RWKV4Config",
     "RWKV4State",

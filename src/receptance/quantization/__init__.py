@@ -10,6 +10,7 @@ from receptance.quantization.quantize import (
     quantization,
     quantize_model,
     quantized_tensor,
+    replace_matrices,
 )
 from receptance.quantization.rounding import quantize_embedding, quantize_weight
 
@@ -27,4 +28,5 @@ __all__ = [
     "quantize_model",
     "quantize_weight",
     "quantized_tensor",
+    "replace_matrices",
 ]

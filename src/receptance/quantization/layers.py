@@ -15,9 +15,10 @@ from receptance.ops.squared_relu import squared_relu
 
 
 class QuantizedLinear(nn.Module):
-    """y = x̂ Ŵᵀ, in float32; see `receptance.ops.quantized_linear`. It cannot be trained.
+    """y = x̂ Ŵᵀ, in float32; see `receptance.ops.quantized_linear`.
 
-    A new one holds no values.
+    Ŵ cannot be trained; a gradient passes to x as if that were not rounded. A new one holds no
+    values.
     """
 
     weight: UInt8[Tensor, "P G block_bytes"]

@@ -54,15 +54,27 @@ def build_quantized(config: RWKV4Config, format: QuantizedFormat) -> RWKV4:
     """Return a model of the shape `config` with quantized layers, without values or memory."""
     with torch.device("meta"):
         model = build(config)
-        for parent in list(model.modules()):
-            for name, child in list(parent.named_children()):
-                if isinstance(child, Linear):
-                    n_out, n_in = child.weight.shape
-                    setattr(parent, name, QuantizedLinear(n_in, n_out, format))
-                elif isinstance(child, nn.Embedding):
-                    V, C = child.weight.shape
-                    setattr(parent, name, QuantizedEmbedding(V, C, format))
+    replace_matrices(model, format)
     return model
+
+
+def replace_matrices(model: nn.Module, format: QuantizedFormat) -> None:
+    """Put quantized layers, without values, where a model's matrices are, on their devices.
+
+    Args:
+        model: A plain model, changed in place.
+        format: Of the new layers.
+    """
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, Linear):
+                n_out, n_in = child.weight.shape
+                with child.weight.device:
+                    setattr(parent, name, QuantizedLinear(n_in, n_out, format))
+            elif isinstance(child, nn.Embedding):
+                V, C = child.weight.shape
+                with child.weight.device:
+                    setattr(parent, name, QuantizedEmbedding(V, C, format))
 
 
 def quantized_tensor(

@@ -24,7 +24,11 @@ from receptance.training.config import (
     rounding_differences,
 )
 from receptance.training.finished import ADAPTER_FILE, save_finished
-from receptance.training.initial_weights import load_initial_weights_, with_known_initial_weights
+from receptance.training.initial_weights import (
+    frozen_quantization,
+    load_initial_weights_,
+    with_known_initial_weights,
+)
 from receptance.training.loop import train
 from receptance.training.metrics import (
     METRICS_FILE,
@@ -99,6 +103,7 @@ __all__ = [
     "config_to_toml",
     "connected",
     "differences",
+    "frozen_quantization",
     "keep_freed_memory",
     "language_model_loss",
     "learning_rate",

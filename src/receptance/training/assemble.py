@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from receptance.models import RWKV4, RWKV4Config
+from receptance.ops.quantized_linear import QuantizedFormat
 from receptance.training.config import RunConfig
 from receptance.training.finetuning import build_trainable
 from receptance.training.optimization import Objective, build_optimizer, checkpoint_layers
@@ -20,19 +21,27 @@ class Assembly(NamedTuple):
     optimizer: AdamW
 
 
-def assemble(config: RunConfig, model_config: RWKV4Config, ranks: Ranks) -> Assembly:
+def assemble(
+    config: RunConfig,
+    model_config: RWKV4Config,
+    ranks: Ranks,
+    quantization: QuantizedFormat | None = None,
+) -> Assembly:
     """Return a model with its memory, on this rank, and without values.
 
     Args:
         config: The run.
         model_config: The shape of its model.
         ranks: The processes that share it.
+        quantization: The format of its frozen matrices; None if there are no rounded ones.
 
     Raises:
         ConfigError: If they cannot share it as the run says.
     """
     with torch.device("meta"):
-        model = build_trainable(model_config, config.training.dropout, config.finetune)
+        model = build_trainable(
+            model_config, config.training.dropout, config.finetune, quantization
+        )
     if config.training.checkpoint_layers:
         checkpoint_layers(model)
     if config.training.compile and is_sharded(config.training.parallel, ranks):

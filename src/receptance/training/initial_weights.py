@@ -7,9 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from receptance.checkpoint import Checkpoint, load_checkpoint
-from receptance.errors import CheckpointError
+from receptance.checkpoint import Checkpoint, find_model, load_checkpoint
+from receptance.errors import CheckpointError, ConfigError
 from receptance.models import RWKV4, RWKV4State
+from receptance.ops.quantized_linear import QuantizedFormat
+from receptance.quantization import quantization
 from receptance.tokenizer import Tokenizer
 from receptance.training.config import RunConfig
 from receptance.training.finetuning import LoRARWKV4, StateTunedRWKV4
@@ -35,10 +37,14 @@ def load_initial_weights_(
         CheckpointError: If nothing is there that can be loaded, it is a model of another shape or
             tokenizer, its weights are not those of `training.init_sha256`, or it starts from a
             state of its own and is to get an adapter.
+        ConfigError: If its weights are rounded, and all are to be trained.
         StateError: If the state beside them is damaged or of another model.
     """
     path, expected = config.training.init_from, config.training.init_sha256
-    checkpoint = load_checkpoint(path, dtype="float32")
+    is_rounded = quantization(model) is not None
+    if not config.finetune.is_partial:
+        frozen_quantization(config)
+    checkpoint = load_checkpoint(path, dtype=None if is_rounded else "float32")
     loaded = checkpoint.model
     if loaded.config != model.config:
         raise CheckpointError(
@@ -59,13 +65,45 @@ def load_initial_weights_(
             f"the weights at `training.init_from`, {path!r}, must have the sha256 {expected}, as "
             f"`training.init_sha256` says, but they have {found}"
         )
-    # What is trained beside the weights keeps its values.
-    set_weights(model, {**model.state_dict(), **weights}, ranks)
+    if is_rounded:
+        # As they are stored: on the CPU they stay mapped to memory.
+        is_mapped = ranks.device.type == "cpu"
+        model.load_state_dict(weights, strict=False, assign=is_mapped)
+    else:
+        # What is trained beside the weights keeps its values.
+        set_weights(model, {**model.state_dict(), **weights}, ranks)
     if isinstance(model, StateTunedRWKV4):
         model.initial_state.set_(_initial_state(checkpoint))
     if isinstance(model, LoRARWKV4):
         model.init_adapter(config.seed)
     return replace(config, training=replace(config.training, init_sha256=found))
+
+
+def frozen_quantization(config: RunConfig) -> QuantizedFormat | None:
+    """Return the format of the matrices at `training.init_from`, which a run leaves as they are.
+
+    Returns:
+        None where they are floating-point numbers, or the run begins with no other model.
+
+    Raises:
+        CheckpointError: If nothing is there that can be loaded.
+        ConfigError: If they are rounded, and the run would train all weights or on several ranks.
+    """
+    path = config.training.init_from
+    found = find_model(path).quantization if path else None
+    if found is not None and not config.finetune.is_partial:
+        raise ConfigError(
+            f"`training.init_from`, {path!r}, must hold plain weights where all are trained, but "
+            f"they are rounded to {found.bits} bits; take the model that it was made from, or "
+            "`finetune.method` 'lora' or 'state', which leave them as they are"
+        )
+    if found is not None and config.training.parallel != "none":
+        raise ConfigError(
+            f"`training.parallel` must be 'none' where the weights at `training.init_from`, "
+            f"{path!r}, are rounded, which several ranks cannot share yet, got "
+            f"{config.training.parallel!r}"
+        )
+    return found
 
 
 def with_known_initial_weights(config: RunConfig, saved: RunConfig) -> RunConfig:
@@ -99,11 +137,13 @@ def _check_tokenizer(path: str, of_model: Tokenizer | None, of_run: Tokenizer | 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
     """Return the sha256, in hexadecimal, of names, shapes and float32 values, in order of names.
 
-    Unlike a model's fingerprint it sees every bit, and weights are as large as the run's are.
+    Unlike a model's fingerprint it sees every bit, and weights are as large as the run's are. Of
+    rounded matrices it is that of their bytes.
     """
     total = hashlib.sha256()
     for name in sorted(weights):
-        weight = weights[name].detach().to("cpu", torch.float32).contiguous()
+        dtype = torch.uint8 if weights[name].dtype == torch.uint8 else torch.float32
+        weight = weights[name].detach().to("cpu", dtype).contiguous()
         total.update(f"{name} {list(weight.shape)}\n".encode())
         total.update(weight.view(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()

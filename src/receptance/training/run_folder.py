@@ -35,6 +35,7 @@ from receptance.training.config import (
     rounding_differences,
 )
 from receptance.training.initial_weights import (
+    frozen_quantization,
     load_initial_weights_,
     with_known_initial_weights,
 )
@@ -94,7 +95,9 @@ def open_run(
         config = with_known_initial_weights(config, saved)
         for changed in rounding_differences(saved, config):
             logger.warning("goes on, but no longer bit for bit as before: %s", changed)
-    model, optimizer = assemble(config, model_config, ranks)
+    # A run that trains all weights needs none of others to go on.
+    frozen = frozen_quantization(config) if config.finetune.is_partial else None
+    model, optimizer = assemble(config, model_config, ranks, frozen)
     if config.finetune.is_partial:
         # A run that goes on needs them too: its checkpoints hold only what is trained.
         config = load_initial_weights_(model, config, ranks, tokenizer)

@@ -3,10 +3,12 @@
 import pytest
 
 from receptance.models import RWKV4, RWKV4Config
+from receptance.quantization import FORMATS, build_quantized, quantization
 from receptance.training.finetuning import LoRARWKV4, StateTunedRWKV4, build_trainable
 from receptance.training.optimization import FinetuneConfig
 
 SHAPE = RWKV4Config(n_layer=2, n_embd=16, vocab_size=64)
+INT4 = FORMATS["int4"]
 
 
 @pytest.mark.parametrize("method", ["", "full"])
@@ -38,3 +40,22 @@ def test_of_a_model_with_an_adapter_the_adapter_is_trained():
     assert trained == SHAPE.n_layer * 3 * ((C + C) + (C + 4 * C))
     frozen = {name for name, each in model.named_parameters() if not each.requires_grad}
     assert len(frozen) == len(dict(RWKV4(SHAPE).named_parameters()))
+
+
+@pytest.mark.parametrize("method", ["state", "lora"])
+def test_rounded_matrices_are_frozen_beside_the_same_parameters(method):
+    finetune = FinetuneConfig(method=method)
+    plain, rounded = (build_trainable(SHAPE, 0.0, finetune, each) for each in (None, INT4))
+
+    trained = [
+        {name: each.shape for name, each in model.named_parameters() if each.requires_grad}
+        for model in (plain, rounded)
+    ]
+    assert trained[0] == trained[1]
+    assert quantization(rounded) == INT4
+    rounded.load_state_dict(build_quantized(SHAPE, INT4).state_dict(), strict=False, assign=True)
+
+
+def test_rounded_matrices_cannot_be_trained():
+    with pytest.raises(ValueError, match="`quantization` must be None to train all weights"):
+        build_trainable(SHAPE, 0.0, FinetuneConfig(), INT4)

@@ -6,6 +6,7 @@ import pytest
 
 from receptance.errors import ConfigError
 from receptance.models import RWKV4Config, build
+from receptance.quantization import FORMATS, build_quantized
 from receptance.training import RunConfig, build_optimizer
 from receptance.training.optimization import OptimizerConfig
 from receptance.training.planning.estimate import (
@@ -204,3 +205,18 @@ def test_of_a_frozen_model_only_what_is_trained_has_moments_and_gradients():
     assert group.n_parameters == n_trained
     forward = SHAPE.flops_per_token
     assert training_flops_per_token(config, SHAPE) == 2 * forward
+
+
+def test_rounded_weights_are_there_once_as_the_bytes_that_they_are():
+    config = config_of(finetune_method="lora", finetune_rank=2, training_init_from="there")
+    int4 = FORMATS["int4"]
+
+    memory = rank_memory(config, SHAPE, frozen=int4)
+
+    plain, trained = rank_memory(config, SHAPE), trained_parameters(SHAPE, config.finetune)
+    weights = build_quantized(SHAPE, int4).state_dict().values()
+    assert memory["weights"] == sum(each.nbytes for each in weights) + 4 * trained
+    assert memory["moments"] == plain["moments"]
+    # Neither copies of them nor what enters them are kept, for a gradient that is not wanted.
+    assert memory["activations"] + memory.get("copies of weights", 0) <= plain["activations"]
+    assert trace_step(config, SHAPE, 1, int4).peak_bytes < 32 << 20

@@ -25,11 +25,7 @@ class Squares(nn.Module):
 def test_of_two_products_their_inputs_are_kept_and_their_gradients_come_and_go():
     n = 1000
 
-    def build_loss() -> tuple[nn.Module, Tensor]:
-        module = Squares(n)
-        return module, module(torch.empty(n))
-
-    trace = trace_memory(build_loss)
+    trace = trace_memory(lambda: Squares(n), lambda module: module(torch.empty(n)))
 
     # x and a x, but not the parameter.
     assert trace.kept_bytes == 2 * 4 * n
@@ -39,15 +35,30 @@ def test_of_two_products_their_inputs_are_kept_and_their_gradients_come_and_go()
 
 
 def test_a_parameter_and_its_gradient_are_not_counted():
-    def build_loss() -> tuple[nn.Module, Tensor]:
-        module = nn.Linear(1000, 1, bias=False)
-        return module, module(torch.empty(1, 1000)).sum()
+    def build() -> nn.Module:
+        return nn.Linear(1000, 1, bias=False)
 
-    trace = trace_memory(build_loss)
+    trace = trace_memory(build, lambda module: module(torch.empty(1, 1000)).sum())
 
     assert trace.kept_bytes == 4 * 1000
     # The gradient is there for the moment before it is taken away.
     assert trace.peak_bytes < 2 * 4 * 1000 + 100
+
+
+def test_a_buffer_and_what_was_there_only_to_build_are_not_counted():
+    def build() -> nn.Module:
+        torch.empty(10_000)
+        module = Squares(10)
+        module.register_buffer("frozen", torch.empty(1000))
+        return module
+
+    def loss_of(module: nn.Module) -> Tensor:
+        return module(module.get_buffer("frozen")[:10])
+
+    trace = trace_memory(build, loss_of)
+
+    assert trace.kept_bytes == 4 * 10
+    assert trace.peak_bytes < 5 * 4 * 10 + 100
 
 
 @pytest.mark.parametrize("resets", [False, True])
@@ -55,13 +66,12 @@ def test_a_parameter_and_its_gradient_are_not_counted():
 def test_a_model_keeps_as_much_without_memory_as_with_it(precision, resets):
     shape = tiny_config().model.build(256)
 
-    def build_loss() -> tuple[RWKV4, Tensor]:
-        model = build(shape)
+    def loss_of(model: RWKV4) -> Tensor:
         tokens = torch.zeros(3, 40, dtype=torch.long)
         with autocast(precision):
             x, _ = model.features(tokens, resets=tokens == 0 if resets else None)
             loss = language_model_loss(x, model.head.weight, tokens, auxiliary=1e-4)
-        return model, loss.total
+        return loss.total
 
     storages = []
 
@@ -70,11 +80,12 @@ def test_a_model_keeps_as_much_without_memory_as_with_it(precision, resets):
         return tensor
 
     with saved_tensors_hooks(note, lambda tensor: tensor):
-        model, _ = build_loss()
+        model = build(shape)
+        loss_of(model)
     parameters = {each.data_ptr() for each in model.parameters()}
     real = {each.data_ptr(): each.nbytes() for each in storages}
 
-    found = trace_memory(build_loss)
+    found = trace_memory(lambda: build(shape), loss_of)
 
     assert found.kept_bytes == sum(real[key] for key in real.keys() - parameters)
     assert found.peak_bytes > found.kept_bytes

@@ -13,9 +13,15 @@ from receptance.ops.linear_cross_entropy.chunked import (
     linear_cross_entropy_native,
     native_obstacle,
 )
+from receptance.ops.linear_cross_entropy.quantized import quantized_linear_cross_entropy
 from receptance.ops.linear_cross_entropy.reference import linear_cross_entropy_reference
 
-__all__ = ["IMPLEMENTATIONS", "LinearCrossEntropy", "linear_cross_entropy"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "LinearCrossEntropy",
+    "linear_cross_entropy",
+    "quantized_linear_cross_entropy",
+]
 
 # Fastest first.
 IMPLEMENTATIONS = (

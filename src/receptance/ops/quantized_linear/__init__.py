@@ -28,6 +28,11 @@ from receptance.ops.quantized_linear.reference import (
     quantized_input,
     quantized_linear_reference,
 )
+from receptance.ops.quantized_linear.straight_through import (
+    input_gradient,
+    product_dtype,
+    with_input_gradient,
+)
 
 __all__ = [
     "BLOCK_COLUMNS",
@@ -38,8 +43,10 @@ __all__ = [
     "QuantizedWeight",
     "dequantize",
     "dequantize_embedding",
+    "input_gradient",
     "pack_embedding",
     "pack_weight",
+    "product_dtype",
     "quantized_input",
     "quantized_linear",
 ]
@@ -65,6 +72,9 @@ def quantized_linear(
     which processors compute at four times the rate of float32. s_b, its inverse and the products
     with them are float32. The last block is shorter where n_in is no multiple of 32.
 
+    The gradient that reaches x is dy Ŵ, as if x were not rounded; its factors are in autocast's
+    dtype where that is on. So what is trained through it is what runs.
+
     Args:
         x: What is multiplied, in float32.
         weight: Ŵ, packed.
@@ -86,4 +96,7 @@ def quantized_linear(
     if x.dtype != torch.float32:
         raise ValueError(f"`x` must be torch.float32, got {x.dtype}")
     args = (x, weight)
-    return choose("quantized_linear", IMPLEMENTATIONS, implementation, *args).run(*args)
+    chosen = choose("quantized_linear", IMPLEMENTATIONS, implementation, *args)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return with_input_gradient(chosen.run, *args)
+    return chosen.run(*args)

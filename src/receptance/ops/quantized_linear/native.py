@@ -1,13 +1,13 @@
 """`quantized_linear` on the CPU, in C++: dot products of integers, block by block.
 
-The kernels: native/include/receptance/products.h. There is no gradient.
+The kernels: native/include/receptance/products.h.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from receptance.ops.native import gradient_obstacle, library_obstacle
+from receptance.ops.native import library_obstacle
 from receptance.ops.quantized_linear.layout import QuantizedWeight
 
 
@@ -23,7 +23,10 @@ def quantized_linear_native(
 
 def native_obstacle(x: Tensor, weight: QuantizedWeight) -> str | None:
     """Return why the extension cannot run these tensors, as a clause, or None if it can."""
-    return gradient_obstacle(x, weight.data) or library_obstacle()
+    for tensor in (x, weight.data):
+        if not tensor.is_cpu:
+            return f"it runs on the cpu, and a tensor is on {tensor.device}"
+    return library_obstacle()
 
 
 def _fake(

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from receptance.models import RWKV4, RWKV4Config, RWKV4State
+from receptance.ops.quantized_linear import QuantizedFormat
+from receptance.quantization import replace_matrices
 
 WEIGHT_AT_FIRST = -4.0
 """The log weight that training begins with where there is no initial state: little beside what a
@@ -68,10 +70,18 @@ class StateTunedRWKV4(RWKV4):
     Args:
         config: The shape.
         dropout: As for `RWKV4`.
+        quantization: The format of the matrices; None if they are floating-point numbers.
     """
 
-    def __init__(self, config: RWKV4Config, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        config: RWKV4Config,
+        dropout: float = 0.0,
+        quantization: QuantizedFormat | None = None,
+    ) -> None:
         super().__init__(config, dropout)
+        if quantization is not None:
+            replace_matrices(self, quantization)
         self.requires_grad_(False)
         self.initial_state = InitialState(config)
 

@@ -5,7 +5,11 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from receptance.ops.linear_cross_entropy import linear_cross_entropy
+from receptance.ops.linear_cross_entropy import (
+    linear_cross_entropy,
+    quantized_linear_cross_entropy,
+)
+from receptance.ops.quantized_linear import QuantizedWeight
 
 
 class Loss(NamedTuple):
@@ -19,7 +23,7 @@ class Loss(NamedTuple):
 
 def language_model_loss(
     x: Float[Tensor, "B T C"],
-    head: Float[Tensor, "V C"],
+    head: Float[Tensor, "V C"] | QuantizedWeight,
     targets: Int[Tensor, "B T"],
     *,
     auxiliary: float,
@@ -38,7 +42,7 @@ def language_model_loss(
 
     Args:
         x: The model's features: what its head reads.
-        head: The head's matrix.
+        head: The head's matrix. A rounded one takes no gradient.
         targets: The tokens that came.
         auxiliary: The weight of the auxiliary loss; the authors' is 1e-4. 0 leaves it out.
         counted: Which targets count, in both means; None for all. Where none does, both are zero.
@@ -46,11 +50,8 @@ def language_model_loss(
     Source: BlinkDL/RWKV-LM, RWKV-v4neo/src/model.py, L2Wrap; arXiv:2305.13048, section 4, names
     PaLM's z-loss instead, which is not what the code does.
     """
-    loss = linear_cross_entropy(
-        x.flatten(0, 1),
-        head,
-        targets.flatten(),
-        auxiliary=auxiliary,
-        counted=None if counted is None else counted.flatten(),
-    )
-    return Loss(*loss)
+    rows, targets = x.flatten(0, 1), targets.flatten()
+    counted = None if counted is None else counted.flatten()
+    if isinstance(head, QuantizedWeight):
+        return Loss(*quantized_linear_cross_entropy(rows, head, targets, auxiliary, counted))
+    return Loss(*linear_cross_entropy(rows, head, targets, auxiliary=auxiliary, counted=counted))

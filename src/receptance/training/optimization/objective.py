@@ -4,6 +4,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from receptance.models import RWKV4, RWKV4State
+from receptance.quantization import QuantizedLinear
 from receptance.training.optimization.loss import Loss, language_model_loss
 from receptance.training.optimization.precision import autocast
 
@@ -38,7 +39,8 @@ class Objective(nn.Module):
         """Return the mean loss over the tokens that count, and the state after the last one."""
         with autocast(self.precision, tokens.device.type):
             x, state = self.model.features(tokens, state, resets=resets)
-            weight = self.model.head.weight
+            head = self.model.head
+            weight = head.packed_weight() if isinstance(head, QuantizedLinear) else head.weight
             loss = language_model_loss(
                 x, weight, targets, auxiliary=self.auxiliary, counted=counted
             )

@@ -14,10 +14,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from receptance.models import RWKV4, RWKV4Config, build
 from receptance.ops.linear_cross_entropy.chunked import chunk_tokens
+from receptance.ops.linear_cross_entropy.quantized import quantized_chunk_tokens
+from receptance.ops.quantized_linear import QuantizedFormat
+from receptance.ops.quantized_linear.straight_through import CHUNK_WEIGHTS
 from receptance.training.config import RunConfig
 from receptance.training.finetuning import build_trainable
 from receptance.training.optimization import (
@@ -123,11 +126,22 @@ def groups_sha256(groups: list[ParameterGroup]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def rank_memory(config: RunConfig, shape: RWKV4Config, world_size: int = 1) -> dict[str, int]:
+def rank_memory(
+    config: RunConfig,
+    shape: RWKV4Config,
+    world_size: int = 1,
+    frozen: QuantizedFormat | None = None,
+) -> dict[str, int]:
     """Return the bytes that the largest of `world_size` ranks needs, by part.
 
     The parts are not all at their largest at the same moment, so that tensors take up to a fifth
     less. The program itself, and what an allocator wastes between them, come on top.
+
+    Args:
+        config: The run.
+        shape: Of its model.
+        world_size: How many ranks share it.
+        frozen: The format of matrices that are not trained; None if they are not rounded.
 
     Raises:
         ConfigError: If the ranks cannot share the batch.
@@ -140,27 +154,32 @@ def rank_memory(config: RunConfig, shape: RWKV4Config, world_size: int = 1) -> d
     if config.finetune.is_partial:
         n_trained = trained_parameters(shape, config.finetune)
         n_own += n_trained
-    root, layer = _kept_parts(config, shape)
+    weight_bytes = FLOAT32_BYTES * n_own
+    if frozen is not None:
+        weight_bytes = _all_bytes(shape, config.finetune, frozen)
+    root, layer = _kept_parts(config, shape, frozen)
     # With checkpointing only a layer's input is kept; the inside of one layer is there in backward.
     n_whole = 1 if training.checkpoint_layers else shape.n_layer
     n_inputs = shape.n_layer if training.checkpoint_layers else 0
     input_bytes = FLOAT32_BYTES * data.ctx_len * shape.n_embd
 
     memory = {
-        "weights": FLOAT32_BYTES * n_own,
+        "weights": weight_bytes,
         "moments": 2 * FLOAT32_BYTES * n_trained,
         "gradients": FLOAT32_BYTES * n_trained,
         "layers put together": _gathered_bytes(shape) if is_sharded else 0,
         "copies of weights": root.of_weights + n_whole * layer.of_weights,
         "activations": n_rows
         * (root.of_sequences + n_whole * layer.of_sequences + n_inputs * input_bytes),
-        **_passing_part(config, shape, n_rows),
+        **_passing_part(config, shape, n_rows, frozen),
         "copy that is saved": 3 * FLOAT32_BYTES * n_trained * config.every.save_asynchronously,
     }
     return {part: n_bytes for part, n_bytes in memory.items() if n_bytes}
 
 
-def trace_step(config: RunConfig, shape: RWKV4Config, n_rows: int) -> MemoryTrace:
+def trace_step(
+    config: RunConfig, shape: RWKV4Config, n_rows: int, frozen: QuantizedFormat | None = None
+) -> MemoryTrace:
     """Return what the forward and backward of `n_rows` sequences need.
 
     It takes no memory, and as long for a large model as for a small one of as many layers.
@@ -168,7 +187,8 @@ def trace_step(config: RunConfig, shape: RWKV4Config, n_rows: int) -> MemoryTrac
     training = config.training
     size = (n_rows, config.data.ctx_len)
     arithmetic = _Arithmetic(training.precision, training.auxiliary_loss, training.dropout)
-    return _trace(shape, size, arithmetic, config.data.reset_at_documents, config.finetune)
+    has_resets = config.data.reset_at_documents
+    return _trace(shape, size, arithmetic, has_resets, config.finetune, frozen)
 
 
 class _Arithmetic(NamedTuple):
@@ -184,20 +204,25 @@ def _trace(
     arithmetic: _Arithmetic,
     has_resets: bool,
     finetune: FinetuneConfig,
+    frozen: QuantizedFormat | None,
 ) -> MemoryTrace:
     precision, auxiliary, dropout = arithmetic
 
-    def build_loss() -> tuple[nn.Module, Tensor]:
-        model = build_trainable(shape, dropout, finetune)
-        objective = Objective(model, auxiliary=auxiliary, precision=precision)
+    def build_objective() -> Objective:
+        model = build_trainable(shape, dropout, finetune, frozen)
+        return Objective(model, auxiliary=auxiliary, precision=precision)
+
+    def loss_of(objective: Objective) -> Tensor:
         tokens = torch.zeros(size, dtype=torch.long)
         loss, _ = objective(tokens, tokens, None, tokens == 0 if has_resets else None)
-        return objective, loss.total
+        return loss.total
 
-    return trace_memory(build_loss)
+    return trace_memory(build_objective, loss_of)
 
 
-def _kept_parts(config: RunConfig, shape: RWKV4Config) -> tuple[Kept, Kept]:
+def _kept_parts(
+    config: RunConfig, shape: RWKV4Config, frozen: QuantizedFormat | None
+) -> tuple[Kept, Kept]:
     """Return what is kept beside the layers, and what a layer keeps.
 
     What is kept grows by the same with each layer and each sequence, so that four forwards of one
@@ -206,24 +231,30 @@ def _kept_parts(config: RunConfig, shape: RWKV4Config) -> tuple[Kept, Kept]:
     kept = {}
     for n_layer in (1, 2):
         small = replace(shape, n_layer=n_layer)
-        one, two = (trace_step(config, small, n_rows).kept_bytes for n_rows in (1, 2))
+        one, two = (trace_step(config, small, n_rows, frozen).kept_bytes for n_rows in (1, 2))
         kept[n_layer] = Kept(of_weights=2 * one - two, of_sequences=two - one)
     layer = Kept(*(two - one for one, two in zip(kept[1], kept[2], strict=True)))
     root = Kept(*(one - each for one, each in zip(kept[1], layer, strict=True)))
     return root, layer
 
 
-def _passing_part(config: RunConfig, shape: RWKV4Config, n_rows: int) -> dict[str, int]:
+def _passing_part(
+    config: RunConfig, shape: RWKV4Config, n_rows: int, frozen: QuantizedFormat | None
+) -> dict[str, int]:
     """Return what comes and goes beside what is kept: in a layer, or in the loss if that is more.
 
     It is the same for any number of layers. The two are not there at once.
     """
-    trace = trace_step(config, replace(shape, n_layer=2), n_rows)
+    trace = trace_step(config, replace(shape, n_layer=2), n_rows, frozen)
     product = torch.bfloat16 if config.training.precision == "bfloat16" else torch.float32
     n_tokens = min(chunk_tokens(shape.vocab_size, product), n_rows * config.data.ctx_len)
     in_layer = trace.peak_bytes - trace.kept_bytes
     # A chunk's logits, the head, and a chunk's part of its gradient, which no trace sees.
     in_loss = product.itemsize * shape.vocab_size * (n_tokens + 2 * shape.n_embd)
+    if frozen is not None:  # their gradient's factor, and of the head what is dequantized at a time
+        n_tokens = min(quantized_chunk_tokens(shape.vocab_size), n_rows * config.data.ctx_len)
+        in_loss = (FLOAT32_BYTES + product.itemsize) * shape.vocab_size * n_tokens
+        in_loss += 4 * FLOAT32_BYTES * CHUNK_WEIGHTS
     if in_loss > in_layer:
         return {"logits of a chunk": in_loss}
     return {"inside a layer": in_layer}
@@ -243,6 +274,13 @@ def _own(size: tuple[int, ...], world_size: int) -> int:
     if axis and size[axis] % world_size:
         return math.prod(size)
     return math.prod(size) // size[axis] * -(-size[axis] // world_size)
+
+
+def _all_bytes(shape: RWKV4Config, finetune: FinetuneConfig, frozen: QuantizedFormat) -> int:
+    """Return the bytes of a model with rounded matrices, and of what is trained beside them."""
+    with torch.device("meta"):
+        model = build_trainable(shape, 0.0, finetune, frozen)
+    return sum(each.nbytes for each in model.state_dict().values())
 
 
 def _gathered_bytes(shape: RWKV4Config) -> int:

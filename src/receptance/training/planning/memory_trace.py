@@ -7,7 +7,7 @@ what an op needs inside itself is not seen.
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor, UntypedStorage, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -15,9 +15,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+Module = TypeVar("Module", bound=nn.Module)
+
 
 class MemoryTrace(NamedTuple):
-    """Bytes of a forward and backward, the parameters and their gradients left out."""
+    """Bytes of a forward and backward, the weights and their gradients left out."""
 
     kept_bytes: int
     """What is kept from the forward for the backward."""
@@ -25,12 +27,13 @@ class MemoryTrace(NamedTuple):
     """The most that there was at any time."""
 
 
-def trace_memory(build_loss: Callable[[], tuple[nn.Module, Tensor]]) -> MemoryTrace:
+def trace_memory(build: Callable[[], Module], loss_of: Callable[[Module], Tensor]) -> MemoryTrace:
     """Return what the forward and backward of a loss need.
 
     Args:
-        build_loss: Makes a module and computes a scalar loss of it. All its tensors are fake, so
-            that neither their values nor memory or time for them are needed.
+        build: Makes a module. All its tensors are fake, so that neither their values nor memory or
+            time for them are needed.
+        loss_of: Computes a scalar loss of it.
     """
     live = _LiveStorages()
     kept: dict[int, UntypedStorage] = {}
@@ -41,17 +44,20 @@ def trace_memory(build_loss: Callable[[], tuple[nn.Module, Tensor]]) -> MemoryTr
         return tensor
 
     with FakeTensorMode(), live:
+        module = build()
+        live.peak_bytes = live.live_bytes  # what was there only to build it is no matter
         with saved_tensors_hooks(note, lambda tensor: tensor):
-            module, loss = build_loss()
-        parameters = {each.untyped_storage()._cdata for each in module.parameters()}
-        kept_bytes = sum(each.nbytes() for key, each in kept.items() if key not in parameters)
+            loss = loss_of(module)
+        weights = [*module.parameters(), *module.buffers()]
+        own = {each.untyped_storage()._cdata for each in weights}
+        kept_bytes = sum(each.nbytes() for key, each in kept.items() if key not in own)
         kept.clear()
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(_drop_gradient)
         loss.backward()
-        parameter_bytes = sum(each.nbytes for each in module.parameters())
-    return MemoryTrace(kept_bytes, live.peak_bytes - parameter_bytes)
+        weight_bytes = sum(each.nbytes for each in weights)
+    return MemoryTrace(kept_bytes, live.peak_bytes - weight_bytes)
 
 
 def _drop_gradient(parameter: Tensor) -> None:
