@@ -6,11 +6,9 @@ Of each token n, with p the distribution that the full model predicts and q that
     KL                    Σ_v p(v) (log p(v) - log q(v))
     agreement             1 where the same token is the likeliest under both, else 0
 
-The 95 % intervals are those of a paired block bootstrap: tokens that are near each other are alike,
-so what is drawn, with replacement, is blocks of successive tokens of a document, the same ones for
-all forms. Each of `N_RESAMPLES` draws of as many blocks as there are gives one value of a figure;
-the interval is from the 2.5th to the 97.5th percentile of these. A block's bytes are taken to be
-its tokens times the bytes of a token in the whole text.
+The 95 % intervals are those of a paired block bootstrap (`bootstrap.py`): the same blocks are drawn
+for all forms. A block's bytes are taken to be its tokens times the bytes of a token in the whole
+text.
 """
 
 import math
@@ -21,6 +19,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from receptance.evaluation.bootstrap import Estimate, estimate, totals
 from receptance.evaluation.documents import Document
 from receptance.evaluation.perplexity import Score
 from receptance.evaluation.reading import ROWS_OF_LOGITS, Passage, Reader, passages
@@ -28,18 +27,6 @@ from receptance.models import RWKV4
 
 BLOCK_TOKENS = 256
 """Successive tokens that are drawn together; far more than one token tells of the next ones."""
-MIN_BLOCKS = 10
-"""Below as many, the spread of the draws says little of the spread of texts."""
-N_RESAMPLES = 1000
-SEED = 0
-
-
-class Estimate(NamedTuple):
-    """A figure and its 95 % interval; without ends where the text is too short for one."""
-
-    value: float
-    low: float | None
-    high: float | None
 
 
 class Distance(NamedTuple):
@@ -125,9 +112,8 @@ class _Blocks:
 
     def of(self, passage: Passage) -> Int64[Tensor, " n"]:
         """Return the blocks of the tokens of a passage, in their order."""
-        places = passage.begin + torch.arange(passage.tokens.shape[1])
         begins = self._begins[torch.tensor(passage.documents)]
-        return (begins[:, None] + places // BLOCK_TOKENS)[passage.is_counted]
+        return (begins[:, None] + passage.places // BLOCK_TOKENS)[passage.is_counted]
 
 
 def _figures(
@@ -162,32 +148,10 @@ def _distance(
 ) -> Distance:
     """Return the figures of one form, from the sums of each block."""
     columns = torch.cat([counts[:, None], full_nats[:, None], sums], dim=1)
-    drawn = _resampled(columns) if len(columns) >= MIN_BLOCKS else columns.new_zeros(0, 5)
-
-    def estimate(figure: Float64[Tensor, " rows"]) -> Estimate:
-        value, *draws = figure.tolist()
-        if not draws:
-            return Estimate(value, None, None)
-        ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
-        low, high = torch.tensor(draws, dtype=torch.float64).quantile(ends).tolist()
-        return Estimate(value, low, high)
-
-    rows = torch.cat([columns.sum(0, keepdim=True), drawn])
-    n_tokens, nats, other_nats, kl, agreement = rows.unbind(1)
+    n_tokens, nats, other_nats, kl, agreement = totals(columns).unbind(1)
     return Distance(
         bits_per_byte=estimate(other_nats / n_tokens * tokens_per_byte / math.log(2)),
         difference_percent=estimate(100 * (other_nats / nats - 1)),
         kl_nats=estimate(kl / n_tokens),
         top_1_agreement=estimate(agreement / n_tokens),
     )
-
-
-def _resampled(columns: Float64[Tensor, "blocks k"]) -> Float64[Tensor, "draws k"]:
-    """Return the sums over blocks drawn with replacement, the same for every form of a model."""
-    generator = torch.Generator().manual_seed(SEED)
-    n_blocks = len(columns)
-    drawn = [
-        columns[torch.randint(n_blocks, (n_blocks,), generator=generator)].sum(0)
-        for _ in range(N_RESAMPLES)
-    ]
-    return torch.stack(drawn)

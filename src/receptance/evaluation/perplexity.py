@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
 
 from receptance.evaluation.documents import Document
-from receptance.evaluation.reading import ROWS_OF_LOGITS, Passage, Reader, passages
+from receptance.evaluation.reading import Reader, passages
 from receptance.models import RWKV4, State
 
 
@@ -67,7 +66,7 @@ def score_documents(
     reader = Reader(model, start)
     with torch.no_grad():
         nats = sum(
-            _nats(reader, passage)
+            float(reader.nats(passage).sum())
             for passage in passages(
                 documents, end_of_text=end_of_text, batch_size=batch_size, chunk=chunk
             )
@@ -77,14 +76,3 @@ def score_documents(
         n_tokens=sum(each.n_counted for each in documents),
         n_bytes=sum(each.n_bytes for each in documents),
     )
-
-
-def _nats(reader: Reader, passage: Passage) -> float:
-    """Return the nats of all tokens of a passage that count."""
-    features = reader.features(passage)
-    if len(features) == 0:
-        return 0.0
-    targets = passage.targets[passage.is_counted].to(reader.device)
-    parts = zip(features.split(ROWS_OF_LOGITS), targets.split(ROWS_OF_LOGITS), strict=True)
-    costs = [F.cross_entropy(reader.logits(x), each, reduction="none") for x, each in parts]
-    return float(torch.cat(costs).double().sum())
