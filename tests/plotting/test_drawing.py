@@ -1,6 +1,7 @@
 """A chart is drawn in characters so that its shape, its numbers and its runs are seen."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -153,3 +154,18 @@ def test_one_value_or_none_is_no_error(values, style):
 
 def test_a_gap_is_not_bridged_by_what_is_not_finite():
     assert lines_of(chart(curve([1.0, math.nan, math.inf, 3.0, 0.0], style="line"), is_log=True))
+
+
+def test_an_axis_of_factors_gives_each_factor_the_same_room():
+    x = [1.0, 10.0, 100.0, 1000.0]
+    dots = Curve(label="run", x=x, y=[1.0, 1.0, 1.0, 1.0], style="dots")
+    shown = Chart(title="loss", x_label="", x_range=(1.0, 1000.0), curves=[dots], is_log_x=True)
+
+    lines = lines_of(shown, width=67)
+
+    (row,) = [line for line in lines if "●" in line]
+    places = [place for place, character in enumerate(row) if character == "●"]
+    steps = [second - first for first, second in pairwise(places)]
+    assert len(places) == 4
+    assert max(steps) - min(steps) <= 1
+    assert {"1", "10", "100"} <= set(lines[-1].split())

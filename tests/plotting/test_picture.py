@@ -94,3 +94,12 @@ def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
         save_picture(charts(), tmp_path / "x.png")
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_axis_of_factors_has_powers_of_ten(tmp_path):
+    dots = Curve(label="run", x=[1.0, 32.0, 1000.0], y=[3.0, 2.0, 1.0], style="dots")
+    shown = Chart(title="loss", x_label="", x_range=(1.0, 1000.0), curves=[dots], is_log_x=True)
+
+    save_picture([shown], tmp_path / "x.svg")
+
+    assert {"1", "10", "100", "1000"} <= set(texts(tmp_path / "x.svg"))

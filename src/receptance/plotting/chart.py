@@ -41,6 +41,8 @@ class Chart:
     curves: Sequence[Curve]
     is_log: bool = False
     """Whether y grows by factors; values not above 0 are then gaps."""
+    is_log_x: bool = False
+    """Whether x grows by factors; all of them are then above 0."""
     is_zoomed: bool = False
     """Whether the range leaves out the beginning of the lines, and outliers."""
 

@@ -122,22 +122,23 @@ class _Frame:
 
     def __init__(self, chart: Chart, canvas: Canvas) -> None:
         self.canvas = canvas
-        self.is_log = chart.is_log
+        self.is_log, self.is_log_x = chart.is_log, chart.is_log_x
         self.x_range = chart.x_range
-        self.low, self.high = (self._scaled(end) for end in chart.y_range())
+        self.low, self.high = (_scaled(end, self.is_log) for end in chart.y_range())
 
     def x(self, value: float) -> int:
         """Return the column of dots."""
-        first, last = self.x_range
-        return round((value - first) / (last - first) * (self.canvas.width - 1))
+        first, last, x = (_scaled(each, self.is_log_x) for each in (*self.x_range, value))
+        return round((x - first) / (last - first) * (self.canvas.width - 1))
 
     def y(self, value: float) -> int:
         """Return the row of dots, counted from the top; far outside, only that it is outside."""
-        part = (self.high - self._scaled(value)) / (self.high - self.low)
+        part = (self.high - _scaled(value, self.is_log)) / (self.high - self.low)
         return round(min(max(part, -2.0), 3.0) * (self.canvas.height - 1))
 
-    def _scaled(self, value: float) -> float:
-        return math.log(value) if self.is_log else value
+
+def _scaled(value: float, is_log: bool) -> float:
+    return math.log(value) if is_log else value
 
 
 def _draw_curve(chart: Chart, curve: Curve, frame: _Frame, pen: _Pen) -> None:
@@ -171,8 +172,8 @@ def _is_crowded(chart: Chart) -> bool:
 def _x_axis(frame: _Frame, margin: int) -> list[Text]:
     """Return the axis below a chart, and its numbers."""
     canvas = frame.canvas
-    values = ticks(*frame.x_range, max(2, canvas.n_columns // 12))
-    labels = tick_labels(values)
+    values = ticks(*frame.x_range, max(2, canvas.n_columns // 12), is_log=frame.is_log_x)
+    labels = tick_labels(values, is_log=frame.is_log_x)
     corner, plain, tick = canvas.glyphs.axes[2:]
     axis = [plain] * canvas.n_columns
     numbers = [" "] * (margin + 2 + canvas.n_columns)

@@ -96,12 +96,15 @@ def _draw_chart(axes: "Axes", chart: Chart, colours: dict[str, str]) -> None:
     axes.set_yscale("log" if chart.is_log else "linear")
     axes.set_ylim(*chart.y_range())
     first, last = chart.x_range
-    axes.set_xlim(first, last + 0.01 * (last - first))  # so that the last dot is a whole one
+    axes.set_xscale("log" if chart.is_log_x else "linear")
+    # So that the last dot is a whole one.
+    beyond = last * (last / first) ** 0.01 if chart.is_log_x else last + 0.01 * (last - first)
+    axes.set_xlim(first, beyond)
     y_ticks = ticks(*chart.y_range(), 5, is_log=chart.is_log)
     axes.set_yticks(y_ticks, tick_labels(y_ticks, is_log=chart.is_log))
+    x_ticks = ticks(first, last, 5, is_log=chart.is_log_x)
+    axes.set_xticks(x_ticks, tick_labels(x_ticks, is_log=chart.is_log_x))
     axes.minorticks_off()
-    x_ticks = ticks(first, last, 5)
-    axes.set_xticks(x_ticks, tick_labels(x_ticks))
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
