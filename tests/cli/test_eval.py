@@ -1,6 +1,10 @@
 """The figures are those of the library, for people and for programs, and errors are clear."""
 
+import hashlib
 import json
+import math
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,13 @@ from click.testing import CliRunner
 from receptance.checkpoint import save_model
 from receptance.cli.eval import command
 from receptance.errors import CheckpointError, DataError, TokenizerError
-from receptance.evaluation import compare, read_documents, score_documents
+from receptance.evaluation import (
+    compare,
+    measure,
+    read_documents,
+    read_result,
+    score_documents,
+)
 from receptance.inference import load
 from receptance.tokenizer import load_tokenizer
 from tests.random_models import random_rwkv4
@@ -43,27 +53,113 @@ def test_json_has_the_figures_of_the_library(model, text):
     result = run(model, "--text", text, "--text", text, "--json")
 
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == {
-        "bits_per_byte": pytest.approx(score.bits_per_byte),
-        "bits_per_token": pytest.approx(score.bits_per_token),
-        "perplexity": pytest.approx(score.perplexity),
-        "tokens": 2 * (len(TEXT) + 1),
-        "bytes": 2 * len(TEXT),
-    }
+    document = json.loads(result.stdout)
+    for name in ("bits_per_byte", "bits_per_token", "perplexity"):
+        assert document[name] == pytest.approx(getattr(score, name))
+    assert document["nats"] == pytest.approx(score.nats)
+    words = 2 * len(re.split(r"\s+", TEXT))
+    assert (document["tokens"], document["bytes"]) == (2 * (len(TEXT) + 1), 2 * len(TEXT))
+    assert (document["words"], document["documents"]) == (words, 2)
+    assert document["word_perplexity"] == pytest.approx(math.exp(score.nats / words))
+
+
+def test_json_says_what_was_measured_and_how(model, text):
+    document = json.loads(run(model, "--text", text, "--max-tokens", 90, "--json").stdout)
+
+    lm, data = load(model), text.read_bytes()
+    assert document["model"] == {
+        "path": str(model), "fingerprint": lm.fingerprint, "architecture": "rwkv4",
+        "parameters": lm.model.config.n_parameters, "n_layer": 1, "n_embd": 32, "vocab_size": 256,
+        "matrices": "float32", "adapter": None,
+    }  # fmt: skip
+    assert document["tokenizer"] == {"name": "bytes", "sha256": lm.tokenizer.sha256}
+    digest = hashlib.sha256(data).hexdigest()
+    assert document["texts"] == [{"path": str(text), "sha256": digest, "bytes": len(data)}]
+    assert document["settings"] == {
+        "reading": "carried", "start": "zero", "max_tokens": 90, "chunk": 512, "batch_size": 16
+    }  # fmt: skip
+    assert document["versions"]["torch"] == torch.__version__
+    assert 0 < document["seconds"] < 600
+    assert (datetime.now(UTC) - datetime.fromisoformat(document["date"])).total_seconds() < 600
+
+
+def test_the_file_holds_the_same_document(model, text, tmp_path):
+    arguments = (model, "--text", text, "--output", tmp_path / "a.json", "--json")
+
+    document = json.loads(run(*arguments).stdout)
+
+    assert json.loads((tmp_path / "a.json").read_text()) == document
+    assert read_result(tmp_path / "a.json").nats == document["nats"]
+    assert sum(document["blocks"]["nats"]) == pytest.approx(document["nats"])
 
 
 def test_people_read_the_same_figures(model, text):
-    document = json.loads(run(model, "--text", text, "--json").stdout)
+    document = json.loads(run(model, *["--text", text] * 5, "--json").stdout)
 
-    lines = run(model, "--text", text).stdout.splitlines()
+    result = run(model, *["--text", text] * 5)
 
-    assert lines == [
-        f"bits per byte   {document['bits_per_byte']:.4f}",
-        f"bits per token  {document['bits_per_token']:.4f}",
-        f"perplexity      {document['perplexity']:,.3f}",
-        f"tokens          {len(TEXT) + 1:,}",
-        f"bytes           {len(TEXT):,}",
+    def line(name: str, pattern: str) -> str:
+        ends = document["intervals"][name]
+        shown = [pattern.format(each) for each in (document[name], ends["low"], ends["high"])]
+        return f"{name.replace('_', ' '):<16} {shown[0]}  [{shown[1]}, {shown[2]}]"
+
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == [
+        line("bits_per_byte", "{:.4f}"),
+        line("bits_per_token", "{:.4f}"),
+        line("perplexity", "{:,.3f}"),
+        line("word_perplexity", "{:.3e}"),
+        f"tokens           {5 * len(TEXT) + 5:,}",
+        f"bytes            {5 * len(TEXT):,}",
+        f"words            {5 * len(TEXT.split()) + 5:,}",
+        "documents        5",
     ]
+
+
+def test_windows_are_those_of_the_library_and_are_named(model, text):
+    lm = load(model)
+    expected = measure(
+        lm.model, read_documents([text], lm.tokenizer), lm.tokenizer, window=100, stride=50
+    ).blocks.figures()
+
+    result = run(model, "--text", text, "--window", 100)
+    document = json.loads(run(model, "--text", text, "--window", 100, "--json").stdout)
+
+    assert document["bits_per_byte"] == pytest.approx(expected["bits_per_byte"].value)
+    assert document["settings"]["reading"] == "windows"
+    assert (document["settings"]["window"], document["settings"]["stride"]) == (100, 50)
+    assert "in windows of 100 tokens, 50 apart" in result.stdout
+    assert "too short for 95 % intervals" in result.stderr
+
+
+def test_the_loss_by_position_is_told_and_drawn(model, text, tmp_path):
+    arguments = (model, "--text", text, "--document-start", "the cat of house .0 ")
+    document = json.loads(run(*arguments, "--by-position", "--json").stdout)
+
+    result = run(*arguments, "--by-position", "--plot", tmp_path / "x.svg")
+
+    assert result.exit_code == 0
+    bins = document["by_position"]
+    assert document["documents"] == 8
+    assert [each["first"] for each in bins] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert sum(each["tokens"] for each in bins) == document["tokens"]
+    assert f" 256 - 511 | {bins[8]['tokens']:,} | {bins[8]['nats']:.4f} |" in re.sub(
+        " +", " ", result.stdout.replace("│", "|")
+    )
+    drawn = (tmp_path / "x.svg").read_text()
+    assert "place in the document, tokens" in drawn
+    assert ">100<" in drawn
+
+
+def test_records_are_documents(model, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"body": "one"}\n{"body": "two words"}\n')
+
+    document = json.loads(
+        run(model, "--text", tmp_path / "a.jsonl", "--text-field", "body", "--json").stdout
+    )
+
+    assert (document["documents"], document["bytes"], document["words"]) == (2, 12, 3)
+    assert document["settings"]["text_field"] == "body"
 
 
 def test_as_many_tokens_are_read_as_asked_for(model, text):
@@ -84,6 +180,9 @@ def test_formats_are_set_beside_the_model(model, text):
     assert result.exit_code == 0
     document = json.loads(result.stdout)
     assert document["bits_per_byte"] == pytest.approx(expected.full.bits_per_byte)
+    assert document["words"] == len(re.split(r"\s+", TEXT))
+    assert document["settings"]["start"] == "zero"
+    assert "intervals" not in document
     assert list(document["formats"]) == ["bfloat16", "int4"]
     for name, figures in document["formats"].items():
         for figure, estimate in expected.distances[name]._asdict().items():
@@ -128,6 +227,13 @@ def test_a_short_text_has_figures_without_intervals_and_says_so(model, tmp_path)
         (["--text", "nothing"], "File 'nothing' does not exist"),
         (["--text", "TEXT", "--compare", "int3"], "got 'int3'"),
         (["--text", "TEXT", "--max-tokens", "0"], "0 is not in the range"),
+        (["--text", "TEXT", "--stride", "3"], "--stride must be at most a --window, got 3"),
+        (["--text", "TEXT", "--window", "2", "--stride", "3"], "got 3; that has 2 tokens"),
+        (["--text", "TEXT", "--window", "2", "--compare", "int8"], "so --window must not"),
+        (["--text", "TEXT", "--by-position", "--compare", "int8"], "so --by-position must not"),
+        (["--text", "TEXT", "--plot", "x.jpg"], "--plot must end with .png or .svg, got 'x.jpg'"),
+        (["--text", "TEXT", "--output", "none/x"], "--output: the folder 'none' must exist"),
+        (["--text", "TEXT", "--document-start", "("], "must be a regular expression"),
     ],
 )
 def test_wrong_usage_is_code_2_with_one_message(model, text, args, words):

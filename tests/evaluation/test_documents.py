@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from receptance.data import NotTextError, prepare
+from receptance.data.documents import parse_boundaries
 from receptance.errors import DataError
 from receptance.evaluation import held_out_documents, read_documents
 from receptance.tokenizer import load_tokenizer
@@ -117,3 +118,58 @@ def test_of_held_out_pairs_the_bytes_of_the_answers_count(tmp_path):
     assert [len(each.tokens) for each in documents] == [8, 10]
     with pytest.raises(ValueError, match=r"`tokenizer` must be given, for .* has a mask; got None"):
         held_out_documents(store.valid)
+
+
+def test_the_words_of_a_text_are_counted_in_blocks_of_its_bytes(tmp_path):
+    (tmp_path / "long").write_text("word " * 1000)
+
+    (whole,) = read_documents([tmp_path / "long"], BYTES)
+    (cut,) = read_documents([tmp_path / "long"], BYTES, 1500)
+
+    assert whole.words is not None
+    assert cut.words is not None
+    assert whole.words.tolist() == [205, 205, 205, 205, 181]  # one after the last white space
+    assert cut.words.tolist() == [205, 96]
+
+
+def test_records_and_split_texts_are_documents_and_blank_ones_are_left_out(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n\n{"text": " "}\n{"text": "né"}\n')
+    (tmp_path / "b.txt").write_text("#x\n#yz")
+
+    documents = read_documents(
+        [tmp_path / "a.jsonl", tmp_path / "b.txt"], BYTES, boundaries=parse_boundaries(None, "#")
+    )
+
+    texts = [BYTES.decode(each.tokens.tolist()) for each in documents]
+    assert texts == ["one", "né", "#x\n", "#yz"]
+    assert [each.n_bytes for each in documents] == [3, 3, 3, 3]
+    assert all(each.tokens[-1] == END_OF_TEXT for each in documents)
+
+
+def test_of_records_the_field_that_is_named_is_read_and_of_pairs_all(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"prompt": "1+1=", "answer": "2", "note": "sum"}\n')
+
+    (pair,) = read_documents([tmp_path / "a.jsonl"], BYTES)
+    (note,) = read_documents([tmp_path / "a.jsonl"], BYTES, text_field="note")
+
+    assert BYTES.decode(pair.tokens.tolist()) == "1+1=2"
+    assert (pair.n_bytes, pair.mask) == (5, None)
+    assert BYTES.decode(note.tokens.tolist()) == "sum"
+
+
+@pytest.mark.parametrize(("max_tokens", "texts"), [(4, ["one"]), (5, ["one", "t"]), (2, ["on"])])
+def test_records_too_are_cut_after_so_many_tokens(tmp_path, max_tokens, texts):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+
+    documents = read_documents([tmp_path / "a.jsonl"], BYTES, max_tokens)
+
+    assert [BYTES.decode(each.tokens.tolist()) for each in documents] == texts
+    assert sum(len(each.tokens) for each in documents) == max_tokens
+
+
+@pytest.mark.parametrize("content", ["\n \n", '{"text": ""}\n'])
+def test_a_file_of_blank_documents_is_an_error_that_names_it(tmp_path, content):
+    (tmp_path / "blank.jsonl").write_text(content)
+
+    with pytest.raises(DataError, match=r"must not be empty, but '.*blank\.jsonl' is, or is blank"):
+        read_documents([tmp_path / "blank.jsonl"], BYTES)

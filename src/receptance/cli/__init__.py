@@ -23,6 +23,7 @@ VERBS = {
     "convert": "Write a model in another format or precision, or in 4 or 8 bits.",
     "inspect": "Show what a model is, or where two of them differ.",
     "eval": "Measure how well a model predicts text, quantized or not.",
+    "compare": "Set the results of evaluations beside each other.",
     "bench": "Measure decoding and prefill beside what the machine can do.",
     "plot": "Draw the curves of runs, as a picture or in the terminal.",
     "data": "Prepare and inspect training data.",

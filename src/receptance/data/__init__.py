@@ -5,10 +5,17 @@ tokens a training step sees: by arithmetic, so that a run resumes exactly.
 """
 
 from receptance.data.batches import Batch, Batches, Order, Sample
-from receptance.data.documents import Boundaries, NotTextError, Piece, read_pieces
+from receptance.data.documents import (
+    Boundaries,
+    NotTextError,
+    Piece,
+    parse_boundaries,
+    read_pieces,
+)
 from receptance.data.manifest import Source
 from receptance.data.order import order_key, permute
 from receptance.data.prepare import prepare
+from receptance.data.readers import read_file
 from receptance.data.records import RecordFormat
 from receptance.data.standard_library import Corpus, standard_library
 from receptance.data.store import Split, TokenStore
@@ -27,8 +34,10 @@ __all__ = [
     "Split",
     "TokenStore",
     "order_key",
+    "parse_boundaries",
     "permute",
     "prepare",
+    "read_file",
     "read_pieces",
     "standard_library",
 ]

@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Int64, Integer, UInt8
 
-from receptance.data import Boundaries, Split, read_pieces
+from receptance.data import Boundaries, RecordFormat, Split, read_file
 from receptance.errors import DataError
+from receptance.evaluation.words import WordCounter
 from receptance.tokenizer import Tokenizer
+
+BLOCK_BYTES = 1024
+"""What is drawn together for an interval, in bytes so that it is the same for every tokenizer; of
+as many are about 256 tokens, far more than one token tells of the next ones."""
 
 
 class Document(NamedTuple):
@@ -22,6 +27,8 @@ class Document(NamedTuple):
     """The bytes of UTF-8 that they stand for; where there is a mask, those that count."""
     mask: UInt8[np.ndarray, " n"] | None = None
     """For each token 1 if the score counts it; None where it counts all."""
+    words: Int64[np.ndarray, " blocks"] | None = None
+    """How many words there are in each `BLOCK_BYTES` of its text; None where that is unknown."""
 
     @property
     def n_counted(self) -> int:
@@ -76,47 +83,84 @@ def _masked(
 
 
 def read_documents(
-    files: Sequence[Path], tokenizer: Tokenizer, max_tokens: int | None = None
+    files: Sequence[Path],
+    tokenizer: Tokenizer,
+    max_tokens: int | None = None,
+    *,
+    boundaries: Boundaries | None = None,
+    text_field: str | None = None,
 ) -> list[Document]:
-    """Return text files as documents, one a file; held in memory are four bytes a token.
+    """Return the documents of files; held in memory are four bytes a token.
+
+    A file is a document, unless `boundaries` split it. Of one of records, JSONL or a table, each
+    record is one, with all that it says. Blank documents are left out.
 
     Args:
-        files: Of UTF-8 text; those whose names end in `.gz` are decompressed.
+        files: Of UTF-8 text or of records, told by the name as `data prepare` does; those whose
+            names end in `.gz` are decompressed.
         tokenizer: Makes the tokens.
-        max_tokens: How many tokens are read; the file that has more is cut there, so that its end
-            is not predicted, and the files after it are left out. None reads all.
+        max_tokens: How many tokens are read; the document that has more is cut there, so that its
+            end is not predicted, and those after it are left out. None reads all.
+        boundaries: Where documents of a text end; None for the files' ends.
+        text_field: Of records: the field of the text; None where their fields tell.
 
     Raises:
-        DataError: If a file is empty or no plain UTF-8 text.
+        DataError: If a file has no text, is no plain UTF-8 text, or a record is wrong.
+        ReceptanceError: If the extra that reads a table is not installed.
         OSError: If a file cannot be read.
     """
+    records = RecordFormat(text_field=text_field, loss_on="all")
     documents: list[Document] = []
     left = max_tokens
     for file in files:
-        document = _read(file, tokenizer, left)
-        documents.append(document)
-        left = None if left is None else left - len(document.tokens)
-        if left == 0:
-            break
+        n_before = len(documents)
+        draft = _Draft(tokenizer)
+        for piece in read_file(file, boundaries or Boundaries(), records):
+            if piece.is_blank_document:
+                continue
+            draft.add(piece.text, left)
+            if piece.ends or draft.n_left == 0:
+                document = draft.end()
+                documents.append(document)
+                left = None if left is None else left - len(document.tokens)
+                draft = _Draft(tokenizer)
+            if left == 0:
+                return documents
+        if len(documents) == n_before:
+            raise DataError(
+                f"a text to score a model by must not be empty, but {str(file)!r} is, or is blank"
+            )
     return documents
 
 
-def _read(file: Path, tokenizer: Tokenizer, max_tokens: int | None) -> Document:
-    """Return the document of a file; cut where it has more than `max_tokens`."""
-    tokens, n_bytes = array("I"), 0
-    for piece in read_pieces(file, Boundaries()):
-        new = tokenizer.encode(piece.text)
-        room = len(new) if max_tokens is None else max_tokens - len(tokens)
+class _Draft:
+    """A document of which some pieces were read."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._tokens, self._n_bytes = array("I"), 0
+        self._words = WordCounter(BLOCK_BYTES)
+        self.n_left: int | None = None
+        """How many more tokens there may be."""
+
+    def add(self, text: str, max_tokens: int | None) -> None:
+        """Go on with the next piece, cut where the document would have more than `max_tokens`."""
+        new = self._tokenizer.encode(text)
+        room = len(new) if max_tokens is None else max_tokens - len(self._tokens)
         if len(new) > room:
-            cut = new[:room]
-            tokens.extend(cut)
-            n_bytes += len(tokenizer.decode_bytes(cut))
-            break
-        tokens.extend(new)
-        n_bytes += len(piece.text.encode())
-    else:
-        if len(tokens) != max_tokens:  # else its end is one token too many
-            tokens.append(tokenizer.end_of_text)
-    if n_bytes == 0:
-        raise DataError(f"a text to score a model by must not be empty, but {str(file)!r} is")
-    return Document(np.frombuffer(tokens, dtype=np.uint32), n_bytes)
+            new = new[:room]
+            data = self._tokenizer.decode_bytes(new)
+            self._n_bytes += len(data)
+            self._words.add(data.decode(errors="ignore"))  # the cut may be within a character
+        else:
+            self._n_bytes += len(text.encode())
+            self._words.add(text)
+        self._tokens.extend(new)
+        self.n_left = None if max_tokens is None else room - len(new)
+
+    def end(self) -> Document:
+        """Return the document, with its end if there is room for it."""
+        if self.n_left != 0:  # else its end is one token too many
+            self._tokens.append(self._tokenizer.end_of_text)
+        tokens = np.frombuffer(self._tokens, dtype=np.uint32)
+        return Document(tokens, self._n_bytes, words=self._words.counts())

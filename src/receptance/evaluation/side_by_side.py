@@ -1,0 +1,143 @@
+"""Results of several evaluations beside each other, and what of them may be compared."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from receptance.evaluation.bootstrap import Estimate, estimate, totals
+from receptance.evaluation.results import TEXT_FIGURES, Result
+
+COUNTS = ("tokens", "bytes", "words", "documents")
+DIVISION = ("separator", "document_start", "text_field")
+"""The settings that say what is a document."""
+READING = ("reading", "window", "stride")
+
+
+class Cell(NamedTuple):
+    """A figure of one result."""
+
+    value: float | int
+    low: float | None = None
+    """The ends of its 95 % interval, if it has one."""
+    high: float | None = None
+    stderr: float | None = None
+    """Its standard error, of a task."""
+
+
+class Difference(NamedTuple):
+    """How far a result's bits per byte are from those of the first, block by block of the text."""
+
+    bits_per_byte: Estimate
+    percent: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideBySide:
+    """What several results say.
+
+    Attributes:
+        names: Of the results, in their order.
+        figures: By name the figure of each result; None where one has it not. Those of a task
+            begin with the task's name.
+        differences: Of each result from the first; None where they are no pairs.
+        notes: What must not be compared, each a sentence.
+    """
+
+    names: list[str]
+    figures: dict[str, list[Cell | None]]
+    differences: list[Difference | None]
+    notes: list[str]
+
+
+def side_by_side(results: Mapping[str, Result]) -> SideBySide:
+    """Return results beside each other.
+
+    Args:
+        results: By name; the first is what the others are compared with.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if not results:
+        raise ValueError(f"`results` must hold at least one, got {dict(results)}")
+    (first_name, first), *others = results.items()
+    notes = [note for name, each in others for note in _notes(first_name, first, name, each)]
+    cells = [_cells(each) for each in results.values()]
+    names = dict.fromkeys(name for each in cells for name in each)
+    return SideBySide(
+        names=list(results),
+        figures={name: [each.get(name) for each in cells] for name in names},
+        differences=[None, *(_difference(first, each) for _, each in others)],
+        notes=notes,
+    )
+
+
+def _cells(result: Result) -> dict[str, Cell]:
+    """Return the figures of a result by their names."""
+    cells: dict[str, Cell] = {}
+    if result.tokens is not None:
+        for name in TEXT_FIGURES:
+            value = getattr(result, name)
+            ends = (result.intervals or {}).get(name)
+            low, high = (None, None) if ends is None else (ends.low, ends.high)
+            cells[name] = Cell(math.inf if value is None else value, low, high)
+        for name in COUNTS:
+            if (value := getattr(result, name)) is not None:
+                cells[name] = Cell(value)
+    for task, figures in (result.tasks or {}).items():
+        for metric, figure in figures.items():
+            cells[f"{task}: {metric}"] = Cell(figure.value, stderr=figure.stderr)
+    return cells
+
+
+def _notes(first_name: str, first: Result, name: str, other: Result) -> list[str]:
+    """Return what of two results must not be compared."""
+    both = f"{first_name} and {name}"
+    notes: list[str] = []
+    if first.tokens is not None and other.tokens is not None:
+        if not _have_same_text(first, other):
+            notes.append(f"{both} are of different texts: their figures cannot be compared.")
+        elif first.tokenizer.sha256 != other.tokenizer.sha256:
+            notes.append(
+                f"{both} have different tokenizers: their bits per byte and perplexities by word "
+                "can be compared, bits per token and perplexities by token cannot."
+            )
+        reading, other_reading = (_reading(each.settings) for each in (first, other))
+        if reading != other_reading:
+            notes.append(
+                f"{both} read differently: {first_name} {reading}, {name} {other_reading}."
+            )
+    return notes
+
+
+def _have_same_text(first: Result, other: Result) -> bool:
+    """Whether the same bytes were predicted, divided into the same documents."""
+    hashes = [[file.sha256 for file in each.texts or ()] for each in (first, other)]
+    divisions = [[each.settings.get(key) for key in DIVISION] for each in (first, other)]
+    return (
+        hashes[0] == hashes[1]
+        and divisions[0] == divisions[1]
+        and (first.bytes, first.documents) == (other.bytes, other.documents)
+    )
+
+
+def _reading(settings: Mapping[str, Any]) -> str:
+    """Return how a text was read, in words."""
+    if settings.get("reading") != "windows":
+        return "carries its state to the end of a document"
+    return f"in windows of {settings.get('window')} tokens, {settings.get('stride')} apart"
+
+
+def _difference(first: Result, other: Result) -> Difference | None:
+    """Return how far a result is from the first, if both hold sums of the same blocks."""
+    one, two = first.blocks, other.blocks
+    if one is None or two is None or not _have_same_text(first, other) or one.bytes != two.bytes:
+        return None
+    columns = [torch.tensor(each, dtype=torch.float64) for each in (one.nats, two.nats, one.bytes)]
+    nats, other_nats, n_bytes = totals(torch.stack(columns, dim=1)).unbind(1)
+    bits: Tensor = (other_nats - nats) / n_bytes / math.log(2)
+    return Difference(estimate(bits), estimate(100 * (other_nats / nats - 1)))

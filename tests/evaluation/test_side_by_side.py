@@ -1,0 +1,113 @@
+"""Results are set beside each other, and what must not be compared is said."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from receptance.evaluation import TaskFigure, TokenizerEntry, side_by_side
+from receptance.evaluation.side_by_side import Cell, Difference, SideBySide
+from tests.evaluation.made_results import make_result
+
+NATS = [500.0 + 10 * (index % 7) for index in range(40)]
+FIRST = make_result(NATS)
+OTHER_TOKENIZER = TokenizerEntry(name="bpe", sha256="1" * 64)
+
+
+def difference_of(found: SideBySide) -> Difference:
+    """Return how far the second result is from the first."""
+    _, difference = found.differences
+    assert difference is not None
+    return difference
+
+
+def test_figures_are_by_name_and_one_that_is_missing_is_none():
+    figure = TaskFigure(value=0.5, stderr=0.1)
+    only_tasks = replace(
+        FIRST, tokens=None, tasks={"lambada": {"acc": figure, "n": TaskFigure(value=9.0)}}
+    )
+
+    found = side_by_side({"a": FIRST, "b": only_tasks})
+
+    assert FIRST.intervals is not None
+    assert FIRST.bits_per_byte is not None
+    ends = FIRST.intervals["bits_per_byte"]
+    assert found.names == ["a", "b"]
+    assert found.figures["bits_per_byte"] == [Cell(FIRST.bits_per_byte, ends.low, ends.high), None]
+    assert found.figures["tokens"] == [Cell(40 * 256), None]
+    assert found.figures["lambada: acc"] == [None, Cell(0.5, stderr=0.1)]
+    assert found.figures["lambada: n"] == [None, Cell(9.0)]
+    assert found.notes == []
+
+
+def test_the_difference_is_that_of_pairs():
+    # Half a percent more in each block: that is far less than the blocks differ.
+    found = side_by_side({"a": FIRST, "b": make_result([1.005 * each for each in NATS])})
+
+    assert found.differences[0] is None
+    difference = difference_of(found)
+    assert difference.percent == pytest.approx((0.5, 0.5, 0.5))
+    value, low, high = difference.bits_per_byte
+    assert value == pytest.approx(0.005 * sum(NATS) / math.log(2) / (40 * 1024))
+    assert low is not None
+    assert high is not None
+    assert low < value < high
+    assert found.notes == []
+
+
+def test_the_difference_of_other_tokens_of_the_same_text_is_that_of_pairs_too():
+    other = make_result(NATS, tokens_per_block=900.0, tokenizer=OTHER_TOKENIZER)
+
+    found = side_by_side({"a": FIRST, "b": other})
+
+    assert difference_of(found).percent == (0.0, 0.0, 0.0)
+    (note,) = found.notes
+    assert note.startswith("a and b have different tokenizers: their bits per byte")
+    assert "bits per token and perplexities by token cannot" in note
+
+
+def test_too_few_blocks_have_a_difference_without_interval():
+    found = side_by_side({"a": make_result(NATS[:5]), "b": make_result(NATS[:5])})
+
+    assert difference_of(found).percent == (0.0, None, None)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        make_result(NATS, text="b"),
+        make_result(NATS[:20]),
+        make_result(NATS, documents=2),
+        make_result(NATS, settings={"reading": "carried", "document_start": "#"}),
+    ],
+)
+def test_of_different_texts_there_is_no_difference_and_it_is_said(other):
+    found = side_by_side({"a": FIRST, "b": other})
+
+    assert found.differences == [None, None]
+    assert found.notes == ["a and b are of different texts: their figures cannot be compared."]
+
+
+def test_a_result_without_blocks_has_no_difference():
+    assert side_by_side({"a": FIRST, "b": replace(FIRST, blocks=None)}).differences == [None, None]
+
+
+def test_texts_that_were_read_differently_are_named():
+    windows = {"reading": "windows", "window": 64, "stride": 32}
+    found = side_by_side({"a": FIRST, "b": make_result(NATS, settings=windows)})
+
+    assert found.notes == [
+        "a and b read differently: a carries its state to the end of a document, b in windows of "
+        "64 tokens, 32 apart."
+    ]
+
+
+def test_a_perplexity_that_no_number_holds_is_infinite():
+    found = side_by_side({"a": make_result([1e6] * 20)})
+
+    assert found.figures["perplexity"] == [Cell(math.inf)]
+
+
+def test_there_must_be_a_result():
+    with pytest.raises(ValueError, match="must hold at least one"):
+        side_by_side({})
