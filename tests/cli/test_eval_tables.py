@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from receptance.cli.eval_tables import number, position_chart, show
+from receptance.cli.eval_tables import FIRST_X, number, position_chart, show
 from receptance.evaluation import Bin, Estimate, position_entries
 from tests.evaluation.made_results import make_result
 
@@ -50,10 +50,10 @@ def test_the_chart_has_a_point_a_bin_and_the_intervals_there_are():
     assert (list(low.y), list(high.y)) == ([4.5, 3.5], [5.5, 4.5])
     assert list(low.x) == list(line.x[:2])
     assert chart.is_log_x
-    assert chart.x_range == (1.0, 7.0)
+    assert chart.x_range == (FIRST_X, 7.0)
 
 
 def test_one_bin_alone_is_a_chart_too():
     chart = position_chart(replace(RESULT, by_position=position_entries(BINS[:1])))
 
-    assert chart.x_range == (1.0, 2.0)
+    assert chart.x_range == (FIRST_X, 2.0)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Figures = Mapping[str, Mapping[str, float | None]]
 """Of one format: each figure with its `value`, `low` and `high`."""
+FIRST_X = 0.9
+"""Where the axis of places begins, so that the dot of the first one is whole."""
 
 
 def show(result: "Result") -> None:
@@ -48,7 +50,7 @@ def position_chart(result: "Result") -> "Chart":
     return Chart(
         title="loss, nats a token, and its 95 % interval",
         x_label="place in the document, tokens",
-        x_range=(1.0, float(max(2, bins[-1].last))),
+        x_range=(FIRST_X, float(max(2, bins[-1].last))),
         curves=curves,
         is_log_x=True,
     )
