@@ -107,3 +107,22 @@ def test_a_figure_of_another_kind_is_refused_by_its_name(tmp_path):
 
     with pytest.raises(DataError, match=r"in `blocks\.nats\.3` input should be a valid number"):
         read_result(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_a_figure_that_is_no_number_is_refused(tmp_path, number):
+    written = result_json(RESULT).replace('"seconds": 1.5', f'"seconds": {number}')
+    (tmp_path / "a.json").write_text(written)
+
+    with pytest.raises(DataError, match="in `seconds` input should be a finite number"):
+        read_result(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("nats", [[], [1.0], [0.0] * 20])
+def test_blocks_that_are_of_no_text_are_refused(tmp_path, nats):
+    entries = json.loads(result_json(RESULT))
+    entries["blocks"]["nats"] = nats
+    (tmp_path / "a.json").write_text(json.dumps(entries))
+
+    with pytest.raises(DataError, match="`blocks` does not hold the same number of nats"):
+        read_result(tmp_path / "a.json")

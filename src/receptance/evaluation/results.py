@@ -9,10 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from receptance.atomic import atomic_file
 from receptance.errors import DataError
@@ -26,6 +26,8 @@ FORMAT = "receptance-result"
 FORMAT_VERSION = 1
 
 TEXT_FIGURES = ("bits_per_byte", "bits_per_token", "perplexity", "word_perplexity")
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +79,8 @@ class TokenizerEntry:
 class Interval:
     """The 95 % interval of a figure; null ends where the text was too short for one."""
 
-    low: float | None
-    high: float | None
+    low: Number | None
+    high: Number | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,16 +90,16 @@ class PositionEntry:
     first: int
     last: int
     tokens: int
-    nats: float
-    low: float | None
-    high: float | None
+    nats: Number
+    low: Number | None
+    high: Number | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockEntry:
     """What was summed in each block of the texts, in their order: for differences of pairs."""
 
-    nats: list[float]
+    nats: list[Number]
     tokens: list[int]
     bytes: list[int]
     words: list[int]
@@ -107,8 +109,8 @@ class BlockEntry:
 class TaskFigure:
     """A figure of a task, with its standard error; null where there is none."""
 
-    value: float
-    stderr: float | None = None
+    value: Number
+    stderr: Number | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,13 +148,13 @@ class Result:
     settings: dict[str, Any]
     versions: dict[str, str | int]
     date: str
-    seconds: float
+    seconds: Number
     texts: list[FileEntry] | None = None
-    bits_per_byte: float | None = None
-    bits_per_token: float | None = None
-    perplexity: float | None = None
-    word_perplexity: float | None = None
-    nats: float | None = None
+    bits_per_byte: Number | None = None
+    bits_per_token: Number | None = None
+    perplexity: Number | None = None
+    word_perplexity: Number | None = None
+    nats: Number | None = None
     tokens: int | None = None
     bytes: int | None = None
     words: int | None = None
@@ -160,7 +162,7 @@ class Result:
     intervals: dict[str, Interval] | None = None
     by_position: list[PositionEntry] | None = None
     blocks: BlockEntry | None = None
-    formats: dict[str, dict[str, dict[str, float | None]]] | None = None
+    formats: dict[str, dict[str, dict[str, Number | None]]] | None = None
     tasks: dict[str, dict[str, TaskFigure]] | None = None
 
 
@@ -273,11 +275,23 @@ def read_result(path: Path) -> Result:
             "release that wrote it"
         )
     try:
-        return _ADAPTER.validate_python(entries)
+        result = _ADAPTER.validate_python(entries)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise DataError(f"{begin} in `{place}` {first['msg'].lower()}") from None
+    if result.blocks is not None and not _are_of_a_text(result.blocks):
+        raise DataError(
+            f"{begin} `blocks` does not hold the same number of nats, tokens, bytes and words, "
+            "each of a text that has some; measure the model again"
+        )
+    return result
+
+
+def _are_of_a_text(blocks: BlockEntry) -> bool:
+    """Whether figures can be made of blocks."""
+    columns = list(asdict(blocks).values())
+    return len({len(each) for each in columns}) == 1 and all(sum(each) > 0 for each in columns)
 
 
 def _finite(number: float | None) -> float | None:
