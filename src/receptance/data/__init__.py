@@ -1,7 +1,8 @@
 """Text to tokens on disk to batches.
 
 `prepare` makes a token store from text files, `TokenStore.open` opens it, and `Batches` says which
-tokens a training step sees: by arithmetic, so that a run resumes exactly.
+tokens a training step sees: by arithmetic, so that a run resumes exactly. `MixedBatches` does so
+for several stores, mixed in a ratio.
 """
 
 from receptance.data.batches import Batch, Batches, Order, Sample
@@ -13,6 +14,7 @@ from receptance.data.documents import (
     read_pieces,
 )
 from receptance.data.manifest import Source
+from receptance.data.mixture import MixedBatches, MixedSample, source_seed, source_shares
 from receptance.data.order import order_key, permute
 from receptance.data.prepare import prepare
 from receptance.data.readers import read_file
@@ -25,6 +27,8 @@ __all__ = [
     "Batches",
     "Boundaries",
     "Corpus",
+    "MixedBatches",
+    "MixedSample",
     "NotTextError",
     "Order",
     "Piece",
@@ -39,5 +43,7 @@ __all__ = [
     "prepare",
     "read_file",
     "read_pieces",
+    "source_seed",
+    "source_shares",
     "standard_library",
 ]

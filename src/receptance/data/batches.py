@@ -28,12 +28,15 @@ class Batch(NamedTuple):
     """Where the state is zero before the token: at each `end_of_text`, which opens a document."""
     counted: Bool[Tensor, "B T"] | None = None
     """Which targets the loss is over; None for all."""
+    sources: Int64[Tensor, " B"] | None = None
+    """Which source each row is of, by its number; None where there is but one store."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
         counted = None if self.counted is None else self.counted.to(device)
+        sources = None if self.sources is None else self.sources.to(device)
         tokens, targets, resets = (each.to(device) for each in self[:3])
-        return Batch(tokens, targets, resets, counted)
+        return Batch(tokens, targets, resets, counted, sources)
 
 
 class Sample(NamedTuple):

@@ -7,7 +7,7 @@ from receptance.errors import DataError
 
 
 def batch_sha256(batch: Batch) -> str:
-    """Return the sha256 of a batch's tokens, targets, resets and, where there is one, its mask."""
+    """Return the sha256 of a batch's tokens, targets and resets, and of its mask and sources."""
     digest = hashlib.sha256()
     for tensor in batch:
         if tensor is not None:
