@@ -7,9 +7,12 @@ import pytest
 
 from receptance.checkpoint import save_model
 from receptance.cli.dry_run import describe
+from receptance.cli.run_data import open_stores, run_batches
+from receptance.data import MixedBatches
 from receptance.errors import ConfigError, DataError
 from receptance.quantization import quantize_model
 from receptance.training import read_config
+from tests.cli.two_sources import make_two_sources
 from tests.random_models import random_rwkv4
 
 RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.toml"))
@@ -213,3 +216,30 @@ def test_what_is_fine_tuned_is_told(place, method, told_of_it):
 
     assert found["fine-tuning"] == told_of_it
     assert "fine-tuning" not in rows(told(place))
+
+
+def test_sources_are_told_with_their_share_their_epochs_and_what_they_hold_out(place):
+    make_two_sources(place)
+
+    text = told(place)
+
+    batches = run_batches(open_stores(config := read_config(place / "run.toml")), config)
+    found = rows(text)
+    assert isinstance(batches, MixedBatches)
+    assert found["tokens"] == "960, of 2 sources"
+    for name, share, source in zip(("prose", "numbers"), (7, 3), batches.sources, strict=True):
+        epochs = 960 * share / 10 / source.epoch_tokens
+        line = next(line for line in text.splitlines() if line.startswith(f"  {name} "))
+        assert line.endswith(f"  {share} of 10 samples, {epochs:.2f} epochs of it")
+    assert "bytes, of prose\n" in text
+    assert "bytes, of numbers\n" in text
+    assert found["first sample"].startswith("prose, epoch 0, token ")
+
+
+def test_a_source_that_is_not_there_is_named(place):
+    make_two_sources(place)
+    (place / "numbers").rename(place / "away")
+
+    found = rows(told(place, "model.vocab_size=256"))
+
+    assert found["data"] == "no token store at 'numbers' yet: `receptance data prepare`"

@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from receptance.cli.run_data import open_stores, run_batches
 from receptance.cli.step_view import step_lines, view_step
-from receptance.cli.training_run import store_batches
-from receptance.data import Batch, TokenStore
+from receptance.data import Batch, TokenStore, prepare
 from receptance.errors import ConfigError, DataError
 from receptance.training import read_config
 from tests.cli.conftest import RUN, Command
+from tests.cli.two_sources import make_two_sources
 
 SWITCHING = RUN.replace(
     "batch_size = 4\n",
@@ -153,8 +154,69 @@ def test_options_of_another_order_are_refused_beside_a_run(receptance: Command) 
 
 def test_the_shown_order_is_that_of_training(place: Path) -> None:
     store, config = TokenStore.open("store"), read_config(place / "run.toml")
-    origins = store_batches(store, config).samples(8, 4)
+    origins = run_batches({"": store}, config).samples(8, 4)
     view = view_step(store, place / "run.toml", 2)
     assert [sample["first_token"] for sample in view["samples"]] == [
         origin.first_token for origin in origins
     ]
+
+
+def test_each_row_of_a_mixed_run_is_shown_with_its_source_and_its_text_there(
+    place: Path, receptance: Command
+) -> None:
+    make_two_sources(place)
+    config = read_config(place / "run.toml")
+    stores = open_stores(config)
+    batches = run_batches(stores, config)
+    sources = set()
+    for step in (0, 11):
+        samples = view_step(None, place / "run.toml", step)["samples"]
+        assert [each["tokens"] for each in samples] == batches.batch(5 * step, 5).tokens.tolist()
+        for sample, origin in zip(samples, batches.samples(5 * step, 5), strict=True):
+            assert sample.items() >= origin._asdict().items()
+            train = stores[sample["source"]].train
+            places = range(sample["first_token"], sample["first_token"] + 16)
+            assert sample["tokens"] == train.tokens.take(places, mode="wrap").tolist()
+            sources.add(sample["source"])
+    assert sources == {"prose", "numbers"}
+    shown = receptance("data", "inspect", "--run", "run.toml", "--step", 11)
+    assert shown.code == 0
+    told = "tokens from {first_token:,} on, of {source}, its sample {place}"
+    assert all(told.format(**sample) in shown.stdout for sample in samples)
+    refused = receptance("data", "inspect", "store", "--run", "run.toml")
+    assert refused.code == 3
+    assert "mixes ['prose', 'numbers'], so no store must be given" in refused.stderr
+
+
+def test_a_step_shows_which_tokens_count(place: Path, receptance: Command) -> None:
+    (place / "pairs.jsonl").write_text(
+        "\n".join(f'{{"prompt": "{n} + 1 is ", "answer": "{n + 1}."}}' for n in range(40))
+    )
+    prepare([place / "pairs.jsonl"], "bytes", place / "pairs")
+    (place / "run.toml").write_text(RUN.replace('"store"', '"pairs"'))
+    store = TokenStore.open("pairs")
+    batch = run_batches({"": store}, read_config(place / "run.toml")).batch(0, 4)
+    assert batch.counted is not None
+    view = view_step(store, place / "run.toml", 0)
+    for row, sample in enumerate(view["samples"]):
+        assert sample["counted"] == batch.counted[row].int().tolist()
+        # The answers are what is shown to count, but for a token that only begins the row.
+        for document in sample["documents"]:
+            whole = "".join(run["text"] for run in document["runs"])
+            assert whole == document["text"]
+            for run in document["runs"]:
+                if run["counted"]:
+                    assert set(run["text"]) <= set("0123456789.")
+    shown = receptance("data", "inspect", "--run", "run.toml")
+    assert " is ⟧" in shown.stdout
+    assert "what is in ⟦ ⟧ is read and not predicted" in shown.stdout
+    (place / "run.toml").write_text(RUN)
+    assert "⟦" not in receptance("data", "inspect", "--run", "run.toml").stdout
+
+
+@pytest.mark.usefixtures("place")
+def test_a_store_is_needed_where_no_run_names_one(receptance: Command) -> None:
+    for options in ([], ["--run", "run.toml", "--verify"]):
+        refused = receptance("data", "inspect", *options)
+        assert refused.code == 2
+        assert "STORE must be given" in refused.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from receptance.cli.run_data import open_stores, run_batches
 from receptance.cli.training_run import _stop_signals, run_training
 from receptance.data import TokenStore, prepare
 from receptance.errors import ConfigError, DataError
@@ -16,6 +17,7 @@ from receptance.evaluation import held_out_documents, score_documents
 from receptance.inference import load
 from receptance.training import RunConfig, read_config
 from receptance.training.trainer import Trainer
+from tests.cli.two_sources import make_two_sources
 
 
 @pytest.fixture
@@ -201,7 +203,16 @@ def test_a_run_on_pairs_is_measured_by_its_answers(pairs, place):
         assert line["bits_per_byte"] == pytest.approx(bits)
 
 
-def test_a_run_on_pairs_goes_on_with_the_same_bits(pairs, place, monkeypatch):
+def two_sources(place, **changed):
+    make_two_sources(place)
+    return read_config(place / "run.toml", [f"{key}={value}" for key, value in changed.items()])
+
+
+@pytest.mark.parametrize("kind", ["pairs", "sources", "segments"])
+def test_a_run_goes_on_with_the_same_bits(kind, pairs, place, monkeypatch):
+    if kind != "pairs":
+        segments = {"data.segments": 3} if kind == "segments" else {}
+        pairs = two_sources(place, **segments)
     whole = run_training(pairs, place / "whole", resume="auto")
     step = Trainer.step
 
@@ -218,6 +229,41 @@ def test_a_run_on_pairs_goes_on_with_the_same_bits(pairs, place, monkeypatch):
 
     one, other = ((each.model_folder / "model.safetensors").read_bytes() for each in (whole, again))
     assert one == other
+    assert losses(place / "cut") == losses(place / "whole")
+
+
+def losses(folder):
+    """Return all figures of each step of a run that are no measure of time."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    told = ("step", "loss", "loss_by_source", "loss_average", "bits_per_byte")
+    told += ("valid_bits_per_byte", "valid_bits_per_byte_by_source", "grad_norm")
+    return [{key: line.get(key) for key in told} for line in lines]
+
+
+def test_a_run_on_sources_keeps_their_hashes_and_refuses_others(place):
+    config = two_sources(place)
+    run_training(config, place / "run", resume="auto")
+    saved = read_config(place / "run" / "config.toml")
+    stores = {name: TokenStore.open(path) for name, path in config.data.stores.items()}
+    assert [each.store_sha256 for each in saved.data.sources] == [
+        each.sha256 for each in stores.values()
+    ]
+    prepare([place / "run.toml"], "bytes", place / "numbers", valid_fraction=0.0, replace=True)
+
+    with pytest.raises(ConfigError, match=r"`data.sources.numbers.store_sha256` was '\w{64}'"):
+        run_training(config, place / "run", resume="auto")
+
+
+def test_the_record_of_a_spike_names_the_sources(place):
+    config = two_sources(place, **{"spikes.warmup_steps": 3, "spikes.grad_norm_ratio": 1e-3})
+
+    with pytest.raises(ConfigError, match="diverged"):
+        run_training(config, place / "run", resume="auto")
+
+    record = json.loads((place / "run" / "spike-00000004.json").read_text())
+    batches = run_batches(open_stores(config), config)
+    assert record["samples"] == [each._asdict() for each in batches.samples(15, 5)]
+    assert {each["source"] for each in record["samples"]} == {"prose", "numbers"}
 
 
 def test_a_trained_state_is_what_the_held_out_figure_and_the_verbs_begin_with(config, place):

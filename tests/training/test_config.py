@@ -181,9 +181,9 @@ def test_what_is_missing_is_named(section):
 
 
 def test_a_missing_key_of_a_table_is_named(file):
-    file.write_text(TOML.replace('store = "store"', ""))
+    file.write_text(TOML.replace("steps = 10", ""))
 
-    with pytest.raises(ConfigError, match=r"`data\.store` is missing"):
+    with pytest.raises(ConfigError, match=r"`training\.steps` is missing"):
         read_config(file)
 
 

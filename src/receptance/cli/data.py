@@ -121,7 +121,7 @@ def prepare_command(files: tuple[Path, ...], separator: str | None, **options: A
 
 
 @command.command(name="inspect")
-@click.argument("path", metavar="STORE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="[STORE]", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--run",
     metavar="RUN.toml|FOLDER",
@@ -148,7 +148,7 @@ def prepare_command(files: tuple[Path, ...], separator: str | None, **options: A
 @click.option("--verify", is_flag=True, help="Read every byte and compare it with its hash.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def inspect_command(
-    path: Path,
+    path: Path | None,
     run: Path | None,
     samples: int | None,
     step: int,
@@ -159,15 +159,18 @@ def inspect_command(
     """Show what a token STORE holds, and the samples that a training step sees.
 
     With --run they are exactly those of that run: its context length, its batch sizes, its seed
-    and its order.
+    and its order. STORE may then be left out, for those that the run names; where it mixes several
+    sources it must be, and each sample is shown with its source.
     """
     from receptance.data import TokenStore
 
     given = ["--" + name.replace("_", "-") for name, value in order.items() if value is not None]
     if run is not None and given:
         raise click.UsageError(f"--run decides what a step sees, so {given[0]} must not be given")
-    store = TokenStore.open(path)
-    if verify:
+    if path is None and (run is None or verify):
+        raise click.UsageError("STORE must be given" + (" with --verify" if verify else ""))
+    store = None if path is None else TokenStore.open(path)
+    if store is not None and verify:
         with progress_bar("verifying") as progress:
             store.verify(progress)
     if run is not None:
@@ -175,16 +178,20 @@ def inspect_command(
 
         view = view_step(store, run, step)
         n_shown = len(view["samples"]) if samples is None else samples
-        lines = ["", *step_lines(view, n_shown)]
+        lines = step_lines(view, n_shown)
         view["samples"] = view["samples"][:n_shown]
     else:
+        assert store is not None  # as was checked above
         view, lines = _any_step(store, step, 2 if samples is None else samples, **order)
     if as_json:
-        click.echo(json.dumps(_summary(store) | {"verified": verify} | view, indent=2))
+        summary = {} if store is None else _summary(store) | {"verified": verify}
+        click.echo(json.dumps(summary | view, indent=2))
         return
-    click.echo(_table(store))
-    if verify:
-        click.echo("\nverified   every byte has the hash that store.json gives")
+    if store is not None:
+        click.echo(_table(store))
+        if verify:
+            click.echo("\nverified   every byte has the hash that store.json gives")
+        lines = ["", *lines] if run is not None else lines
     for line in lines:
         click.echo(line)
 

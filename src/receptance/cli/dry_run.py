@@ -8,7 +8,8 @@ from receptance.cli.terminal import printable
 from receptance.errors import ConfigError
 
 if TYPE_CHECKING:
-    from receptance.data import TokenStore
+    from receptance.cli.run_data import Stores
+    from receptance.data import MixedBatches
     from receptance.models import RWKV4Config
     from receptance.ops.quantized_linear import QuantizedFormat
     from receptance.training import RunConfig
@@ -41,29 +42,33 @@ def describe(config: "RunConfig", resume: str, *, world_size: int = 1) -> str:
         raise ConfigError(
             f"`training.parallel` must be 'ddp' or 'fsdp2' for {world_size} ranks, got 'none'"
         )
-    store = _open_store(config)
-    shape = config.model.build(store.vocab_size if store else config.model.vocab_size)
+    stores = _open_stores(config)
+    vocab_size = config.model.vocab_size
+    if stores:
+        vocab_size = next(iter(stores.values())).vocab_size
+    shape = config.model.build(vocab_size)
     frozen = _frozen(config)
     rows = [
-        *_beginning(config, resume, store, frozen),
+        *_beginning(config, resume, stores, frozen),
         *_model(config, shape),
-        *_length(config, store),
+        *_length(config, stores),
         *_learning_rates(config),
         *_memory(config, shape, world_size, frozen),
         *_groups(config, shape),
-        *_data(config, store),
+        *_data(config, stores),
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in rows)
 
 
-def _open_store(config: "RunConfig") -> "TokenStore | None":
-    """Return the run's store; None where there is none and the run can do without."""
-    from receptance.data import TokenStore
+def _open_stores(config: "RunConfig") -> "Stores | None":
+    """Return the run's stores; None where one is not there and the run can do without."""
+    from receptance.cli.run_data import open_stores
 
-    if config.model.vocab_size and not Path(config.data.store).exists():
+    paths = config.data.stores.values()
+    if config.model.vocab_size and not all(Path(path).exists() for path in paths):
         return None
-    return TokenStore.open(config.data.store)
+    return open_stores(config)
 
 
 def _frozen(config: "RunConfig") -> "QuantizedFormat | None":
@@ -80,19 +85,19 @@ def _frozen(config: "RunConfig") -> "QuantizedFormat | None":
 def _beginning(
     config: "RunConfig",
     resume: str,
-    store: "TokenStore | None",
+    stores: "Stores | None",
     frozen: "QuantizedFormat | None",
 ) -> Rows:
     """Say where the run is kept, and what it goes on from or begins with."""
     from receptance.checkpoint import hub_name
-    from receptance.cli.training_run import with_store
+    from receptance.cli.run_data import with_stores
     from receptance.training import checkpoint_to_resume
 
     folder = Path("runs", config.name)
-    if store is None:
+    if stores is None:
         state = "which would be begun or gone on with once its store is there"
     else:
-        begins_at = checkpoint_to_resume(with_store(config, store), folder, resume)
+        begins_at = checkpoint_to_resume(with_stores(config, stores), folder, resume)
         state = f"from {begins_at.name} on" if begins_at else "a new one"
     rows = [("run", f"{folder}, {state}")]
     if init_from := config.training.init_from:
@@ -133,9 +138,10 @@ def _model(config: "RunConfig", shape: "RWKV4Config") -> Rows:
     ]
 
 
-def _length(config: "RunConfig", store: "TokenStore | None") -> Rows:
-    """Say how many steps and tokens there are."""
-    from receptance.cli.training_run import store_batches
+def _length(config: "RunConfig", stores: "Stores | None") -> Rows:
+    """Say how many steps and tokens there are, and epochs of each source."""
+    from receptance.cli.run_data import run_batches
+    from receptance.data import Batches
     from receptance.training import tokens_before
 
     data, n_steps = config.data, config.training.steps
@@ -149,12 +155,27 @@ def _length(config: "RunConfig", store: "TokenStore | None") -> Rows:
         steps += f"; a sample of {data.segments * data.ctx_len:,} is read in {data.segments} steps"
     n_tokens = tokens_before(data, n_steps)
     epochs = "epochs unknown without the store"
-    if store is not None:
-        batches = store_batches(store, config)
-        epochs = f"{n_tokens / batches.epoch_tokens:.2f} epochs of the store"
-        if data.order == "authors":
-            epochs += f", {batches.n_samples:,} samples each, the prime of the authors' order"
-    return [("steps", steps), ("tokens", f"{n_tokens:,}, {epochs}")]
+    mixture: Rows = []
+    if stores is not None:
+        batches = run_batches(stores, config)
+        if isinstance(batches, Batches):
+            epochs = f"{n_tokens / batches.epoch_tokens:.2f} epochs of the store"
+            if data.order == "authors":
+                epochs += f", {batches.n_samples:,} samples each, the prime of the authors' order"
+        else:
+            epochs = f"of {len(stores)} sources"
+            mixture = _mixture(batches, n_tokens)
+    return [("steps", steps), ("tokens", f"{n_tokens:,}, {epochs}"), *mixture]
+
+
+def _mixture(batches: "MixedBatches", n_tokens: int) -> Rows:
+    """Say what share each source has, and how often the run reads it."""
+    rows: Rows = []
+    for name, source, share in zip(batches.names, batches.sources, batches.shares, strict=True):
+        n_epochs = n_tokens * share / batches.period / source.epoch_tokens
+        figures = f"{share} of {batches.period} samples, {n_epochs:.2f} epochs of it"
+        rows.append((f"  {printable(name)}", figures))
+    return rows
 
 
 def _learning_rates(config: "RunConfig") -> Rows:
@@ -209,22 +230,32 @@ def _groups(config: "RunConfig", shape: "RWKV4Config") -> Rows:
     return rows
 
 
-def _data(config: "RunConfig", store: "TokenStore | None") -> Rows:
+def _data(config: "RunConfig", stores: "Stores | None") -> Rows:
     """Say what is held out, and show the beginning of the first sample."""
-    from receptance.cli.training_run import store_batches
+    from receptance.cli.run_data import first_of, run_batches
+    from receptance.data import MixedSample
 
-    if store is None:
-        return [("data", f"no token store at {config.data.store!r} yet: `receptance data prepare`")]
-    held_out = "none"
-    if store.valid.n_documents:
-        held_out = f"{store.valid.n_documents:,} documents, {store.valid.n_bytes:,} bytes"
-    batches = store_batches(store, config)
+    if stores is None:
+        missing = [path for path in config.data.stores.values() if not Path(path).exists()]
+        return [
+            ("data", f"no token store at {path!r} yet: `receptance data prepare`")
+            for path in missing
+        ]
+    rows: Rows = []
+    for name, store in stores.items():
+        held_out = "none"
+        if store.valid.n_documents:
+            held_out = f"{store.valid.n_documents:,} documents, {store.valid.n_bytes:,} bytes"
+        rows.append(("held out", f"{held_out}, of {printable(name)}" if name else held_out))
+    batches = run_batches(stores, config)
     (sample,) = batches.samples(0, 1)
-    text = store.tokenizer.decode(batches.batch(0, 1).tokens[0].tolist())
+    text = first_of(stores).tokenizer.decode(batches.batch(0, 1).tokens[0].tolist())
     place = f"epoch {sample.epoch}, token {sample.first_token:,} on, {len(text):,} characters:"
+    if isinstance(sample, MixedSample):
+        place = f"{printable(sample.source)}, {place}"
     beginning = printable(text[:SAMPLE_CHARACTERS]) + "…" * (len(text) > SAMPLE_CHARACTERS)
     return [
-        ("held out", held_out),
+        *rows,
         ("first sample", place),
         *(("", f"  {line}") for line in beginning.splitlines()),
     ]

@@ -3,30 +3,39 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from receptance.cli.masked_text import LEGEND, Run, bracketed, runs
 from receptance.cli.terminal import printable
 from receptance.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from receptance.data import Split, TokenStore
+    from receptance.data import Batch, Split, TokenStore
     from receptance.training import RunConfig
 
 
-def view_step(store: "TokenStore", run: Path, step: int) -> dict[str, Any]:
+def view_step(store: "TokenStore | None", run: Path, step: int) -> dict[str, Any]:
     """Return what a step of a run reads, sample by sample, as JSON can hold it.
 
     Args:
-        store: The run's token store, wherever it lies.
+        store: The run's only token store, wherever it lies; None for the stores where the run says.
         run: A run's TOML file, or its folder.
         step: Counted from 0.
 
     Raises:
-        ConfigError: If there is no such run, or it has fewer steps.
-        DataError: If the store is not the run's, or the run's own past decides what it sees.
+        ConfigError: If there is no such run, it has fewer steps, or it has several sources and one
+            store is given.
+        DataError: If a store is not the run's, or the run's own past decides what it sees.
     """
-    from receptance.cli.training_run import store_batches, with_store
+    from receptance.cli.run_data import open_stores, run_batches, with_stores
     from receptance.training import plan_step, read_config, samples_before
 
-    config = with_store(read_config(run / "config.toml" if run.is_dir() else run), store)
+    config = read_config(run / "config.toml" if run.is_dir() else run)
+    if store is not None and config.data.sources:
+        raise ConfigError(
+            f"the run at {str(run)!r} mixes {list(config.data.stores)}, so no store must be given "
+            f"beside it, but {str(store.path)!r} is; leave it out"
+        )
+    stores = open_stores(config) if store is None else {"": store}
+    config = with_stores(config, stores)
     if step >= config.training.steps:
         raise ConfigError(
             f"the step must be below {config.training.steps}, the steps of {str(run)!r}, counted "
@@ -34,25 +43,20 @@ def view_step(store: "TokenStore", run: Path, step: int) -> dict[str, Any]:
         )
     _refuse_rolled_back(run, step)
     data, plan = config.data, plan_step(config, step)
-    batches = store_batches(store, config)
+    batches = run_batches(stores, config)
     first_sample = samples_before(data, step)
     batch = batches.batch(first_sample, plan.batch_size, plan.segment)
-    places = batches.samples(first_sample, plan.batch_size)
     samples = []
-    for row, place in enumerate(places):
-        begin = (place.first_token + plan.segment * data.ctx_len) % store.train.n_tokens
-        tokens = batch.tokens[row].tolist()
+    for row, place in enumerate(batches.samples(first_sample, plan.batch_size)):
+        origin = {"sample": first_sample + row, **place._asdict()}
+        its_store = stores[origin.get("source", "")]
+        begin = (place.first_token + plan.segment * data.ctx_len) % its_store.train.n_tokens
         samples.append(
             {
-                "sample": first_sample + row,
-                "epoch": place.epoch,
+                **origin,
                 "first_token": begin,
-                "resets": batch.resets[row].nonzero().flatten().tolist()
-                if data.reset_at_documents
-                else [],
-                "tokens": tokens,
-                "next_token": int(batch.targets[row, -1]),
-                "documents": _documents(store, begin, tokens),
+                **_row(batch, row, reset_at_documents=data.reset_at_documents),
+                "documents": _documents(its_store, begin, batch, row),
             }
         )
     return _head(config, step) | {"samples": samples}
@@ -70,6 +74,8 @@ def step_lines(view: dict[str, Any], n_samples: int) -> list[str]:
         lines.append(f"segment {view['segment']} of {view['segments']}: {state}")
     for sample in samples[:n_samples]:
         place = "sample {sample:,}: epoch {epoch}, tokens from {first_token:,} on".format(**sample)
+        if "source" in sample:
+            place += printable(", of {source}, its sample {place:,}".format(**sample))
         lines += ["", place + _resets(view, sample)]
         for document in sample["documents"]:
             lines.append(
@@ -77,7 +83,9 @@ def step_lines(view: dict[str, Any], n_samples: int) -> list[str]:
                     **document, end=", its end" if document["ends"] else ""
                 )
             )
-            lines.append(printable(document["text"]))
+            lines.append(printable(_marked(document)))
+    if any("counted" in sample for sample in samples[:n_samples]):
+        lines += ["", LEGEND]
     if n_samples < len(samples):
         lines += ["", f"and {len(samples) - n_samples} more samples; --samples shows them"]
     return lines
@@ -97,6 +105,27 @@ def _head(config: "RunConfig", step: int) -> dict[str, Any]:
     }
 
 
+def _row(batch: "Batch", row: int, *, reset_at_documents: bool) -> dict[str, Any]:
+    """Return the tokens of a row, and where its state is zero and what of it counts."""
+    resets = batch.resets[row].nonzero().flatten().tolist() if reset_at_documents else []
+    found: dict[str, Any] = {
+        "resets": resets,
+        "tokens": batch.tokens[row].tolist(),
+        "next_token": int(batch.targets[row, -1]),
+    }
+    if batch.counted is not None:
+        # Of the targets: the tokens from the second on, and the next one.
+        found["counted"] = batch.counted[row].int().tolist()
+    return found
+
+
+def _marked(document: dict[str, Any]) -> str:
+    """Return the text of a stretch, what is not to be predicted in brackets."""
+    if "runs" not in document:
+        return document["text"]
+    return bracketed([Run(**run) for run in document["runs"]])
+
+
 def _resets(view: dict[str, Any], sample: dict[str, Any]) -> str:
     if not view["reset_at_documents"]:
         return "; documents read on from one another"
@@ -104,26 +133,31 @@ def _resets(view: dict[str, Any], sample: dict[str, Any]) -> str:
     return f"; the state is zero before its tokens {places}" if places else "; no reset in it"
 
 
-def _documents(store: "TokenStore", begin: int, tokens: list[int]) -> list[dict[str, Any]]:
+def _documents(store: "TokenStore", begin: int, batch: "Batch", row: int) -> list[dict[str, Any]]:
     """Return the stretches of documents that a row of tokens is made of, in their order."""
-    split, found, row = store.train, [], 0
-    while row < len(tokens):
-        place = (begin + row) % split.n_tokens
+    tokens = batch.tokens[row].tolist()
+    # A target is the token after its place, so the first token is never one.
+    mask = None if batch.counted is None else [0, *batch.counted[row, :-1].int().tolist()]
+    split, found, at = store.train, [], 0
+    while at < len(tokens):
+        place = (begin + at) % split.n_tokens
         document, after = _document_at(split, place)
-        n = min(after - place, len(tokens) - row)
+        n = min(after - place, len(tokens) - at)
         ends = place + n == after
         # The last token of a document is the `end_of_text` that follows its text.
-        text = tokens[row : row + n - ends]
-        found.append(
-            {
-                "document": document,
-                "first_token": place,
-                "last_token": place + n - 1,
-                "ends": ends,
-                "text": store.tokenizer.decode(text),
-            }
-        )
-        row += n
+        text = tokens[at : at + n - ends]
+        stretch = {
+            "document": document,
+            "first_token": place,
+            "last_token": place + n - 1,
+            "ends": ends,
+            "text": store.tokenizer.decode(text),
+        }
+        if mask is not None:
+            parts = runs(store.tokenizer, text, mask[at : at + len(text)])
+            stretch["runs"] = [part._asdict() for part in parts]
+        found.append(stretch)
+        at += n
     return found
 
 

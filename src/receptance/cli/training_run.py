@@ -1,17 +1,23 @@
-"""A training run as the command line sees it: its store, its panel, its samples and its end."""
+"""A training run as the command line sees it: its stores, its panel, its samples and its end."""
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
 from receptance.cli.panel import TrainingPanel
-from receptance.data import Batches, TokenStore
-from receptance.errors import DataError
-from receptance.evaluation import held_out_documents, score_documents
+from receptance.cli.run_data import (
+    Stores,
+    first_of,
+    held_out_measure,
+    open_stores,
+    run_batches,
+    tokens_per_byte,
+    with_stores,
+)
+from receptance.data import TokenStore
 from receptance.inference import LanguageModel
 from receptance.training import (
     Heartbeat,
@@ -21,7 +27,6 @@ from receptance.training import (
     RunConfig,
     TensorBoardMirror,
     Yardsticks,
-    autocast,
     connected,
     keep_freed_memory,
     open_run,
@@ -59,17 +64,18 @@ def run_training(
     step at hand, with a checkpoint; a second one ends it at once.
     """
     keep_freed_memory()
-    store = TokenStore.open(config.data.store)
-    config = with_store(config, store)
+    stores = open_stores(config)
+    store = first_of(stores)
+    config = with_stores(config, stores)
     model_config = config.model.build(store.vocab_size)
-    batches = store_batches(store, config)
+    batches = run_batches(stores, config)
     with (
         connected(config.training.device) as ranks,
         run_lock(folder) if ranks.is_first else nullcontext(),
         TrainingPanel(
             config.name,
             config.training.steps,
-            has_held_out=store.valid.n_documents > 0,
+            has_held_out=any(each.valid.n_documents for each in stores.values()),
             is_shown=ranks.is_first,
         ) as panel,
         _mirror(folder, wanted=tensorboard and ranks.is_first) as mirror,
@@ -84,7 +90,7 @@ def run_training(
             panel.message(f"going on after step {run.begin.progress.step:,}")
         hooks = Hooks(
             log=_both(panel.log, mirror),
-            validate=_validation(store, config),
+            validate=held_out_measure(stores, config),
             sample=lambda model, step: panel.message(_sample(model, store, config, step)),
             should_stop=stopped,
             beat=beat,
@@ -97,7 +103,7 @@ def run_training(
             batches.batch,
             hooks,
             ranks=ranks,
-            yardsticks=_yardsticks(config, store, ranks),
+            yardsticks=_yardsticks(config, stores, ranks),
         )
         is_finished = progress.step >= config.training.steps
         model = whole_model(run.model, ranks) if is_finished else None
@@ -128,55 +134,13 @@ def _both(
     return log
 
 
-def _yardsticks(config: RunConfig, store: TokenStore, ranks: Ranks) -> Yardsticks:
+def _yardsticks(config: RunConfig, stores: Stores, ranks: Ranks) -> Yardsticks:
     """Return what the figures are measured by; takes a second, on all ranks at the same time."""
-    # The loss is a mean over the tokens that count, so it stands for their bytes.
-    counted = store.manifest.splits.train.mask or store.manifest.splits.train
     (peak,) = ranks.mean(peak_flops_per_s(config.training.precision, ranks.device.type))
     return Yardsticks(
-        tokens_per_byte=counted.tokens / counted.bytes,
+        tokens_per_byte=tokens_per_byte(stores, config),
         peak_flops_per_s=peak * ranks.world_size,
     )
-
-
-def store_batches(store: TokenStore, config: RunConfig) -> Batches:
-    """Return the batches of the run."""
-    return Batches(
-        store.train,
-        ctx_len=config.data.ctx_len,
-        seed=config.seed,
-        end_of_text=store.end_of_text,
-        vocab_size=store.vocab_size,
-        segments=config.data.segments,
-        order=config.data.order,
-    )
-
-
-def with_store(config: RunConfig, store: TokenStore) -> RunConfig:
-    """Return the run with its store's hash, which a run that goes on must find again."""
-    expected = config.data.store_sha256
-    if expected and expected != store.sha256:
-        raise DataError(
-            f"the token store at {config.data.store!r} must have the sha256 {expected}, as "
-            f"`data.store_sha256` says, but it has {store.sha256}"
-        )
-    return replace(config, data=replace(config.data, store_sha256=store.sha256))
-
-
-def _validation(store: TokenStore, config: RunConfig) -> "Callable[[RWKV4], float] | None":
-    """Return what measures the held-out bits per byte; None where no text is held out."""
-    if not store.valid.n_documents:
-        return None
-    documents = held_out_documents(
-        store.valid, config.every.validation_tokens, tokenizer=store.tokenizer
-    )
-
-    def validate(model: "RWKV4") -> float:
-        with autocast(config.training.precision):
-            score = score_documents(model, documents, end_of_text=store.end_of_text)
-        return score.bits_per_byte
-
-    return validate
 
 
 def _sample(model: "RWKV4", store: TokenStore, config: RunConfig, step: int) -> str:

@@ -7,12 +7,13 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from receptance.errors import ConfigError
 from receptance.models import RWKV4Config
+from receptance.training.data_config import DataConfig
 from receptance.training.optimization import (
     FinetuneConfig,
     OptimizerConfig,
@@ -61,63 +62,6 @@ class ModelConfig:
         if self.preset:
             return RWKV4Config.preset(self.preset, vocab_size=vocab_size)
         return RWKV4Config(n_layer=self.n_layer, n_embd=self.n_embd, vocab_size=vocab_size)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """What a step sees."""
-
-    store: str
-    """The token store's folder, relative to where the command is run."""
-    store_sha256: str = ""
-    """The store's `sha256`; empty for that of the store which is there when the run begins."""
-    ctx_len: int = 1024
-    """Tokens that a step reads of each sequence."""
-    segments: int = 1
-    """Steps over which a sample is read, `ctx_len` tokens each, the state but no gradient going on
-    from step to step: a sample has `segments` · `ctx_len` tokens."""
-    batch_size: int = 16
-    """Sequences in a step."""
-    later_batch_size: int = 0
-    """Sequences in a step from `later_batch_step` on; 0 for as many as before."""
-    later_batch_step: int = 0
-    """The first step, counted from 0, of `later_batch_size` sequences."""
-    micro_batch_size: int = 0
-    """Sequences that a rank computes at once, their gradients accumulated; 0 for all it has."""
-    reset_at_documents: bool = False
-    """Whether a document begins with the zero state, or reads on from the one before it."""
-    order: Literal["permuted", "authors"] = "permuted"
-    """Of the samples: another in each epoch, by the seed; or that of RWKV-LM, one for all."""
-
-    def __post_init__(self) -> None:
-        for name in ("ctx_len", "segments", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"`data.{name}` must be at least 1, got {getattr(self, name)}")
-        for name in ("later_batch_size", "later_batch_step"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"`data.{name}` must not be negative, got {getattr(self, name)}")
-        if bool(self.later_batch_size) != bool(self.later_batch_step):
-            raise ConfigError(
-                "`data.later_batch_size` and `data.later_batch_step` must both be given or neither,"
-                f" got {self.later_batch_size} and {self.later_batch_step}"
-            )
-        if self.later_batch_step % self.segments:
-            raise ConfigError(
-                "`data.later_batch_step` must be a multiple of `data.segments`, "
-                f"{self.segments}, so that no sample is cut short, got {self.later_batch_step}"
-            )
-        micro = self.micro_batch_size
-        for name in ("batch_size", "later_batch_size"):
-            if micro < 0 or (micro and getattr(self, name) % micro):
-                raise ConfigError(
-                    f"`data.micro_batch_size` must divide `data.{name}`, {getattr(self, name)}, "
-                    f"got {micro}"
-                )
-
-    @property
-    def batch_sizes(self) -> tuple[int, ...]:
-        """The sizes of the batches of the run, in their order."""
-        return tuple(size for size in (self.batch_size, self.later_batch_size) if size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,21 +238,26 @@ def config_to_toml(config: RunConfig) -> str:
         del entries["finetune"]  # as in the files of before there was fine-tuning
     if config.data.order == "permuted":
         del entries["data"]["order"]  # as in those of before there was another
+    sources = entries["data"].pop("sources")
+    if sources:
+        del entries["data"]["store"], entries["data"]["store_sha256"]
     tables = {key: value for key, value in entries.items() if isinstance(value, dict)}
     lines = [f"{key} = {_toml_value(entries[key])}" for key in entries if key not in tables]
     for name, table in tables.items():
-        lines += ["", f"[{name}]"]
-        lines += [f"{key} = {_toml_value(value)}" for key, value in table.items()]
+        lines += ["", f"[{name}]", *_toml_lines(table)]
+        for source in sources if name == "data" else ():
+            lines += ["", "[[data.sources]]", *_toml_lines(source)]
     return "\n".join(lines) + "\n"
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Return the settings that make another run of it and are not the same, each as a line.
 
-    Where the run and its store lie are not among them, the store being known by its hash; nor is
+    Where the run and its stores lie are not among them, a store being known by its hash; nor is
     `training.init_sha256` where `new` leaves it open; nor what `rounding_differences` returns.
     """
     apart = {"name", "data.store", *ROUNDING_ONLY}
+    apart |= {f"data.sources.{each.name}.store" for each in old.data.sources}
     if not new.training.init_sha256:
         apart.add("training.init_sha256")
     return [
@@ -334,7 +283,9 @@ def rounding_differences(old: RunConfig, new: RunConfig) -> list[str]:
 def _changed(old: RunConfig, new: RunConfig) -> Iterator[tuple[str, Any, Any]]:
     """Yield the dotted key of each setting that differs, with both values."""
     before, after = _flat(asdict(old)), _flat(asdict(new))
-    return ((key, before[key], after[key]) for key in before if before[key] != after[key])
+    # Of a source that only one of them has, that it is there says all.
+    shared = [key for key in before if key in after]
+    return ((key, before[key], after[key]) for key in shared if before[key] != after[key])
 
 
 def _override(entries: dict[str, Any], override: str) -> None:
@@ -354,7 +305,7 @@ def _override(entries: dict[str, Any], override: str) -> None:
     entries[last] = value
 
 
-def _refuse_unknown(schema: Any, entries: Mapping[str, Any], source: str, prefix: str = "") -> None:
+def _refuse_unknown(schema: Any, entries: Mapping[str, Any], file: str, prefix: str = "") -> None:
     """Raise for the first key that `schema` lacks, with the one that may be meant."""
     known = {each.name: each.type for each in fields(schema)}
     for key, value in entries.items():
@@ -363,13 +314,18 @@ def _refuse_unknown(schema: Any, entries: Mapping[str, Any], source: str, prefix
             inside = [f"{each}.{key}" for each in tables if key in _names(known[each])]
             near = inside or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known: {sorted(known)}"
-            raise ConfigError(f"{source}: unknown key '{prefix}{key}'; {hint}")
+            raise ConfigError(f"{file}: unknown key '{prefix}{key}'; {hint}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{source}: `{prefix}{key}` must be finite, got {value}")
+            raise ConfigError(f"{file}: `{prefix}{key}` must be finite, got {value}")
+        if key == "sources" and isinstance(value, list):
+            for number, source in enumerate(value):
+                if isinstance(source, Mapping):  # of another type it is refused later
+                    each = get_args(known[key])[0]
+                    _refuse_unknown(each, source, file, f"{prefix}{key}.{number}.")
         if is_dataclass(known[key]):
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{source}: `{prefix}{key}` must be a table, got {value!r}")
-            _refuse_unknown(known[key], value, source, f"{prefix}{key}.")
+                raise ConfigError(f"{file}: `{prefix}{key}` must be a table, got {value!r}")
+            _refuse_unknown(known[key], value, file, f"{prefix}{key}.")
 
 
 def _names(schema: Any) -> set[str]:
@@ -379,9 +335,18 @@ def _names(schema: Any) -> set[str]:
 def _flat(entries: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in entries.items():
-        nested = isinstance(value, Mapping)
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif prefix + key == "data.sources":
+            flat[prefix + key] = [source["name"] for source in value]
+            flat |= _flat({source["name"]: source for source in value}, "data.sources.")
+        else:
+            flat[prefix + key] = value
     return flat
+
+
+def _toml_lines(table: Mapping[str, Any]) -> list[str]:
+    return [f"{key} = {_toml_value(value)}" for key, value in table.items()]
 
 
 def _toml_value(value: object) -> str:

@@ -176,10 +176,9 @@ def checkpoint_to_resume(config: RunConfig, folder: Path, resume: str) -> Path |
 def config_sha256(config: RunConfig) -> str:
     """Return the sha256 of the settings that decide a run's numbers.
 
-    Where the run and its store lie, and what it does every so many steps, are not among them.
+    Where the run and its stores lie, and what it does every so many steps, are not among them.
     """
-    data = replace(config.data, store="")
-    every = IntervalConfig()
+    data, every = config.data.without_places(), IntervalConfig()
     return hashlib.sha256(
         config_to_toml(replace(config, name="-", data=data, every=every)).encode()
     ).hexdigest()

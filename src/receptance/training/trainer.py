@@ -41,7 +41,7 @@ def _tell_nobody(step: int, what: str) -> None:
     """Do nothing."""
 
 
-def _know_no_origins(first_sample: int, n_samples: int) -> list[dict[str, int]]:  # noqa: ARG001
+def _know_no_origins(first_sample: int, n_samples: int) -> list[dict[str, int | str]]:  # noqa: ARG001
     """Return nothing."""
     return []
 
@@ -60,7 +60,7 @@ class Hooks:
     """Whether to end after this step, with a checkpoint."""
     beat: Callable[[int, str], None] = _tell_nobody
     """Is told, before it is done, what is done after so many steps; see `Heartbeat`."""
-    origins: Callable[[int, int], list[dict[str, int]]] = _know_no_origins
+    origins: Callable[[int, int], list[dict[str, int | str]]] = _know_no_origins
     """Says where so many samples from a place on come from; for the record of a spike."""
 
 

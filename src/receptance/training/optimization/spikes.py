@@ -220,7 +220,7 @@ def write_spike(
     loss: float,
     grad_norm: float,
     first_sample: int,
-    samples: Sequence[Mapping[str, int]],
+    samples: Sequence[Mapping[str, int | str]],
 ) -> Path:
     """Record a step that was not applied, with where its samples come from.
 
@@ -234,7 +234,8 @@ def write_spike(
         loss: In nats a token; need not be finite, null in the file where it is not.
         grad_norm: As `loss`.
         first_sample: The place of its first sample in the run's order.
-        samples: For each row of the whole batch where it was read, as `Sample._asdict` says it.
+        samples: For each row of the whole batch where it was read, as `Sample._asdict` says it,
+            or `MixedSample._asdict` with the name of the source.
 
     Returns:
         The file, `spike-00000123.json`, or `spike-00000123-from-SAMPLE.json` for further ones.

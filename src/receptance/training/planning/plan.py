@@ -6,7 +6,8 @@ It needs no data and no past, so that a run that goes on agrees with one that ne
 from typing import NamedTuple
 
 from receptance.errors import ConfigError
-from receptance.training.config import DataConfig, RunConfig
+from receptance.training.config import RunConfig
+from receptance.training.data_config import DataConfig
 from receptance.training.optimization import learning_rate
 
 
