@@ -1,6 +1,7 @@
 """A run is told in plain lines, and on a terminal in a panel."""
 
 import io
+import math
 from typing import Any
 
 import pytest
@@ -258,3 +259,38 @@ def test_a_name_is_shown_as_it_is():
         pass
 
     assert "training [red]x[/red]" in last_panel(console)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_figures_of_each_source_are_told(terminal):
+    console = screen(terminal=terminal)
+    sources = {"prose": 1.5, "[red]code": 2.75}
+
+    with TrainingPanel("tiny", 2, console) as panel:
+        panel.log(metrics(1, loss_by_source=sources))
+        panel.log(
+            metrics(
+                2,
+                loss_by_source={"prose": 1.25},
+                valid_bits_per_byte=1.125,
+                valid_bits_per_byte_by_source={"prose": 0.5, "[red]code": 2.0},
+            )
+        )
+
+    told = last_panel(console) if terminal else written(console)
+    assert "1.1250 bits per byte" in told
+    assert "prose 0.5000, [red]code 2.0000" in told
+    if terminal:
+        # A source that this step did not see has its last loss.
+        assert "prose 1.2500, [red]code 2.7500" in told
+
+
+def test_a_step_of_which_no_token_counts_has_no_loss():
+    console = screen(terminal=False)
+
+    with TrainingPanel("tiny", 9, console) as panel:
+        panel.log(metrics(1, loss=math.nan, skipped="no token of the batch counts"))
+        panel.log(metrics(2, loss=math.nan, loss_average=2.5, skipped="no token of the batch"))
+
+    assert "step 1/9: loss -, " in written(console)
+    assert "step 2/9: loss 2.5000 nats, " in written(console)

@@ -120,3 +120,23 @@ def test_the_summary_has_the_last_figures():
     assert summary("demo", run) == (
         "demo: step 100, 6,400 tokens, loss 2.1000, held out 0.9000 bits per byte, 1 skipped"
     )
+
+
+def test_each_source_has_its_curve_in_charts_of_their_own():
+    both = {"wiki": 2.0, "code": 3.0}
+    seen = {step: {"wiki": 2.0} if step % 2 else both for step in range(1, 101)}
+    valid = {50: {"code": 1.5}, 100: {"code": 1.25}}
+    run = lines(loss_by_source=seen, valid_bits_per_byte_by_source=valid)
+
+    charts = {chart.title: chart for chart in charts_of({"run": run}, "step")}
+
+    of_loss = charts["loss by source, nats a token"]
+    assert styles(of_loss) == [("run, wiki", "thin"), ("run, code", "thin")]
+    wiki, code = of_loss.curves
+    assert len(wiki.x) == 100
+    assert list(wiki.y) == pytest.approx([2.0] * 100)
+    assert list(code.y) == pytest.approx([3.0] * 50)
+    assert list(code.x) == [float(step) for step in range(2, 101, 2)]
+    (held_out,) = charts["held-out bits per byte by source"].curves
+    assert (held_out.label, held_out.style) == ("run, code", "dots")
+    assert (held_out.x, held_out.y) == ([50.0, 100.0], [1.5, 1.25])

@@ -81,7 +81,10 @@ def test_held_out_texts_are_measured_together_by_their_bytes(mixed):
         for store, n in zip(stores.values(), (140, 60), strict=True)
     ]
     nats, n_bytes = (sum(getattr(each, name) for each in scores) for name in ("nats", "n_bytes"))
-    assert measure(model) == pytest.approx(nats / math.log(2) / n_bytes, rel=1e-9)
+    held_out = measure(model)
+    assert held_out.bits_per_byte == pytest.approx(nats / math.log(2) / n_bytes, rel=1e-9)
+    each = {name: score.bits_per_byte for name, score in zip(stores, scores, strict=True)}
+    assert held_out.by_source == pytest.approx(each, rel=1e-9)
 
 
 def test_a_source_without_held_out_text_is_left_out_of_the_measure(mixed, place):
@@ -92,5 +95,6 @@ def test_a_source_without_held_out_text_is_left_out_of_the_measure(mixed, place)
     stores["numbers"] = TokenStore.open("all")
     measure = held_out_measure(stores, mixed)
     assert measure is not None
-    assert measure(model) == pytest.approx(prose.bits_per_byte, rel=1e-9)
+    assert measure(model).bits_per_byte == pytest.approx(prose.bits_per_byte, rel=1e-9)
+    assert list(measure(model).by_source or ()) == ["prose"]
     assert held_out_measure({"prose": stores["numbers"]}, mixed) is None

@@ -199,6 +199,8 @@ def test_a_run_on_pairs_is_measured_by_its_answers(pairs, place):
     mask = store.manifest.splits.train.mask
     assert mask is not None
     for line in lines:
+        if "skipped" in line:  # no token of its batch counts
+            continue
         bits = line["loss"] / math.log(2) * mask.tokens / mask.bytes
         assert line["bits_per_byte"] == pytest.approx(bits)
 
@@ -238,6 +240,55 @@ def losses(folder):
     told = ("step", "loss", "loss_by_source", "loss_average", "bits_per_byte")
     told += ("valid_bits_per_byte", "valid_bits_per_byte_by_source", "grad_norm")
     return [{key: line.get(key) for key in told} for line in lines]
+
+
+def test_each_source_has_its_loss_and_its_held_out_figure(place):
+    outcome = run_training(two_sources(place), place / "run", resume="auto")
+
+    lines = [
+        json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    counts = {"prose": 0, "numbers": 0}
+    batches = run_batches(open_stores(config := read_config(place / "run.toml")), config)
+    for step, line in enumerate(lines):
+        each = [sample._asdict()["source"] for sample in batches.samples(5 * step, 5)]
+        assert line["loss_by_source"].keys() == set(each)
+        mean = sum(line["loss_by_source"][name] for name in each) / 5
+        assert line["loss"] == pytest.approx(mean, rel=1e-6)
+        counts = {name: counts[name] + each.count(name) for name in counts}
+    assert counts == {"prose": 42, "numbers": 18}
+    model = load(outcome.model_folder).model
+    for name, n_tokens in (("prose", 140), ("numbers", 60)):
+        store = TokenStore.open(config.data.stores[name])
+        documents = held_out_documents(store.valid, n_tokens)
+        score = score_documents(model, documents, end_of_text=store.end_of_text)
+        found = lines[-1]["valid_bits_per_byte_by_source"][name]
+        assert found == pytest.approx(score.bits_per_byte, rel=1e-6)
+
+
+def test_a_step_without_a_counted_token_has_no_loss_and_costs_no_state(pairs, place, monkeypatch):
+    config = replace(pairs, data=replace(pairs.data, segments=4))
+    carried: list[bool] = []
+    step = Trainer.step
+
+    def watched(self: Trainer):
+        result = step(self)
+        if result.verdict.reason and self.progress.step % 4:  # between two segments
+            carried.append(self._carried is not None)
+        return result
+
+    monkeypatch.setattr(Trainer, "step", watched)
+    run_training(config, place / "run", resume="auto")
+
+    lines = [
+        json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    silent = [line for line in lines if "skipped" in line]
+    assert {line["skipped"] for line in silent} == {"no token of the batch counts"}
+    assert {line["loss"] for line in silent} == {None}
+    assert set(carried) == {True}
+    applied = [line["loss"] for line in lines if "skipped" not in line]
+    assert min(applied) < lines[-1]["loss_average"] < max(applied)
 
 
 def test_a_run_on_sources_keeps_their_hashes_and_refuses_others(place):

@@ -9,7 +9,15 @@ import torch
 from receptance.data import Batch
 from receptance.errors import ConfigError
 from receptance.models import RWKV4
-from receptance.training import Progress, Run, RunConfig, autocast, list_checkpoints, open_run
+from receptance.training import (
+    HeldOut,
+    Progress,
+    Run,
+    RunConfig,
+    autocast,
+    list_checkpoints,
+    open_run,
+)
 from receptance.training import train as train_run
 from tests.training.tiny_run import hooks, stop_after, tiny_batch, tiny_config, tiny_train
 
@@ -139,9 +147,10 @@ def test_validation_and_samples_change_no_bit(tmp_path):
     quiet: list[float] = []
     run, _ = tiny_train(tiny_config(), tmp_path / "quiet", hooks(quiet))
 
-    def validate(model: RWKV4) -> float:
+    def validate(model: RWKV4) -> HeldOut:
         with torch.no_grad(), autocast("bfloat16"):
-            return float(model(tiny_batch(99, 4).tokens)[0].mean()) ** 2 + torch.rand(1).item()
+            mean = float(model(tiny_batch(99, 4).tokens)[0].mean())
+            return HeldOut(mean**2 + torch.rand(1).item())
 
     told: list[int] = []
 
@@ -298,7 +307,7 @@ def test_a_held_out_figure_that_is_not_finite_ends_the_run(tmp_path, bits):
     config = tiny_config(every_validation_steps=3)
 
     with pytest.raises(ConfigError) as caught:
-        tiny_train(config, tmp_path, hooks(validate=lambda _: bits))
+        tiny_train(config, tmp_path, hooks(validate=lambda _: HeldOut(bits)))
 
     assert f"must be finite, but they are {bits} after step 3" in str(caught.value)
     assert [line["step"] for line in lines(tmp_path)] == [1, 2]

@@ -1,5 +1,8 @@
 """One step: how its gradient is put together, and when it is thrown away."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -17,7 +20,9 @@ from receptance.training import (
     build_optimizer,
     training_step,
 )
+from receptance.training.data_config import SourceConfig
 from tests.random_models import random_rwkv4
+from tests.training.thread_ranks import on_ranks
 from tests.training.tiny_run import tiny_batch, tiny_config
 
 
@@ -215,6 +220,93 @@ def test_a_step_of_which_nothing_counts_is_not_judged_and_changes_nothing():
         config, objective, build_optimizer(model, config.optimizer), batch, never
     )
 
-    assert (result.loss, result.grad_norm) == (0.0, 0.0)
+    assert math.isnan(result.loss)
+    assert result.grad_norm == 0.0
     assert result.verdict == Verdict(action="skip", reason="no token of the batch counts")
     assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
+
+
+NAMES = ("prose", "code", "rare")
+OF_SOURCES = torch.tensor([0, 1, 0, 0, 1, 0, 2, 1])
+
+
+def source_config(**changed) -> RunConfig:
+    sources = tuple(SourceConfig(name=name, store=name) for name in NAMES)
+    config = tiny_config(data_batch_size=8, **changed)
+    return replace(config, data=replace(config.data, store=None, sources=sources))
+
+
+@pytest.mark.parametrize("counted", [None, some(8)], ids=["all", "some"])
+@pytest.mark.parametrize("micro", [0, 1, 2, 4])
+def test_each_source_has_the_loss_of_its_rows_whatever_the_micro_batch(micro, counted):
+    batch = tiny_batch(0, 8)._replace(counted=counted, sources=OF_SOURCES)
+
+    result, _ = gradient_step(source_config(data_micro_batch_size=micro), batch)
+
+    costs = torch.nn.functional.cross_entropy(
+        model_of()(batch.tokens)[0].transpose(1, 2), batch.targets, reduction="none"
+    )
+    which = torch.ones_like(batch.resets) if counted is None else counted
+    found = result.loss_by_source
+    assert found is not None
+    assert list(found) == list(NAMES)
+    total = 0.0
+    for source, name in enumerate(NAMES):
+        of_it = which & OF_SOURCES.eq(source)[:, None]
+        assert found[name] == pytest.approx(costs[of_it].mean().item(), rel=1e-5)
+        total += found[name] * int(of_it.sum())
+    assert result.loss == pytest.approx(total / int(which.sum()), rel=1e-6)
+
+
+def test_sources_have_the_same_loss_on_any_number_of_ranks():
+    counted = some(8)
+    whole = tiny_batch(0, 8)._replace(counted=counted, sources=OF_SOURCES)
+    expected, _ = gradient_step(source_config(), whole)
+
+    def act(ranks: Ranks):
+        class Telling(Ranks):
+            def mean(self, *values: float) -> list[float]:
+                told = ranks.gather_objects(list(values))
+                return [math.fsum(each) / 2 for each in zip(*told, strict=True)]
+
+        rows = slice(4 * ranks.rank, 4 * ranks.rank + 4)
+        part = Batch(*(each[rows] for each in whole if each is not None))
+        telling = Telling(rank=ranks.rank, world_size=2)
+        return gradient_step(source_config(), part, telling)[0]
+
+    one, other = on_ranks(2, act)
+
+    # The rare source is on the second rank alone.
+    assert one.loss_by_source == other.loss_by_source
+    assert one.loss_by_source == pytest.approx(expected.loss_by_source, rel=1e-5)
+
+
+def test_a_source_whose_loss_is_not_finite_leaves_the_others_theirs():
+    objective = Objective(model_of(), auxiliary=1e-4, precision="float32")
+    batch = tiny_batch(0, 8)._replace(sources=OF_SOURCES)
+    with torch.no_grad():
+        # A token that the rare source alone has.
+        batch.tokens[6] = 200
+        objective.model.emb.weight[200] = math.nan
+
+    result = training_step(
+        source_config(), objective, build_optimizer(objective.model, tiny_config().optimizer), batch
+    )
+
+    found = result.loss_by_source
+    assert found is not None
+    assert {name: math.isfinite(loss) for name, loss in found.items()} == {
+        "prose": True, "code": True, "rare": False,
+    }  # fmt: skip
+
+
+def test_a_source_of_which_nothing_counts_has_no_loss():
+    counted = some(8)
+    counted[OF_SOURCES == 1] = False
+    batch = tiny_batch(0, 8)._replace(counted=counted, sources=OF_SOURCES)
+
+    result, _ = gradient_step(source_config(), batch)
+
+    assert result.loss_by_source is not None
+    assert list(result.loss_by_source) == ["prose", "rare"]
+    assert take_step(tiny_config(data_batch_size=8), model_of()).loss_by_source is None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from receptance.models import RWKV4Config
-from receptance.training import ALONE, APPLY, Progress, StepResult, Yardsticks, plan_step
+from receptance.training import ALONE, APPLY, HeldOut, Progress, StepResult, Yardsticks, plan_step
 from receptance.training.step import StepSeconds
 from receptance.training.watch import Watch
 from tests.training.tiny_run import tiny_config
@@ -14,6 +14,7 @@ from tests.training.tiny_run import tiny_config
 SHAPE = RWKV4Config(n_layer=2, n_embd=16, vocab_size=256)
 RESULT = StepResult(
     loss=2.0,
+    loss_by_source={"wiki": 1.5, "code": 3.0},
     grad_norm=0.5,
     verdict=APPLY,
     carried=None,
@@ -28,7 +29,7 @@ def watch_in(folder, yardsticks=Yardsticks(), **settings) -> Watch:  # noqa: B00
 
 def tell(watch: Watch, step: int, **given):
     progress = Progress(step=step, tokens=64 * step, samples=4 * step, seconds=0.5 * step)
-    known = {"seconds": 0.5, "data_seconds": 0.01, "loss_average": 2.5, "valid_bits_per_byte": None}
+    known = {"seconds": 0.5, "data_seconds": 0.01, "loss_average": 2.5, "held_out": None}
     return watch.step(progress, plan_step(tiny_config(), step - 1), RESULT, **known | given)
 
 
@@ -43,6 +44,14 @@ def test_the_figures_follow_from_what_happened(tmp_path):
     parts = metrics.data_s, metrics.forward_s, metrics.backward_s, metrics.optimizer_s
     assert parts == (0.01, 0.1, 0.2, 0.03)
     assert metrics.memory_bytes > 10**7
+
+
+def test_held_out_figures_are_told_with_those_of_each_source(tmp_path):
+    metrics = tell(watch_in(tmp_path), 1, held_out=HeldOut(1.25, {"wiki": 1.0, "code": 2.0}))
+
+    assert metrics.loss_by_source == {"wiki": 1.5, "code": 3.0}
+    assert metrics.valid_bits_per_byte == 1.25
+    assert metrics.valid_bits_per_byte_by_source == {"wiki": 1.0, "code": 2.0}
 
 
 def test_what_is_not_known_is_not_told(tmp_path):

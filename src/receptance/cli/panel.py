@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 
@@ -44,6 +45,9 @@ class TrainingPanel(AbstractContextManager["TrainingPanel"]):
         self._n_steps = n_steps
         self._metrics: Metrics | None = None
         self._held_out = "not yet" if has_held_out else "none"
+        self._held_out_by_source: dict[str, float] = {}
+        self._by_source: dict[str, float] = {}
+        """The last loss of each source; a step may have none of some."""
         self._saved = "not yet"
         self._n_skipped = 0
         self._skip = ""
@@ -76,8 +80,10 @@ class TrainingPanel(AbstractContextManager["TrainingPanel"]):
     def log(self, metrics: Metrics) -> None:
         """Show the figures of a step."""
         self._metrics = metrics
+        self._by_source |= metrics.loss_by_source or {}
         if metrics.valid_bits_per_byte is not None:
             self._held_out = f"{metrics.valid_bits_per_byte:.4f} bits per byte"
+            self._held_out_by_source = metrics.valid_bits_per_byte_by_source or {}
         if metrics.saved is not None:
             self._saved = metrics.saved
         if metrics.save_failed is not None:
@@ -97,7 +103,7 @@ class TrainingPanel(AbstractContextManager["TrainingPanel"]):
         is_told = metrics.step == self._n_steps or any(each is not None for each in events)
         if is_told or now - self._printed_s > PLAIN_INTERVAL_S:
             self._printed_s = now
-            self.console.print(self._line(metrics), highlight=False, soft_wrap=True)
+            self.console.print(Text(self._line(metrics)), highlight=False, soft_wrap=True)
 
     def message(self, text: str) -> None:
         """Show a text above the panel; what in it would act on the terminal is spelled out."""
@@ -105,7 +111,7 @@ class TrainingPanel(AbstractContextManager["TrainingPanel"]):
 
     def _line(self, metrics: Metrics) -> str:
         told = [
-            f"loss {_loss(metrics):.4f} nats",
+            f"loss {_loss(metrics)}",
             f"{metrics.tokens_per_s:,.0f} tokens/s",
             f"lr {metrics.lr:.2e}",
             f"{self._time_left(metrics)} left",
@@ -115,7 +121,8 @@ class TrainingPanel(AbstractContextManager["TrainingPanel"]):
         if metrics.rolled_back_from is not None:
             told.append(f"went back here from step {metrics.rolled_back_from}")
         if metrics.valid_bits_per_byte is not None:
-            told.append(f"held out {self._held_out}")
+            each = _by_source(self._held_out_by_source)
+            told.append(f"held out {self._held_out}" + (f" ({each})" if each else ""))
         if metrics.save_failed is not None:
             told.append(f"saving {self._saved}")
         return printable(f"step {metrics.step}/{self._n_steps}: {', '.join(told)}")
@@ -126,13 +133,17 @@ class TrainingPanel(AbstractContextManager["TrainingPanel"]):
             return Panel("the first step", title=Text(self._title), expand=False)
         table = Table.grid(padding=(0, 3))
         table.add_row("step", f"{metrics.step:,} of {self._n_steps:,}", "held out", self._held_out)
-        table.add_row("loss", f"{_loss(metrics):.4f} nats", "lr", f"{metrics.lr:.2e}")
+        table.add_row("loss", _loss(metrics), "lr", f"{metrics.lr:.2e}")
         table.add_row("speed", f"{metrics.tokens_per_s:,.0f} tokens/s", "", _flops(metrics))
         memory = f"{metrics.memory_bytes / 1e9:.2f} GB"
         table.add_row("time left", self._time_left(metrics), "memory", memory)
         wide = Table.grid(padding=(0, 3))
         wide.add_column(min_width=len("time left"))
-        told = {"a step": _parts(metrics), "saved": self._saved, "skipped": self._skipped()}
+        told = {
+            "of each": _by_source(self._by_source),
+            "held out": _by_source(self._held_out_by_source),
+        }
+        told |= {"a step": _parts(metrics), "saved": self._saved, "skipped": self._skipped()}
         for name, text in told.items():
             if text:
                 wide.add_row(name, Text(printable(text)))
@@ -155,9 +166,15 @@ class TrainingPanel(AbstractContextManager["TrainingPanel"]):
         return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _loss(metrics: Metrics) -> float:
+def _loss(metrics: Metrics) -> str:
     """Return the loss that is shown: its moving average, where there is one."""
-    return metrics.loss if metrics.loss_average is None else metrics.loss_average
+    loss = metrics.loss if metrics.loss_average is None else metrics.loss_average
+    nothing_counted = math.isnan(loss) and metrics.skipped is not None
+    return "-" if nothing_counted else f"{loss:.4f} nats"
+
+
+def _by_source(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {figure:.4f}" for name, figure in figures.items())
 
 
 def _flops(metrics: Metrics) -> str:

@@ -9,6 +9,12 @@ from receptance.plotting import Chart, Curve, smoothed
 Lines = Sequence[Mapping[str, Any]]
 """Of a `metrics.jsonl`, at least one."""
 
+BY_SOURCE = {
+    "loss_by_source": "loss by source, nats a token",
+    "valid_bits_per_byte_by_source": "held-out bits per byte by source",
+}
+"""The charts of the figures that each source has."""
+
 UNITS_S = {"days": 86400.0, "hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
 
 
@@ -20,7 +26,8 @@ def charts_of(runs: Mapping[str, Lines], x: str) -> list[Chart]:
         x: What runs to the right: "step", "tokens" or "seconds".
 
     Returns:
-        The charts, the most important one first; that of bits per byte only where a run has some.
+        The charts, the most important one first; those of bits per byte and of sources only where
+        a run has some.
     """
     scale, x_label = _x_axis(runs, x)
     x_end = max(line[x] for lines in runs.values() for line in lines) / scale
@@ -56,6 +63,10 @@ def charts_of(runs: Mapping[str, Lines], x: str) -> list[Chart]:
             trained + held_out,
             is_zoomed=True,
         ),
+        *(
+            chart(title, _curves_by_source(runs, key, x, scale), is_zoomed=True)
+            for key, title in BY_SOURCE.items()
+        ),
         chart("learning rate", curves("lr", is_skipped=None)),
         chart(
             "norm of the gradient",
@@ -66,6 +77,23 @@ def charts_of(runs: Mapping[str, Lines], x: str) -> list[Chart]:
         chart("tokens per second", speed + [smoothed(curve) for curve in speed], is_zoomed=True),
     ]
     return [each for each in charts if each.curves]
+
+
+def _curves_by_source(runs: Mapping[str, Lines], key: str, x: str, scale: float) -> list[Curve]:
+    """Return a curve for each source of each run: smoothed for the loss, which every step has."""
+    found = []
+    for label, lines in runs.items():
+        for name in dict.fromkeys(name for line in lines for name in line.get(key, ())):
+            chosen = [line for line in lines if name in line.get(key, ())]
+            curve = Curve(
+                label=f"{label}, {name}",
+                x=[float(line[x]) / scale for line in chosen],
+                y=[float(line[key][name]) for line in chosen],
+                style="dots",
+            )
+            is_loss = key == "loss_by_source"
+            found.append(replace(smoothed(curve), style="thin") if is_loss else curve)
+    return found
 
 
 def summary(name: str, lines: Lines) -> str:

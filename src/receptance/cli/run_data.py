@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from receptance.data import Batches, MixedBatches, TokenStore, source_seed, source_shares
 from receptance.errors import DataError
 from receptance.evaluation import Score, held_out_documents, score_documents
-from receptance.training import RunConfig, autocast
+from receptance.training import HeldOut, RunConfig, autocast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,11 +87,11 @@ def tokens_per_byte(stores: Stores, config: RunConfig) -> float:
     return float(tokens / n_bytes)
 
 
-def held_out_measure(stores: Stores, config: RunConfig) -> "Callable[[RWKV4], float] | None":
+def held_out_measure(stores: Stores, config: RunConfig) -> "Callable[[RWKV4], HeldOut] | None":
     """Return what measures the held-out bits per byte; None where no text is held out.
 
-    Of several sources each has its share of `every.validation_tokens`, and at least a document; the
-    figure is that of all these texts together, so a source weighs by its bytes.
+    Of several sources each has its share of `every.validation_tokens`, and at least a document. The
+    first figure is that of all these texts together, so a source weighs in it by its bytes.
     """
     weights = config.data.weights or {"": 1.0}
     documents = {
@@ -107,12 +107,18 @@ def held_out_measure(stores: Stores, config: RunConfig) -> "Callable[[RWKV4], fl
         return None
     end_of_text = first_of(stores).end_of_text
 
-    def measure(model: "RWKV4") -> float:
+    def measure(model: "RWKV4") -> HeldOut:
         with autocast(config.training.precision):
-            scores = [
-                score_documents(model, each, end_of_text=end_of_text) for each in documents.values()
-            ]
-        return _sum(scores).bits_per_byte
+            scores = {
+                name: score_documents(model, each, end_of_text=end_of_text)
+                for name, each in documents.items()
+            }
+        whole = _sum(list(scores.values())).bits_per_byte
+        if not config.data.sources:
+            return HeldOut(whole)
+        # Of a few documents it may be that no token counts.
+        by_source = {name: each.bits_per_byte for name, each in scores.items() if each.n_bytes}
+        return HeldOut(whole, by_source)
 
     return measure
 

@@ -69,7 +69,7 @@ from receptance.training.processes import (
 from receptance.training.run_folder import Run, checkpoint_to_resume, open_run
 from receptance.training.step import StepResult, training_step
 from receptance.training.trainer import Hooks
-from receptance.training.watch import Yardsticks
+from receptance.training.watch import HeldOut, Yardsticks
 
 __all__ = [
     "ADAPTER_FILE",
@@ -78,6 +78,7 @@ __all__ = [
     "METRICS_FILE",
     "Checkpoints",
     "Heartbeat",
+    "HeldOut",
     "Hooks",
     "Loaded",
     "Loss",

@@ -121,10 +121,10 @@ class DataConfig:
                 "`data.store_sha256` must not be given beside `data.sources`, each of which has "
                 f"its own, got {self.store_sha256!r}"
             )
-        if self.order == "authors":
+        if self.order != "permuted":
             raise ConfigError(
-                f"`data.order` must be 'permuted' with `data.sources`, got {self.order!r}, which is "
-                "an order of one store"
+                "`data.order` must be 'permuted' with `data.sources`, for the other is an order of "
+                f"one store, got {self.order!r}"
             )
         names = [each.name for each in self.sources]
         for name in names:

@@ -1,13 +1,15 @@
 """One step: the gradient of a batch, judged, and the change of the weights."""
 
 import hashlib
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from receptance.data import Batch
@@ -16,6 +18,7 @@ from receptance.training.config import RunConfig
 from receptance.training.optimization import APPLY, Verdict, clip_gradient
 from receptance.training.processes import ALONE, Ranks, gradient_norm, gradient_sync
 
+# The loss of such a step is none, so not a number.
 NOTHING_COUNTS = Verdict(action="skip", reason="no token of the batch counts")
 
 
@@ -36,7 +39,10 @@ class StepResult:
     """What came of a step; the same on all ranks but for `carried`."""
 
     loss: float
-    """Cross-entropy in nats a token that counts, over the batches of all ranks."""
+    """Cross-entropy in nats a token that counts, over the batches of all ranks; NaN for none."""
+    loss_by_source: dict[str, float] | None
+    """The same over the rows of each source, by its name, without those of which no token counts;
+    None where the run has no sources. The mean of these by their counts is `loss`."""
     grad_norm: float
     """Of the whole gradient, before it was clipped."""
     verdict: Verdict
@@ -75,13 +81,11 @@ def training_step(
         carried: The state before each row; None for the zero state.
     """
     rank_counts = None if batch.counted is None else ranks.mean(float(batch.counted.sum()))[0]
-    loss, states, forward_s, backward_s = _add_gradients(
-        config, objective, batch, carried, step, ranks.rank, rank_counts
-    )
+    added = _add_gradients(config, objective, batch, carried, step, ranks.rank, rank_counts)
     started = time.perf_counter()
     grad_norm = gradient_norm(objective.parameters(), ranks)
     normed = time.perf_counter()
-    (mean_loss,) = ranks.mean(loss)
+    mean_loss, *costs = ranks.mean(added.loss, *added.source_costs)
     agreed = time.perf_counter()
     verdict = NOTHING_COUNTS if rank_counts == 0 else judge(mean_loss, grad_norm)
     if verdict.is_applied:
@@ -89,17 +93,31 @@ def training_step(
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return StepResult(
-        loss=mean_loss,
+        loss=math.nan if verdict is NOTHING_COUNTS else mean_loss,
+        loss_by_source=_by_source(config, costs),
         grad_norm=grad_norm,
         verdict=verdict,
-        carried=RWKV4State.concatenate(states) if config.data.segments > 1 else None,
+        carried=RWKV4State.concatenate(added.states) if config.data.segments > 1 else None,
         seconds=StepSeconds(
-            forward=forward_s,
-            backward=backward_s,
+            forward=added.forward_s,
+            backward=added.backward_s,
             optimizer=time.perf_counter() - agreed + normed - started,
             communication=agreed - normed,
         ),
     )
+
+
+class _Added(NamedTuple):
+    """What came of a rank's micro-batches."""
+
+    loss: float
+    """The mean over them."""
+    states: list[RWKV4State]
+    """After each."""
+    source_costs: list[float]
+    """What the rows of each source cost in all, then how many of the tokens of each count."""
+    forward_s: float
+    backward_s: float
 
 
 def _add_gradients(
@@ -110,17 +128,14 @@ def _add_gradients(
     step: int,
     rank: int,
     rank_counts: float | None,
-) -> tuple[float, list[RWKV4State], float, float]:
+) -> _Added:
     """Add up the gradients of a rank's micro-batches, each by its share of the tokens that count.
 
     `rank_counts` is how many of a rank's tokens count, in the mean over the ranks; None for all.
-
-    Returns:
-        The mean loss, the states after each micro-batch, and the seconds of forward and backward.
     """
     n_rows = len(batch.tokens)
     micro = config.data.micro_batch_size or n_rows
-    loss_sum, states, forward_s, backward_s = 0.0, [], 0.0, 0.0
+    loss_sum, states, row_costs, forward_s, backward_s = 0.0, [], [], 0.0, 0.0
     for row in range(0, n_rows, micro):
         rows = slice(row, row + micro)
         tokens, targets = batch.tokens[rows], batch.targets[rows]
@@ -138,9 +153,38 @@ def _add_gradients(
             (loss.total * share).backward()
         loss_sum += loss.cross_entropy.item() * share
         states.append(state.detach())
+        row_costs.append(loss.row_costs)
         forward_s += forwarded - started
         backward_s += time.perf_counter() - forwarded
-    return loss_sum, states, forward_s, backward_s
+    costs = _source_costs(batch, torch.cat(row_costs), len(config.data.sources))
+    return _Added(loss_sum, states, costs, forward_s, backward_s)
+
+
+def _source_costs(batch: Batch, row_costs: Float[Tensor, " B"], n_sources: int) -> list[float]:
+    """Return what the rows of each source cost, and how many tokens of each count."""
+    if batch.sources is None:
+        return []
+    counts = torch.full_like(row_costs, batch.tokens.shape[1])
+    if batch.counted is not None:
+        counts = batch.counted.sum(dim=1).to(counts)
+    is_of = batch.sources[:, None] == torch.arange(n_sources, device=row_costs.device)
+    both = torch.stack([row_costs, counts])[:, :, None]
+    # Not by a product, which would carry what is not finite to other sources. One exchange with
+    # the device for all.
+    return torch.where(is_of, both, 0.0).sum(dim=1).flatten().tolist()
+
+
+def _by_source(config: RunConfig, costs: Sequence[float]) -> dict[str, float] | None:
+    """Return the loss of each source from what `_source_costs` gave, summed over the ranks."""
+    if not costs:
+        return None
+    sources = config.data.sources
+    pairs = zip(costs[: len(sources)], costs[len(sources) :], strict=True)
+    return {
+        source.name: cost / count
+        for source, (cost, count) in zip(sources, pairs, strict=True)
+        if count
+    }
 
 
 def _seed(*numbers: int) -> int:

@@ -26,8 +26,8 @@ from receptance.training.planning import StepPlan, plan_step, rows_of_rank
 from receptance.training.processes import TRAINING, Ranks, evaluation
 from receptance.training.reader import BatchReader, Place
 from receptance.training.run_folder import Run
-from receptance.training.step import StepResult, training_step
-from receptance.training.watch import Watch, Yardsticks
+from receptance.training.step import NOTHING_COUNTS, StepResult, training_step
+from receptance.training.watch import HeldOut, Watch, Yardsticks
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Hooks:
 
     log: Callable[[Metrics], None]
     """Takes the figures of each step."""
-    validate: Callable[[RWKV4], float] | None
+    validate: Callable[[RWKV4], HeldOut] | None
     """Returns the held-out bits per byte; None where no text is held out."""
     sample: Callable[[RWKV4, int], None]
     """Shows what the model writes after so many steps."""
@@ -114,10 +114,11 @@ class Trainer:
         if not result.verdict.is_applied:
             self._record_spike(plan, result)
         self.progress = following._replace(seconds=self.progress.seconds + seconds)
-        is_over = plan.finished_samples > 0 or not math.isfinite(result.loss)
+        is_broken = not math.isfinite(result.loss) and result.verdict is not NOTHING_COUNTS
+        is_over = plan.finished_samples > 0 or is_broken
         self._carried = None if is_over else result.carried
         self._timing = plan, seconds, waited
-        self._valid_bits_per_byte: float | None = None
+        self._held_out: HeldOut | None = None
         return result
 
     def go_back(self, verdict: Verdict) -> None:
@@ -170,13 +171,14 @@ class Trainer:
             return
         self.hooks.beat(self.progress.step, "validating")
         with self.watch.time("validation"), evaluation(self.run.model) as model:
-            bits_per_byte = self.hooks.validate(model)
-        if not math.isfinite(bits_per_byte):
+            held_out = self.hooks.validate(model)
+        if not math.isfinite(held_out.bits_per_byte):
             raise ConfigError(
-                f"the held-out bits per byte must be finite, but they are {bits_per_byte} after "
-                f"step {self.progress.step}: the run diverged. {ADVICE}"
+                "the held-out bits per byte must be finite, but they are "
+                f"{held_out.bits_per_byte} after step {self.progress.step}: the run diverged. "
+                f"{ADVICE}"
             )
-        self._valid_bits_per_byte = bits_per_byte
+        self._held_out = held_out
 
     def tell(self, result: StepResult) -> None:
         """Write and show the figures of the last step."""
@@ -193,7 +195,7 @@ class Trainer:
             seconds=seconds,
             data_seconds=waited,
             loss_average=self.guard.loss_average,
-            valid_bits_per_byte=self._valid_bits_per_byte,
+            held_out=self._held_out,
         )
         self.hooks.log(metrics)
 
@@ -220,7 +222,9 @@ class Trainer:
                 carried=None if self._carried is None else self._carried.tensors,
                 extras={"spikes": self.guard.state.to_json()},
                 next_batch_sha256=batch_sha256(self.next_row()),
-                valid_bits_per_byte=self._valid_bits_per_byte,
+                valid_bits_per_byte=None
+                if self._held_out is None
+                else self._held_out.bits_per_byte,
                 needed_before=self.guard.first_skip(self.progress.step),
             )
         self._saved_step = self.progress.step
@@ -255,7 +259,7 @@ class Trainer:
         self._carried = (
             None if carried is None else replace(self.run.model.zero_state(1), **carried)
         )
-        self._valid_bits_per_byte = None
+        self._held_out = None
         self.watch.begin(self.progress.step)
 
     def _place(self, progress: Progress) -> Place:

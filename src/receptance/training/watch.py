@@ -38,6 +38,15 @@ class Yardsticks(NamedTuple):
 UNKNOWN = Yardsticks()
 
 
+class HeldOut(NamedTuple):
+    """The bits per byte of held-out text."""
+
+    bits_per_byte: float
+    """Of all of it; what decides which checkpoints are the best."""
+    by_source: dict[str, float] | None = None
+    """Of each source that has some, by its name; None where the run has no sources."""
+
+
 class Watch:
     """Turns what happened in a step into its `Metrics`, and keeps the run's `metrics.jsonl`.
 
@@ -106,8 +115,8 @@ class Watch:
         *,
         seconds: float,
         data_seconds: float,
-        loss_average: float,
-        valid_bits_per_byte: float | None,
+        loss_average: float | None,
+        held_out: HeldOut | None,
     ) -> Metrics:
         """Return the figures of a step, and write them.
 
@@ -117,8 +126,8 @@ class Watch:
             result: What came of it.
             seconds: How long it took, waiting for its batch included.
             data_seconds: How long it waited for its batch.
-            loss_average: In nats a token.
-            valid_bits_per_byte: Of held-out text, where it was measured after this step.
+            loss_average: In nats a token; None before any step was applied.
+            held_out: The figures of held-out text, where they were measured after this step.
         """
         self._time_left.took("step", seconds)
         tokens_per_byte, peak_flops_per_s = self._yardsticks
@@ -127,9 +136,11 @@ class Watch:
             step=progress.step,
             tokens=progress.tokens,
             loss=result.loss,
+            loss_by_source=result.loss_by_source,
             loss_average=loss_average,
             bits_per_byte=bits_per_byte(result.loss, tokens_per_byte) if tokens_per_byte else None,
-            valid_bits_per_byte=valid_bits_per_byte,
+            valid_bits_per_byte=None if held_out is None else held_out.bits_per_byte,
+            valid_bits_per_byte_by_source=None if held_out is None else held_out.by_source,
             lr=plan.lr,
             grad_norm=result.grad_norm,
             tokens_per_s=plan.n_tokens / seconds,

@@ -46,12 +46,16 @@ def test_it_is_the_loss_of_all_logits_and_so_is_its_gradient(bits, share):
 
     if share == 0:
         assert (found[0].item(), found[1].item(), gradient.abs().sum().item()) == (0, 0, 0)
+        assert not found[2].any()
         return
     logits = quantized_linear(x[counted], weight)
     expected = F.cross_entropy(logits, targets[counted])
     total = expected + 0.15 * logits.amax(-1).square().mean()
     assert_close(found[0], expected)
     assert_close(found[1], total)
+    costs = torch.zeros(N)
+    costs[counted] = F.cross_entropy(logits, targets[counted], reduction="none").detach()
+    assert_close(found[2], costs)
     assert_close(gradient, *torch.autograd.grad(0.7 * total, x))
 
 
@@ -68,8 +72,9 @@ def test_all_tokens_count_unless_some_are_named():
 
 def test_only_the_total_has_a_gradient():
     x, weight, targets = case(8)
-    cross_entropy, total = quantized_linear_cross_entropy(x, weight, targets, 0.3)
+    cross_entropy, total, costs = quantized_linear_cross_entropy(x, weight, targets, 0.3)
     assert not cross_entropy.requires_grad
+    assert not costs.requires_grad
     assert total.requires_grad
     with torch.no_grad():
         assert_close(quantized_linear_cross_entropy(x, weight, targets, 0.3)[1], total)

@@ -19,16 +19,19 @@ def case(N: int = 3, C: int = 4, V: int = 5) -> tuple[torch.Tensor, torch.Tensor
 def test_both_means_are_the_written_sums():
     x, weight, targets = case()
     rows = (x @ weight.t()).tolist()
-    costs = [
+    expected_costs = [
         math.log(sum(map(math.exp, row))) - row[target]
         for row, target in zip(rows, targets.tolist(), strict=True)
     ]
 
-    cross_entropy, total = linear_cross_entropy_reference(x, weight, targets, 0.3, torch.float64)
+    cross_entropy, total, costs = linear_cross_entropy_reference(
+        x, weight, targets, 0.3, torch.float64
+    )
 
-    expected = torch.tensor(sum(costs) / 3, dtype=torch.float64)
+    expected = torch.tensor(sum(expected_costs) / 3, dtype=torch.float64)
     squares = torch.tensor(sum(max(row) ** 2 for row in rows) / 3, dtype=torch.float64)
     assert_close(cross_entropy, expected, **ALGEBRA)
+    assert_close(costs, torch.tensor(expected_costs, dtype=torch.float64), **ALGEBRA)
     assert_close(total, expected + 0.15 * squares, **ALGEBRA)
 
 
@@ -36,7 +39,7 @@ def test_the_gradient_is_softmax_minus_the_target_and_a_pull_on_the_largest():
     x, weight, targets = (each.detach() for each in case())
     leaves = x.requires_grad_(), weight.requires_grad_()
 
-    _, total = linear_cross_entropy_reference(*leaves, targets, 0.3, torch.float64)
+    _, total, _ = linear_cross_entropy_reference(*leaves, targets, 0.3, torch.float64)
     to_x, to_weight = torch.autograd.grad(total, leaves)
 
     logits = (x @ weight.t()).detach()
@@ -50,14 +53,17 @@ def test_the_gradient_is_softmax_minus_the_target_and_a_pull_on_the_largest():
 
 def test_the_reported_mean_carries_no_gradient():
     x, weight, targets = case()
-    cross_entropy, total = linear_cross_entropy_reference(
+    cross_entropy, total, costs = linear_cross_entropy_reference(
         x.requires_grad_(), weight, targets, 0.0, torch.float64
     )
     assert not cross_entropy.requires_grad
+    assert not costs.requires_grad
     assert total.requires_grad
 
 
 def test_bfloat16_products_are_summed_in_float32():
     x, weight, targets = case()
-    cross_entropy, total = linear_cross_entropy_reference(x, weight, targets, 0.1, torch.bfloat16)
-    assert cross_entropy.dtype == total.dtype == torch.float32
+    cross_entropy, total, costs = linear_cross_entropy_reference(
+        x, weight, targets, 0.1, torch.bfloat16
+    )
+    assert cross_entropy.dtype == total.dtype == costs.dtype == torch.float32

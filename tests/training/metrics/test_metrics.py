@@ -187,3 +187,16 @@ def full_after(n_bytes: int):
 def test_a_byte_is_worth_its_share_of_the_tokens():
     assert bits_per_byte(math.log(2), 1.0) == pytest.approx(1.0)
     assert bits_per_byte(math.log(256), 0.25) == pytest.approx(2.0)
+
+
+def test_figures_of_sources_are_kept_with_those_that_are_not_finite(tmp_path):
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    losses = {"wiki": 2.25, "code": math.nan}
+    file.append(replace(metrics(1), loss=math.nan, loss_by_source=losses))
+
+    line = json.loads(file.path.read_text())
+    assert line["loss"] is None
+    assert line["loss_by_source"] == {"wiki": 2.25, "code": None}
+    (read,) = read_metrics(file.path)
+    assert read["loss_by_source"]["wiki"] == 2.25
+    assert math.isnan(read["loss_by_source"]["code"])

@@ -9,13 +9,14 @@ import pytest
 
 from receptance.errors import ReceptanceError
 from receptance.training import Metrics, TensorBoardMirror
-from receptance.training.metrics.tensorboard import GROUPS, TEXTS
+from receptance.training.metrics.tensorboard import BY_SOURCE, GROUPS, TEXTS
 
 EVERYTHING = Metrics(
     step=1, tokens=64, loss=2.5, loss_average=2.6, bits_per_byte=0.9, valid_bits_per_byte=1.0,
     lr=1e-3, grad_norm=0.5, tokens_per_s=1000.0, flops_per_s=1e9, flops_share=0.6, data_s=0.1,
     forward_s=0.2, backward_s=0.4, optimizer_s=0.1, communication_s=0.0, memory_bytes=10**8,
-    seconds=0.1, seconds_left=9.0,
+    seconds=0.1, seconds_left=9.0, loss_by_source={"wiki": 2.25, "a b": 3.0},
+    valid_bits_per_byte_by_source={"wiki": 1.25},
 )  # fmt: skip
 
 
@@ -42,7 +43,9 @@ def test_every_figure_has_its_name(tmp_path):
     write(tmp_path, range(1, 3), 2.5)
 
     found = shown(tmp_path)
-    assert found.keys() == set(GROUPS.values())
+    of_sources = {"loss_by_source/wiki", "loss_by_source/a b", "bits_per_byte_by_source/wiki"}
+    assert found.keys() == set(GROUPS.values()) | of_sources
+    assert found["loss_by_source/wiki"] == [(1, 2.25), (2, 2.25)]
     assert found["loss/step"] == [(1, 2.5), (2, 2.5)]
     assert found["optimizer/lr"] == [(1, pytest.approx(1e-3)), (2, pytest.approx(1e-3))]
 
@@ -50,8 +53,9 @@ def test_every_figure_has_its_name(tmp_path):
 def test_every_number_of_the_metrics_is_shown_or_left_out_on_purpose():
     fields = set(Metrics.__dataclass_fields__)
 
-    assert set(GROUPS) | set(TEXTS) <= fields
-    assert fields - set(GROUPS) - set(TEXTS) == {"step", "seconds", "rolled_back_from", "saved"}
+    shown_fields = set(GROUPS) | set(BY_SOURCE) | set(TEXTS)
+    assert shown_fields <= fields
+    assert fields - shown_fields == {"step", "seconds", "rolled_back_from", "saved"}
 
 
 def test_a_resumed_run_shows_each_step_once(tmp_path):

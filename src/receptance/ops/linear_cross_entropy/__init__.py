@@ -32,12 +32,17 @@ IMPLEMENTATIONS = (
 
 
 class LinearCrossEntropy(NamedTuple):
-    """Two means over the tokens that count, in float32 (float64 where the products are)."""
+    """Two means over the tokens that count, in float32 (float64 where the products are).
+
+    And what they are means of.
+    """
 
     cross_entropy: Float[Tensor, ""]
     """In nats a token. Carries no gradient."""
     total: Float[Tensor, ""]
     """With the auxiliary term."""
+    costs: Float[Tensor, " N"]
+    """The cross-entropy of each token, 0 for one that does not count. Carries no gradient."""
 
 
 def linear_cross_entropy(
@@ -74,7 +79,8 @@ def linear_cross_entropy(
         implementation: A name in `IMPLEMENTATIONS`, or "auto" for the fastest that can run.
 
     Returns:
-        Both means. Gradients reach `x` and `weight` from `total` only.
+        Both means, and the cross-entropy of each token. Gradients reach `x` and `weight` from
+        `total` only.
 
     Raises:
         ValueError: If `implementation` is no name in `IMPLEMENTATIONS`, a shape does not fit the

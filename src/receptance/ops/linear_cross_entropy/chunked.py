@@ -40,17 +40,17 @@ def linear_cross_entropy_chunked(
     product: torch.dtype,
     counted: Bool[Tensor, " N"] | None = None,
     kernel: str = "plain",
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Return the cross-entropy and the total; see `linear_cross_entropy`.
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, " N"]]:
+    """Return the cross-entropy, the total and the costs; see `linear_cross_entropy`.
 
     The last argument says what turns logits into their gradient: "plain", PyTorch on any device,
     or "native", the C++ kernel for the CPU.
     """
     wants_x, wants_weight = (torch.is_grad_enabled() and each.requires_grad for each in (x, weight))
-    cross_entropy, total, _, _ = torch.ops.receptance.linear_cross_entropy(
+    cross_entropy, total, costs, _, _ = torch.ops.receptance.linear_cross_entropy(
         x, weight, targets, auxiliary, product, wants_x, wants_weight, kernel, counted
     )
-    return cross_entropy, total
+    return cross_entropy, total, costs
 
 
 def linear_cross_entropy_native(
@@ -60,7 +60,7 @@ def linear_cross_entropy_native(
     auxiliary: float,
     product: torch.dtype,
     counted: Bool[Tensor, " N"] | None = None,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, " N"]]:
     """Return the same, by the C++ kernel; its equations: native/include/receptance/kernels.h."""
     return linear_cross_entropy_chunked(x, weight, targets, auxiliary, product, counted, "native")
 
@@ -126,8 +126,8 @@ def _forward(
     wants_weight: bool,
     kernel: str,
     counted: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return cross-entropy, total, and the gradients of total (empty where not wanted)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return cross-entropy, total, costs, and the gradients of total (empty where not wanted)."""
     row_gradient: RowGradient = (
         torch.ops.receptance.cross_entropy_ if kernel == "native" else plain_row_gradient
     )
@@ -140,7 +140,9 @@ def _forward(
         grad_x.zero_()
     if N == 0:
         grad_weight.zero_()
-    costs = torch.zeros(2, dtype=torch.float64, device=x.device)
+    sums = sums_dtype(product)
+    costs = torch.zeros(len(x), dtype=sums, device=x.device)
+    both = torch.zeros(2, dtype=torch.float64, device=x.device)
     step = chunk_tokens(V, product)
     memory = torch.empty(min(step, N), V, dtype=product, device=x.device)
     for begin in range(0, N, step):
@@ -150,7 +152,8 @@ def _forward(
         cost, largest = row_gradient(
             logits, targets[chunk], 1 / N, auxiliary, wants_x or wants_weight
         )
-        costs += torch.stack([cost.double().sum(), largest.double().square().sum()])
+        costs[chunk] = cost
+        both += torch.stack([cost.double().sum(), largest.double().square().sum()])
         # What was `logits` is their gradient from here on.
         if wants_x:
             part = torch.mm(logits, w)
@@ -158,10 +161,9 @@ def _forward(
         if wants_weight:
             part = torch.mm(logits.t(), x_chunk)
             grad_weight.copy_(part) if begin == 0 else grad_weight.add_(part)
-    cross_entropy, mean_square = costs / max(N, 1)
+    cross_entropy, mean_square = both / max(N, 1)
     total = cross_entropy + auxiliary / 2 * mean_square
-    sums = sums_dtype(product)
-    return cross_entropy.to(sums), total.to(sums), grad_x, grad_weight.to(weight.dtype)
+    return cross_entropy.to(sums), total.to(sums), costs, grad_x, grad_weight.to(weight.dtype)
 
 
 def _gradients_like(
@@ -185,22 +187,28 @@ def _fake(
     wants_weight: bool,
     kernel: str,  # noqa: ARG001
     counted: Tensor | None = None,  # noqa: ARG001
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     scalar = x.new_empty((), dtype=sums_dtype(product))
     grad_x, grad_weight = _gradients_like(x, weight, product, wants_x, wants_weight)
-    return scalar, torch.empty_like(scalar), grad_x, grad_weight.to(weight.dtype)
+    costs = scalar.new_empty(len(x))
+    return scalar, torch.empty_like(scalar), costs, grad_x, grad_weight.to(weight.dtype)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    cross_entropy, _, grad_x, grad_weight = output
+    cross_entropy, _, costs, grad_x, grad_weight = output
     ctx.wants_x, ctx.wants_weight = inputs[5:7]
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(cross_entropy, grad_x, grad_weight)
+    ctx.mark_non_differentiable(cross_entropy, costs, grad_x, grad_weight)
     ctx.save_for_backward(grad_x, grad_weight)
 
 
 def _differentiate(
-    ctx: Any, _cross_entropy: None, grad_total: Tensor | None, _x: None, _weight: None
+    ctx: Any,
+    _cross_entropy: None,
+    grad_total: Tensor | None,
+    _costs: None,
+    _x: None,
+    _weight: None,
 ) -> tuple[Tensor | None, ...]:
     if grad_total is None:
         return (None,) * 9

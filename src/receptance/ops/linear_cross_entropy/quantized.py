@@ -38,8 +38,10 @@ def quantized_linear_cross_entropy(
     targets: Int[Tensor, " N"],
     auxiliary: float,
     counted: Bool[Tensor, " N"] | None = None,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Return the cross-entropy and the total by the logits of `quantized_linear`, in float32.
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, " N"]]:
+    """Return the cross-entropy, the total and the costs by the logits of `quantized_linear`.
+
+    All are float32.
 
     They and the gradient of x are those of `linear_cross_entropy`, but that the logits are made
     from rounded factors, and differentiated as if x were not rounded.
@@ -53,11 +55,11 @@ def quantized_linear_cross_entropy(
     """
     format = weight.format
     wants_x = torch.is_grad_enabled() and x.requires_grad
-    cross_entropy, total, _ = torch.ops.receptance.quantized_linear_cross_entropy(
+    cross_entropy, total, costs, _ = torch.ops.receptance.quantized_linear_cross_entropy(
         *(x, weight.data, weight.n_out, format.bits, format.group_size, format.has_offset),
         *(targets.long(), auxiliary, product_dtype(x.device.type), wants_x, counted),
     )
-    return cross_entropy, total
+    return cross_entropy, total, costs
 
 
 @torch.library.custom_op("receptance::quantized_linear_cross_entropy", mutates_args=())
@@ -73,8 +75,8 @@ def _forward(
     product: torch.dtype,
     wants_x: bool,
     counted: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return cross-entropy, total, and the gradient of total (empty where not wanted)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return cross-entropy, total, costs, and the gradient of total (empty where not wanted)."""
     is_native = x.is_cpu and library_obstacle() is None
     row_gradient: RowGradient = (
         torch.ops.receptance.cross_entropy_ if is_native else plain_row_gradient
@@ -83,17 +85,20 @@ def _forward(
     weight = QuantizedWeight(data, format, n_out, x.shape[1])
     rows = torch.arange(len(x), device=x.device) if counted is None else counted.nonzero().flatten()
     grad_x = torch.zeros_like(x) if wants_x else x.new_empty(0)
-    costs = torch.zeros(2, dtype=torch.float64, device=x.device)
+    costs = torch.zeros(len(x), device=x.device)
+    both = torch.zeros(2, dtype=torch.float64, device=x.device)
     step = quantized_chunk_tokens(n_out)
     for begin in range(0, len(rows), step):
         chunk = rows[begin : begin + step]
         logits = quantized_linear(x[chunk], weight)
         cost, largest = row_gradient(logits, targets[chunk], 1 / len(rows), auxiliary, wants_x)
-        costs += torch.stack([cost.double().sum(), largest.double().square().sum()])
+        costs[chunk] = cost
+        both += torch.stack([cost.double().sum(), largest.double().square().sum()])
         if wants_x:  # what was `logits` is their gradient
             grad_x[chunk] = input_gradient(logits, weight, product)
-    cross_entropy, mean_square = costs / max(len(rows), 1)
-    return cross_entropy.float(), (cross_entropy + auxiliary / 2 * mean_square).float(), grad_x
+    cross_entropy, mean_square = both / max(len(rows), 1)
+    total = cross_entropy + auxiliary / 2 * mean_square
+    return cross_entropy.float(), total.float(), costs, grad_x
 
 
 @_forward.register_fake
@@ -109,20 +114,20 @@ def _fake(
     product: torch.dtype,  # noqa: ARG001
     wants_x: bool,
     counted: Tensor | None = None,  # noqa: ARG001
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     grad_x = torch.empty_like(x) if wants_x else x.new_empty(0)
-    return x.new_empty(()), x.new_empty(()), grad_x
+    return x.new_empty(()), x.new_empty(()), x.new_empty(len(x)), grad_x
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ARG001
-    cross_entropy, _, grad_x = output
+    cross_entropy, _, costs, grad_x = output
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(cross_entropy, grad_x)
+    ctx.mark_non_differentiable(cross_entropy, costs, grad_x)
     ctx.save_for_backward(grad_x)
 
 
 def _differentiate(
-    ctx: Any, _cross_entropy: None, grad_total: Tensor | None, _x: None
+    ctx: Any, _cross_entropy: None, grad_total: Tensor | None, _costs: None, _x: None
 ) -> tuple[Tensor | None, ...]:
     (grad_x,) = ctx.saved_tensors
     return (None if grad_total is None else grad_x * grad_total, *(None,) * 10)

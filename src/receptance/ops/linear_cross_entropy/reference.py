@@ -17,19 +17,22 @@ def linear_cross_entropy_reference(
     auxiliary: float,
     product: torch.dtype,
     counted: Bool[Tensor, " N"] | None = None,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Return the cross-entropy and the total; see `linear_cross_entropy`."""
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, " N"]]:
+    """Return the cross-entropy, the total and the costs; see `linear_cross_entropy`."""
+    costs = x.new_zeros(len(x), dtype=sums_dtype(product))
+    which = slice(None) if counted is None else counted
     if counted is not None:
         x, targets = x[counted], targets[counted]
     if len(x) == 0:
         zero = ((x.sum() + weight.sum()) * 0).to(sums_dtype(product))
-        return zero.detach(), zero
+        return zero.detach(), zero, costs
     logits = F.linear(x.to(product), weight.to(product)).to(sums_dtype(product))
     cross_entropy = F.cross_entropy(logits, targets)
     total = cross_entropy
     if auxiliary != 0:
         total = cross_entropy + auxiliary / 2 * logits.max(dim=-1).values.square().mean()
-    return cross_entropy.detach(), total
+    costs[which] = F.cross_entropy(logits.detach(), targets, reduction="none")
+    return cross_entropy.detach(), total, costs
 
 
 def sums_dtype(product: torch.dtype) -> torch.dtype:

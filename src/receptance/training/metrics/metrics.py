@@ -24,13 +24,17 @@ class Metrics:
     tokens: int
     """Tokens trained on so far."""
     loss: float
-    """Cross-entropy of the step's tokens, in nats a token."""
+    """Cross-entropy of the step's tokens that count, in nats a token; NaN where none does."""
+    loss_by_source: dict[str, float] | None = None
+    """The same of each source, by its name; without those of which no token counted."""
     loss_average: float | None = None
     """The moving average of the loss, over the steps that were applied."""
     bits_per_byte: float | None = None
     """`loss` a byte of text, by the tokens a byte of the training text."""
     valid_bits_per_byte: float | None = None
-    """Of held-out text, where this step measured it."""
+    """Of held-out text, where this step measured it; of several sources, of all their text."""
+    valid_bits_per_byte_by_source: dict[str, float] | None = None
+    """The same of each source that has held-out text."""
     lr: float
     grad_norm: float
     """Of the whole gradient, before it was clipped."""
@@ -100,9 +104,7 @@ class MetricsFile:
     def append(self, metrics: Metrics) -> None:
         """Add a line. A number that is not finite is null in it, as JSON has no other."""
         entries = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in asdict(metrics).items()
-            if value is not None
+            key: _as_json(value) for key, value in asdict(metrics).items() if value is not None
         }
         self._waiting += json.dumps(entries, allow_nan=False).encode() + b"\n"
         self._write()
@@ -148,9 +150,23 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise DataError(f"a run that has trained must have a file {str(path)!r}, but there is none")
     return [
-        {key: math.nan if value is None else value for key, value in entries.items()}
+        {key: _from_json(value) for key, value in entries.items()}
         for _, entries in _whole_lines(path)
     ]
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value with null for each number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _as_json(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _from_json(value: Any) -> Any:
+    """Return a value with NaN for each null."""
+    if isinstance(value, dict):
+        return {key: _from_json(each) for key, each in value.items()}
+    return math.nan if value is None else value
 
 
 def _whole_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:

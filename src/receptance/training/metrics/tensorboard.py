@@ -31,6 +31,11 @@ GROUPS = {
     "seconds_left": "run/seconds_left",
 }
 """Under which name TensorBoard shows a figure; those of one group stand together."""
+BY_SOURCE = {
+    "loss_by_source": "loss_by_source",
+    "valid_bits_per_byte_by_source": "bits_per_byte_by_source",
+}
+"""The groups of the figures that each source has, under its name."""
 TEXTS = {"skipped": "events/skipped", "save_failed": "events/save_failed"}
 
 
@@ -66,6 +71,10 @@ class TensorBoardMirror:
         for key, name in GROUPS.items():
             if entries[key] is not None and math.isfinite(entries[key]):
                 writer.add_scalar(name, entries[key], metrics.step)
+        for key, group in BY_SOURCE.items():
+            for source, value in (entries[key] or {}).items():
+                if math.isfinite(value):
+                    writer.add_scalar(f"{group}/{source}", value, metrics.step)
         for key, name in TEXTS.items():
             if entries[key] is not None:
                 writer.add_text(name, entries[key], metrics.step)

@@ -13,12 +13,14 @@ from receptance.ops.quantized_linear import QuantizedWeight
 
 
 class Loss(NamedTuple):
-    """The parts of a batch's loss, each a mean over its tokens that count."""
+    """The parts of a batch's loss, the first two a mean over its tokens that count."""
 
     cross_entropy: Float[Tensor, ""]
     """In nats a token; the figure to report. Carries no gradient."""
     total: Float[Tensor, ""]
     """What is minimised: with the auxiliary loss."""
+    row_costs: Float[Tensor, " B"]
+    """The cross-entropy of each row, summed over its tokens that count. Carries no gradient."""
 
 
 def language_model_loss(
@@ -50,8 +52,11 @@ def language_model_loss(
     Source: BlinkDL/RWKV-LM, RWKV-v4neo/src/model.py, L2Wrap; arXiv:2305.13048, section 4, names
     PaLM's z-loss instead, which is not what the code does.
     """
-    rows, targets = x.flatten(0, 1), targets.flatten()
+    rows, flat = x.flatten(0, 1), targets.flatten()
     counted = None if counted is None else counted.flatten()
     if isinstance(head, QuantizedWeight):
-        return Loss(*quantized_linear_cross_entropy(rows, head, targets, auxiliary, counted))
-    return Loss(*linear_cross_entropy(rows, head, targets, auxiliary=auxiliary, counted=counted))
+        found = quantized_linear_cross_entropy(rows, head, flat, auxiliary, counted)
+    else:
+        found = linear_cross_entropy(rows, head, flat, auxiliary=auxiliary, counted=counted)
+    cross_entropy, total, costs = found
+    return Loss(cross_entropy, total, costs.view(targets.shape).double().sum(dim=1))

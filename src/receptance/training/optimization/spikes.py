@@ -127,9 +127,9 @@ class SpikeGuard:
         self.state = state or SpikeState()
 
     @property
-    def loss_average(self) -> float:
-        """The moving average of the loss, in nats a token; of steps that were applied only."""
-        return self.state.loss.mean
+    def loss_average(self) -> float | None:
+        """The moving average of the loss, in nats a token, of the steps that were applied."""
+        return self.state.loss.mean if self.state.loss.n_values else None
 
     def first_skip(self, step: int) -> int | None:
         """Return the oldest skip that may still take the run back after `step`; None for none.
