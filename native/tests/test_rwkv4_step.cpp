@@ -177,11 +177,12 @@ void test_model(const RandomRwkv4& model, const ChangesOfRows& changes,
 }
 
 // Without changes, and with some of most sequences; of the last two, the same.
-void test_model(const RandomRwkv4& model, InstructionSet instruction_set, double tolerance) {
+void test_model(const RandomRwkv4& model, InstructionSet instruction_set, double tolerance,
+                double tolerance_with_changes) {
   test_model(model, ChangesOfRows(some_slots.size(), nullptr), instruction_set, tolerance);
   const receptance::Rwkv4Model view = model.model();
   const RandomChanges few(view.n_layer, view.C, 1), many(view.n_layer, view.C, 66);
-  test_model(model, {&few, nullptr, &many, &few, &few}, instruction_set, 2 * tolerance);
+  test_model(model, {&few, nullptr, &many, &few, &few}, instruction_set, tolerance_with_changes);
 }
 
 }  // namespace
@@ -190,25 +191,32 @@ int main() {
   using receptance::Format;
   // Float32 rounds a few hundred times on the way. Bfloat16 has units of 2^-8, which two layers add
   // up. A rounding may make a level of x in int8 its neighbour: 1 % of one of the numbers summed
-  // up, and that of others behind it (seen once: 0.022; else 1e-4).
-  constexpr double single = 1e-5, half = 0.03, levels = 0.015;
+  // up. Changes add numbers of their own to round, and what a neighbour moves goes through them too
+  // (of 480 models one was 0.022 away, all others below 1e-4).
+  constexpr double single = 1e-5, half = 0.03, levels = 5e-3;
+  constexpr double single_changed = 2 * single, half_changed = 2 * half, levels_changed = 0.03;
   for (const InstructionSet each : receptance::all_instruction_sets) {
     if (!has_instruction_set(each)) continue;
     for (const int64_t C : {32, 33, 48}) {
       for (const bool by_columns : {false, true}) {
         const Quantization unused{8, 32, false};
-        test_model(RandomRwkv4(2, C, 19, Format::float32, unused, by_columns), each, single);
-        test_model(RandomRwkv4(2, C, 19, Format::bfloat16, unused, by_columns), each, half);
+        test_model(RandomRwkv4(2, C, 19, Format::float32, unused, by_columns), each, single,
+                   single_changed);
+        test_model(RandomRwkv4(2, C, 19, Format::bfloat16, unused, by_columns), each, half,
+                   half_changed);
       }
       for (const int64_t group : {32, 128}) {
-        test_model(RandomRwkv4(2, C, 19, Format::quantized, {8, group, false}), each, levels);
-        test_model(RandomRwkv4(2, C, 19, Format::quantized, {4, group, true}), each, levels);
+        test_model(RandomRwkv4(2, C, 19, Format::quantized, {8, group, false}), each, levels,
+                   levels_changed);
+        test_model(RandomRwkv4(2, C, 19, Format::quantized, {4, group, true}), each, levels,
+                   levels_changed);
       }
     }
     // More rows and words than are met at once.
     for (const Format format : {Format::float32, Format::bfloat16}) {
+      const bool is_single = format == Format::float32;
       test_model(RandomRwkv4(1, 161, 19, format, {8, 32, false}, true), each,
-                 format == Format::float32 ? single : half);
+                 is_single ? single : half, is_single ? single_changed : half_changed);
     }
     std::printf("%s: %d failures so far\n", instruction_set_name(each), n_failures);
   }

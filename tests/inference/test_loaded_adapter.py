@@ -1,6 +1,7 @@
 """A model with an adapter beside it is the model with the adapter merged, on the same weights."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 from receptance.checkpoint import save_model
 from receptance.errors import CheckpointError, StateError
 from receptance.inference import LanguageModel, LoadedAdapter, SamplingParams, load
-from receptance.models import ColumnLinear, State
+from receptance.models import ColumnLinear, LowRank, LowRankChanges, State
 from receptance.quantization import quantize_model
 from receptance.tokenizer import load_tokenizer
 from tests.random_models import random_adapter, random_rwkv4
@@ -178,3 +179,19 @@ def test_a_rounded_model_with_it_is_near_the_merged_one_that_was_rounded(tmp_pat
     loss_of_rounding = far(rounded_merged.forward(tokens)[0], expected)
     assert far(found, expected) < 1.5 * loss_of_rounding
     assert far(found, rounded.forward(tokens)[0]) > 3 * far(found, expected)
+
+
+def test_an_adapter_on_another_device_is_refused(lm, adapter):
+    moved = {
+        name: LowRank(*(each.to("meta") for each in pair))
+        for name, pair in adapter.changes.layers.items()
+    }
+    elsewhere = replace(adapter, changes=LowRankChanges(moved))
+    with pytest.raises(ValueError, match="`adapter` must be on the device of this model, cpu, but"):
+        lm.with_adapter(elsewhere)
+
+
+def test_a_model_with_an_adapter_beside_it_is_not_saved_as_if_it_were_merged(lm, adapter, tmp_path):
+    with pytest.raises(ValueError, match=r"no changes beside its weights to be saved.*merge it"):
+        save_model(lm.with_adapter(adapter).model, None, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()

@@ -1,11 +1,15 @@
 """A change of low rank is that of the matrices, and leaves the model that it is of as it was."""
 
+import gc
+import pickle
+import weakref
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from receptance.models import ColumnLinear, Linear, LowRank, LowRankChanges, changed_model
-from receptance.models.low_rank import ChangedLinear
+from receptance.models.low_rank import ChangedLinear, ChangedModels, require_unchanged
 from receptance.ops.squared_relu import squared_relu
 from receptance.quantization import quantize_model
 from tests.random_models import random_changes, random_rwkv4, random_tokens, with_matrices
@@ -92,3 +96,35 @@ def test_models_of_lower_precision_take_changes(precision):
         lower = quantize_model(model, precision)
     far = (changed_model(lower, changes)(tokens)[0] - expected).abs().mean()
     assert far < (lower(tokens)[0] - expected).abs().mean() / 2
+
+
+def test_a_changed_model_is_made_once_and_goes_with_its_changes():
+    model = random_rwkv4(vocab_size=V)
+    models, changes = ChangedModels(model), random_changes(model)
+    assert models.of(None) is model
+    assert models.of(changes) is models.of(changes)
+    held = weakref.ref(models.of(changes))
+    del changes
+    gc.collect()
+    assert held() is None
+
+
+def test_what_keeps_changed_models_can_be_sent_elsewhere():
+    model = random_rwkv4(vocab_size=V).requires_grad_(False)
+    models, tokens = ChangedModels(model), random_tokens(1, 4, V)
+    models.of(random_changes(model))
+    sent = pickle.loads(pickle.dumps(models))
+    assert torch.equal(sent.of(None)(tokens)[0], model(tokens)[0])
+
+
+def test_a_model_with_changes_is_not_taken_for_its_weights():
+    model = random_rwkv4(vocab_size=V)
+    changed = changed_model(model, random_changes(model))
+    require_unchanged(model, "to be saved")
+    words = "a model must have no changes beside its weights to be "
+    with pytest.raises(ValueError, match=words + "saved"):
+        require_unchanged(changed, "to be saved")
+    with pytest.raises(ValueError, match=words + "packed"):
+        changed.pack()
+    with pytest.raises(ValueError, match=words + "told by their hash"):
+        changed.fingerprint()

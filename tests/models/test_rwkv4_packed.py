@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import pickle
 import weakref
 from typing import Any
 
@@ -247,3 +248,17 @@ def test_changes_that_are_gone_leave_nothing_behind():
         assert watched() is None
         copied = copy.deepcopy(packed)
         assert copied.step(token, model.zero_state(1), slot, [None]).shape == (1, V)
+
+
+@needs_library
+def test_a_packed_model_can_be_sent_elsewhere_and_the_plans_of_its_changes_cannot():
+    model = random_rwkv4(vocab_size=V).requires_grad_(False)
+    packed, changes = model.pack(), random_changes(model)
+    token, slot = torch.tensor([3]), torch.tensor([0])
+    expected = packed.step(token, model.zero_state(1), slot, [changes])
+    plan = packed._plan_of(changes)  # type: ignore[attr-defined]
+
+    sent, sent_changes = pickle.loads(pickle.dumps((packed, changes)))
+    assert torch.equal(sent.step(token, model.zero_state(1), slot, [sent_changes]), expected)
+    with pytest.raises(TypeError, match="must stay in its process"):
+        pickle.dumps(plan)

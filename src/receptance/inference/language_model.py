@@ -110,14 +110,9 @@ class LanguageModel:
             adapter: Of these weights: what `load_adapter` gave.
 
         Raises:
-            ValueError: If it is of other weights.
+            ValueError: If it is of other weights, or on another device.
         """
-        if adapter.base != self._weights.fingerprint:
-            raise ValueError(
-                "`adapter` must be of the weights of this model, with the fingerprint "
-                f"{self._weights.fingerprint[:16]}, but {str(adapter.path)!r} is of "
-                f"{adapter.base[:16]}; load one that was trained for this model"
-            )
+        adapter.require_fit(self._weights)
         other = copy.copy(self)
         other._adapter = adapter
         other._initial_state = None

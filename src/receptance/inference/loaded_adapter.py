@@ -26,6 +26,26 @@ class LoadedAdapter:
     changes: LowRankChanges
     """What it changes, on the device of the weights."""
 
+    def require_fit(self, weights: SharedWeights) -> None:
+        """Refuse weights that it was not loaded for.
+
+        Raises:
+            ValueError: If they are others, or on another device.
+        """
+        if self.base != weights.fingerprint:
+            raise ValueError(
+                "`adapter` must be of the weights of this model, with the fingerprint "
+                f"{weights.fingerprint[:16]}, but {str(self.path)!r} is of {self.base[:16]}; load "
+                "one that was trained for this model"
+            )
+        wanted = weights.model.emb.weight.device
+        found = {pair.a.device for pair in self.changes.layers.values()}
+        if found != {wanted}:
+            raise ValueError(
+                f"`adapter` must be on the device of this model, {wanted}, but {str(self.path)!r} "
+                f"is on {', '.join(map(str, found))}; load it by this model's `load_adapter`"
+            )
+
 
 def read_loaded_adapter(path: str | Path, weights: SharedWeights) -> LoadedAdapter:
     """Return an adapter of some weights.

@@ -1,9 +1,8 @@
 """The weights that language models share, and what is made of them once for all."""
 
 from functools import cached_property
-from weakref import WeakKeyDictionary
 
-from receptance.models import RWKV4, LowRankChanges, PackedModel, changed_model
+from receptance.models import RWKV4, ChangedModels, LowRankChanges, PackedModel
 
 
 class SharedWeights:
@@ -18,7 +17,7 @@ class SharedWeights:
         """
         self.model = model
         self._skips_zeros = skips_zeros
-        self._changed: WeakKeyDictionary[LowRankChanges, RWKV4] = WeakKeyDictionary()
+        self._changed = ChangedModels(model)
 
     @cached_property
     def packed(self) -> PackedModel:
@@ -32,8 +31,6 @@ class SharedWeights:
 
     def changed(self, changes: LowRankChanges) -> RWKV4:
         """Return the model with some changes, made once for as long as these are there."""
-        if changes not in self._changed:
-            # Packing may put layers in the place of others, which a model made before does not see.
-            _ = self.packed
-            self._changed[changes] = changed_model(self.model, changes)
-        return self._changed[changes]
+        # Packing may put layers in the place of others, which a model made before does not see.
+        _ = self.packed
+        return self._changed.of(changes)

@@ -7,7 +7,13 @@ from typing import Any
 from receptance.errors import ConfigError
 from receptance.models.fingerprint import joined_fingerprint, weight_digest
 from receptance.models.linear import ColumnLinear, Linear
-from receptance.models.low_rank import LowRank, LowRankChanges, changed_model
+from receptance.models.low_rank import (
+    ChangedModels,
+    LowRank,
+    LowRankChanges,
+    changed_model,
+    require_unchanged,
+)
 from receptance.models.packed import PackedForward, PackedModel
 from receptance.models.rwkv4 import PRESETS, RWKV4, RWKV4Config, RWKV4State
 from receptance.models.state import State
@@ -16,6 +22,7 @@ __all__ = [
     "ARCHITECTURES",
     "PRESETS",
     "RWKV4",
+    "ChangedModels",
     "ColumnLinear",
     "Linear",
     "LowRank",
@@ -30,6 +37,7 @@ __all__ = [
     "config_from_dict",
     "config_to_dict",
     "joined_fingerprint",
+    "require_unchanged",
     "weight_digest",
 ]
 

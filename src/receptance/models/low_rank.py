@@ -10,6 +10,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -85,6 +86,51 @@ def changed_model(model: Model, changes: LowRankChanges) -> Model:
     for name, change in changes.layers.items():
         changed.set_submodule(name, ChangedLinear(model.get_submodule(name), change))
     return changed
+
+
+class ChangedModels:
+    """The models that changes make of one, each made once for as long as its changes are there.
+
+    They are made anew where this is copied or sent elsewhere, since a changed model shares its
+    weights with the one that it is of.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Take a model, none of whose layers is put in another's place from the first use on."""
+        self._model = model
+        self._changed: WeakKeyDictionary[LowRankChanges, nn.Module] = WeakKeyDictionary()
+
+    def __getstate__(self) -> nn.Module:
+        return self._model
+
+    def __setstate__(self, model: nn.Module) -> None:
+        self.__init__(model)
+
+    def of(self, changes: LowRankChanges | None) -> Any:
+        """Return the model with some changes; None is the model as it is."""
+        if changes is None:
+            return self._model
+        if changes not in self._changed:
+            self._changed[changes] = changed_model(self._model, changes)
+        return self._changed[changes]
+
+
+def require_unchanged(model: nn.Module, purpose: str) -> None:
+    """Refuse a model that computes with changes, where its own weights are asked for.
+
+    Args:
+        model: Any.
+        purpose: What is to be done with it, as in "to be saved".
+
+    Raises:
+        ValueError: If one of its layers has a change.
+    """
+    if any(isinstance(each, ChangedLinear) for each in model.modules()):
+        raise ValueError(
+            f"a model must have no changes beside its weights {purpose}, but this one has: an "
+            "adapter that is not merged; take the model without it, or merge it into plain weights "
+            "(`receptance convert --adapter`)"
+        )
 
 
 def _shallow_copy(module: Model) -> Model:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from receptance.models.low_rank import LowRankChanges, changed_model
+from receptance.models.low_rank import ChangedModels, LowRankChanges
 from receptance.models.state import State
 
 
@@ -55,7 +55,7 @@ class PackedForward:
             model: Called with tokens [B, 1], a state and `last_only`.
             vocab_size: How many tokens it knows.
         """
-        self._model = model
+        self._models = ChangedModels(model)
         self._vocab_size = vocab_size
 
     @torch.no_grad()
@@ -77,9 +77,8 @@ class PackedForward:
         }
         logits: list[Tensor] = [tokens] * len(tokens)
         for each, rows in rows_of.items():
-            model = self._model if each is None else changed_model(self._model, each)
             at = slots[rows]
-            new, state = model(tokens[rows, None], pool.select(at), last_only=True)
+            new, state = self._models.of(each)(tokens[rows, None], pool.select(at), last_only=True)
             for name, tensor in pool.tensors.items():
                 tensor.index_copy_(1, at, state.tensors[name])
             for row, row_logits in zip(rows, new[:, -1], strict=True):

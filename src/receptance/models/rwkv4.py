@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from receptance.errors import ConfigError
 from receptance.models.fingerprint import fingerprint
 from receptance.models.linear import LayerNorm, Linear
+from receptance.models.low_rank import require_unchanged
 from receptance.models.packed import PackedModel
 from receptance.models.rwkv4_packed import pack_rwkv4
 from receptance.models.state import State
@@ -311,7 +312,12 @@ class RWKV4(nn.Module):
         return pack_rwkv4(self, skips_zeros=skips_zeros)
 
     def fingerprint(self) -> str:
-        """Return a hash of the architecture and of all weights, rounded to bfloat16."""
+        """Return a hash of the architecture and of all weights, rounded to bfloat16.
+
+        Raises:
+            ValueError: If the model has changes beside its weights.
+        """
+        require_unchanged(self, "to be told by their hash")
         return fingerprint(self.config, self.state_dict())
 
     @torch.no_grad()

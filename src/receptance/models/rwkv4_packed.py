@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from receptance.models.linear import ColumnLinear, Linear
-from receptance.models.low_rank import LowRankChanges
+from receptance.models.low_rank import LowRankChanges, require_unchanged
 from receptance.models.packed import PackedForward, PackedModel, check_step
 from receptance.models.state import State
 from receptance.ops.memory import page_out
@@ -60,6 +60,13 @@ class PackedRWKV4:
         }
         self._planned: WeakKeyDictionary[LowRankChanges, RWKV4ChangesPlan] = WeakKeyDictionary()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is planned again where it is needed: plans hold addresses."""
+        return {**vars(self), "_planned": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({**state, "_planned": WeakKeyDictionary()})
+
     def step(
         self,
         tokens: Int[Tensor, " B"],
@@ -102,7 +109,11 @@ def pack_rwkv4(model: "RWKV4", *, skips_zeros: bool = False) -> PackedModel:
     Args:
         model: The model; its values of channel mixes are laid by columns.
         skips_zeros: Whether they are; then columns that meet only 0 are not read.
+
+    Raises:
+        ValueError: If the model has changes beside its weights, which a step takes for itself.
     """
+    require_unchanged(model, "to be packed")
     weights, formats = _gather(model)
     if len(formats) > 1 or native_obstacle(weights) is not None:
         return PackedForward(model, model.config.vocab_size)

@@ -22,7 +22,14 @@ from receptance.checkpoint.formats.shards import SHARDS, read_shards
 from receptance.checkpoint.schema import check_weights, too_large
 from receptance.checkpoint.stored import StoredModel
 from receptance.errors import CheckpointError, ConfigError
-from receptance.models import RWKV4, RWKV4Config, State, config_from_dict, config_to_dict
+from receptance.models import (
+    RWKV4,
+    RWKV4Config,
+    State,
+    config_from_dict,
+    config_to_dict,
+    require_unchanged,
+)
 from receptance.ops.quantized_linear import QuantizedFormat
 from receptance.quantization import quantization
 from receptance.tensor_file import Entry, map_tensors, tensor_file_parts
@@ -57,9 +64,11 @@ def save_model(
     Raises:
         CheckpointError: If a weight is not finite or is of a dtype that no checkpoint has, or the
             tokenizer has more ids than the model's vocabulary.
+        ValueError: If the model has changes beside its weights, an adapter that is not merged.
         FileExistsError: If `folder` exists and `replace` is false.
         OSError: If it cannot be written.
     """
+    require_unchanged(model, "to be saved")
     folder = Path(folder)
     weights = {
         name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()

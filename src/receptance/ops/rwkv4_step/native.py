@@ -17,6 +17,8 @@ from torch import Tensor
 from receptance.ops.native import library_obstacle
 from receptance.ops.quantized_linear import PANEL_ROWS, QuantizedFormat
 
+_PLAN_STAYS = "a plan of changes must stay in its process; plan the changes anew where it is used"
+
 
 class RWKV4LayerWeights(NamedTuple):
     """The weights of a layer, in the order in which the plan takes them. Vectors are [C]."""
@@ -92,6 +94,10 @@ class RWKV4ChangesPlan:
     def __deepcopy__(self, memo: dict[int, Any]) -> "RWKV4ChangesPlan":
         """Return the plan itself: a copy's addresses would outlive what they point to."""
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Refuse to be sent elsewhere, where the addresses mean nothing."""
+        raise TypeError(_PLAN_STAYS)
 
 
 def native_obstacle(weights: RWKV4Weights) -> str | None:
