@@ -21,7 +21,7 @@ demo: setup                            ## train a small model on Python's standa
 	$(BIN)/receptance demo
 
 test: setup                            ## the tests; slow ones left out
-	$(BIN)/python -m pytest -q -m "not slow and not unhooked"
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow and not unhooked"
 	$(BIN)/python -m pytest -q $(UNHOOKED)
 
 test-all: test                         ## all tests

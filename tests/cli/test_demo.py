@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,10 @@ def test_its_recipe_is_a_run_on_the_store(tmp_path):
 
 
 @pytest.mark.usefixtures("place")
-def test_it_trains_and_measures_held_out_files_by_model_and_by_compressor(tmp_path, capsys):
+def test_it_trains_and_measures_held_out_files_by_model_and_by_compressor(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(sys, "argv", ["receptance"])
     library = tmp_path / "library"
     library.mkdir()
     for index in range(6):
