@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 # Shapes are checked in the first call of the tests; the hook that does it breaks torch.compile.
 UNHOOKED := -m "unhooked and not slow" -o addopts="--import-mode=importlib --strict-markers"
 
-.PHONY: setup demo test test-all check fix bench docs wheel clean
+.PHONY: setup demo test test-all check fix bench paper docs wheel clean
 
 setup: .venv/ready                     ## make .venv with all that is needed, the kernels included
 
@@ -41,6 +41,9 @@ fix: setup                             ## what of that can be mended by a tool
 
 bench: setup                           ## the benchmarks
 	for each in benchmarks/bench_*.py; do $(BIN)/python $$each || exit 1; done
+
+paper: setup                           ## each script of the paper, as small as proves it
+	$(BIN)/python -m paper.all
 
 docs: setup                            ## what is generated in docs/
 	$(BIN)/cog -r docs/reference/*.md

@@ -5,7 +5,7 @@ import ast
 from tests.policy.source_tree import PACKAGE, ROOT, name_of, parse, python_files
 
 # Folders of tests that cross rooms and have no twin.
-CROSSING = {"laws", "policy", "assets", "faults", "hostile"}
+CROSSING = {"laws", "policy", "assets", "faults", "hostile", "paper"}
 # Files that may do nothing but name what is elsewhere, and then need no tests.
 PASSAGES = {"__init__.py", "__main__.py"}
 
