@@ -9,6 +9,7 @@ from receptance.data import NotTextError, prepare
 from receptance.data.documents import parse_boundaries
 from receptance.errors import DataError
 from receptance.evaluation import held_out_documents, read_documents
+from receptance.evaluation.blocks import TextBlocks
 from receptance.tokenizer import load_tokenizer
 from tests.evaluation.splits import END_OF_TEXT, LENGTHS, make_split
 
@@ -130,6 +131,18 @@ def test_the_words_of_a_text_are_counted_in_blocks_of_its_bytes(tmp_path):
     assert cut.words is not None
     assert whole.words.tolist() == [205, 205, 205, 205, 181]  # one after the last white space
     assert cut.words.tolist() == [205, 96]
+
+
+def test_a_text_that_is_cut_within_a_character_has_words_in_all_its_blocks(tmp_path):
+    (tmp_path / "a").write_text("a" * 1024 + "é and more")
+
+    documents = read_documents([tmp_path / "a"], BYTES, 1025)
+
+    assert documents[0].n_bytes == 1025
+    assert documents[0].words is not None
+    assert documents[0].words.tolist() == [1, 0]
+    found = TextBlocks(documents, BYTES)
+    assert (found.bytes.tolist(), found.words.tolist()) == ([1024, 1], [1, 0])
 
 
 def test_records_and_split_texts_are_documents_and_blank_ones_are_left_out(tmp_path):

@@ -15,7 +15,7 @@ def count(pieces: list[str], block_bytes: int = 8) -> list[int]:
     counter = WordCounter(block_bytes)
     for piece in pieces:
         counter.add(piece)
-    return counter.counts().tolist()
+    return counter.counts(len("".join(pieces).encode())).tolist()
 
 
 @given(st.lists(TEXTS, max_size=4))
@@ -43,3 +43,10 @@ def test_there_are_as_many_as_the_expression_of_lm_eval_finds(pieces):
 )
 def test_a_word_is_in_the_block_where_the_white_space_before_it_begins(text, counts):
     assert count([text]) == counts
+
+
+def test_a_character_that_was_cut_is_in_a_block_too():
+    counter = WordCounter(8)
+    counter.add("eight888")
+
+    assert counter.counts(9).tolist() == [1, 0]

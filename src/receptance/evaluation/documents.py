@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, Integer, UInt8
+from jaxtyping import Integer, UInt8
 
 from receptance.data import Boundaries, RecordFormat, Split, read_file
 from receptance.errors import DataError
@@ -27,7 +27,7 @@ class Document(NamedTuple):
     """The bytes of UTF-8 that they stand for; where there is a mask, those that count."""
     mask: UInt8[np.ndarray, " n"] | None = None
     """For each token 1 if the score counts it; None where it counts all."""
-    words: Int64[np.ndarray, " blocks"] | None = None
+    words: Integer[np.ndarray, " blocks"] | None = None
     """How many words there are in each `BLOCK_BYTES` of its text; None where that is unknown."""
 
     @property
@@ -163,4 +163,4 @@ class _Draft:
         if self.n_left != 0:  # else its end is one token too many
             self._tokens.append(self._tokenizer.end_of_text)
         tokens = np.frombuffer(self._tokens, dtype=np.uint32)
-        return Document(tokens, self._n_bytes, words=self._words.counts())
+        return Document(tokens, self._n_bytes, words=self._words.counts(self._n_bytes))

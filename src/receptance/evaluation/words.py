@@ -5,8 +5,10 @@ of characters between white space, and one more where the document begins, or en
 space.
 """
 
+from array import array
+
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Integer
 
 _SPACES = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)
 
@@ -25,7 +27,7 @@ class WordCounter:
             block_bytes: How many bytes of UTF-8 a block has.
         """
         self._block_bytes = block_bytes
-        self._places = [np.zeros(1, dtype=np.int64)]
+        self._counts = array("I", [1])
         self._n_bytes = 0
         self._ends_with_space = False
 
@@ -39,12 +41,23 @@ class WordCounter:
         # UTF-8 needs a byte more from each of these on.
         widths = 1 + sum((codes >= first).astype(np.int64) for first in (0x80, 0x800, 0x10000))
         ends = self._n_bytes + np.cumsum(widths)
-        self._places.append((ends - widths)[begins])
+        places = (ends - widths)[begins]
         self._n_bytes = int(ends[-1])
         self._ends_with_space = bool(is_space[-1])
+        self._extend(self._n_bytes)
+        blocks, counts = np.unique(places // self._block_bytes, return_counts=True)
+        for block, count in zip(blocks.tolist(), counts.tolist(), strict=True):
+            self._counts[block] += count
 
-    def counts(self) -> Int64[np.ndarray, " blocks"]:
-        """Return how many words there are in each block so far; at least one block."""
-        n_blocks = max(1, -(-self._n_bytes // self._block_bytes))
-        blocks = np.concatenate(self._places) // self._block_bytes
-        return np.bincount(blocks, minlength=n_blocks).astype(np.int64)
+    def counts(self, n_bytes: int) -> Integer[np.ndarray, " blocks"]:
+        """Return how many words there are in each block of the document; at least one block.
+
+        Args:
+            n_bytes: How many bytes it has: those of its text, and of a character that was cut.
+        """
+        self._extend(n_bytes)
+        return np.array(self._counts, dtype=np.uint32)
+
+    def _extend(self, n_bytes: int) -> None:
+        n_blocks = -(-n_bytes // self._block_bytes)
+        self._counts.extend([0] * (n_blocks - len(self._counts)))
