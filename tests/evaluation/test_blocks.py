@@ -1,6 +1,7 @@
 """Blocks are the same bytes for every tokenizer, and their figures are those of the formulas."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -77,6 +78,47 @@ def test_a_document_without_text_has_a_block_for_its_end():
 
     assert found.bytes.tolist() == [0, 1]
     assert places_of(found, documents) == ([0], [1, 1])
+
+
+def peak_of(path, content):
+    """Return the most memory held while a text is read and its tokens are counted."""
+    path.write_text(content)
+    tracemalloc.start()
+    documents = read_documents([path], BYTES)
+    text_blocks = TextBlocks(documents, BYTES)
+    text_blocks.of(next(passages(documents, end_of_text=0, batch_size=4, chunk=64)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.unhooked
+def test_a_document_more_needs_few_bytes_beside_its_tokens(tmp_path):
+    line = '{"text": "fifteen letters"}\n'
+    sizes = [peak_of(tmp_path / "a.jsonl", line * n) for n in (1_000, 5_000)]
+
+    assert (sizes[1] - sizes[0]) / 4_000 < 16 * 4 + 160
+
+
+def test_a_token_more_needs_four_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "TOKENS_AT_ONCE", 1 << 16)
+    sizes = [peak_of(tmp_path / "a", "word " * n) for n in (300_000, 900_000)]
+
+    assert (sizes[1] - sizes[0]) / (5 * 600_000) < 4.5
+
+
+@pytest.mark.parametrize("at_once", [1, 700, 5000])
+def test_how_many_tokens_are_counted_at_once_changes_nothing(pair, monkeypatch, at_once):
+    documents, tokenizer = pair[1]
+    expected = places_of(TextBlocks(documents, tokenizer), documents)
+    monkeypatch.setattr(blocks, "TOKENS_AT_ONCE", at_once)
+
+    assert places_of(TextBlocks(documents, tokenizer), documents) == expected
+
+
+def test_there_must_be_a_document():
+    with pytest.raises(ValueError, match="`documents` must hold at least one"):
+        TextBlocks([], BYTES)
 
 
 def test_the_figures_are_those_of_the_formulas():

@@ -145,6 +145,15 @@ def test_a_text_that_is_cut_within_a_character_has_words_in_all_its_blocks(tmp_p
     assert (found.bytes.tolist(), found.words.tolist()) == ([1024, 1], [1, 0])
 
 
+def test_a_text_is_a_sequence_of_its_documents(files):
+    text = read_documents(files, BYTES)
+
+    assert [each.n_bytes for each in text[1:]] == [3, 1]
+    assert text[-1].tokens.tolist() == [*b"x", 0]
+    with pytest.raises(IndexError):
+        text[3]
+
+
 def test_records_and_split_texts_are_documents_and_blank_ones_are_left_out(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n\n{"text": " "}\n{"text": "né"}\n')
     (tmp_path / "b.txt").write_text("#x\n#yz")

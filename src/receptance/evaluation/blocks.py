@@ -9,16 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Integer
 from torch import Tensor
 
 from receptance.evaluation.bootstrap import Estimate, estimate, totals
-from receptance.evaluation.documents import BLOCK_BYTES, Document
+from receptance.evaluation.documents import BLOCK_BYTES, Document, n_blocks
 from receptance.evaluation.reading import Passage
 from receptance.tokenizer import Tokenizer
 
 MAX_BLOCKS = 1024
 """Of a longer text successive blocks are joined, so that a result is small and the draws quick."""
+TOKENS_AT_ONCE = 1 << 18
+"""Of a long document, so that memory is bounded while they are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +62,30 @@ class TextBlocks:
         Args:
             documents: What is read, all of which counts.
             tokenizer: That made their tokens.
+
+        Raises:
+            ValueError: If there is no document, or one has a mask.
         """
-        parts = [_bytes_of_blocks(each.n_bytes) for each in documents]
-        self._ends = [
-            _token_ends(each, tokenizer, len(part))
-            for each, part in zip(documents, parts, strict=True)
-        ]
-        self._begins = np.cumsum([0, *map(len, parts)])
-        self._n_joined = max(1, -(-int(self._begins[-1]) // MAX_BLOCKS))
-        self.bytes = self._joined(parts)
-        words = [
-            np.zeros(len(part)) if each.words is None else each.words
-            for each, part in zip(documents, parts, strict=True)
-        ]
+        if not documents:
+            message = "`documents` must hold at least one to be measured, got none"
+            raise ValueError(message)
+        n_masked = sum(each.mask is not None for each in documents)
+        if n_masked:
+            raise ValueError(f"`documents` must count all their tokens, but {n_masked} have masks")
+        n_bytes = np.fromiter((each.n_bytes for each in documents), np.int64, len(documents))
+        counts = n_blocks(n_bytes)
+        self._begins = np.concatenate([[0], np.cumsum(counts)])
+        begins, ends = self._begins[:-1], self._begins[1:]
+        self._token_ends = np.zeros(int(ends[-1]), dtype=np.int64)
+        self._n_joined = max(1, -(-len(self._token_ends) // MAX_BLOCKS))
+        sizes = np.full(len(self._token_ends), BLOCK_BYTES)
+        sizes[ends - 1] = n_bytes - BLOCK_BYTES * (counts - 1)
+        self.bytes = self._joined(sizes)
+        words = np.zeros(len(self._token_ends), dtype=np.int64)
+        widths = np.array([len(tokenizer.token_bytes(it)) for it in range(tokenizer.vocab_size)])
+        for each, begin, end in zip(documents, begins, ends, strict=True):
+            words[begin:end] = 0 if each.words is None else each.words
+            _find_token_ends(each.tokens, widths, self._token_ends[begin:end])
         self.words = self._joined(words)
 
     def __len__(self) -> int:
@@ -83,31 +96,32 @@ class TextBlocks:
         found = []
         rows = zip(passage.documents, passage.places, passage.is_counted, strict=True)
         for index, places, is_counted in rows:
-            own = np.searchsorted(self._ends[index], places[is_counted].numpy(), side="right")
-            found.append((self._begins[index] + own) // self._n_joined)
+            begin = self._begins[index]
+            token_ends = self._token_ends[begin : self._begins[index + 1]]
+            own = np.searchsorted(token_ends, places[is_counted].numpy(), side="right")
+            found.append((begin + own) // self._n_joined)
         return torch.from_numpy(np.concatenate(found).astype(np.int64))
 
-    def _joined(self, parts: Sequence[np.ndarray]) -> Float64[Tensor, " blocks"]:
-        numbers = np.concatenate(parts).astype(np.float64)
+    def _joined(self, numbers: Int64[np.ndarray, " all"]) -> Float64[Tensor, " blocks"]:
         firsts = np.arange(0, len(numbers), self._n_joined)
-        return torch.from_numpy(np.add.reduceat(numbers, firsts))
+        return torch.from_numpy(np.add.reduceat(numbers, firsts).astype(np.float64))
 
 
-def _bytes_of_blocks(n_bytes: int) -> Int64[np.ndarray, " blocks"]:
-    ends = np.arange(BLOCK_BYTES, n_bytes + BLOCK_BYTES, BLOCK_BYTES, dtype=np.int64)
-    ends = np.minimum(ends if len(ends) else np.zeros(1, np.int64), n_bytes)
-    return np.diff(ends, prepend=0)
-
-
-def _token_ends(
-    document: Document, tokenizer: Tokenizer, n_blocks: int
-) -> Int64[np.ndarray, " blocks"]:
-    """Return for each block of a document the first token that is in a later one."""
-    known, which = np.unique(document.tokens, return_inverse=True)
-    sizes = np.array([len(tokenizer.token_bytes(token)) for token in known.tolist()], np.int64)
-    widths = sizes[which]
-    begins = np.cumsum(widths) - widths
-    # What has no bytes at the very end, or is longer than its text where a tokenizer normalises,
-    # belongs to the last block.
-    blocks = np.minimum(begins // BLOCK_BYTES, n_blocks - 1)
-    return np.searchsorted(blocks, np.arange(n_blocks), side="right").astype(np.int64)
+def _find_token_ends(
+    tokens: Integer[np.ndarray, " n"],
+    widths: Int64[np.ndarray, " vocab"],
+    ends: Int64[np.ndarray, " blocks"],
+) -> None:
+    """Write into `ends` for each block of a document the first token that is in a later one."""
+    begin = 0
+    for first in range(0, len(tokens), TOKENS_AT_ONCE):
+        sizes = widths[tokens[first : first + TOKENS_AT_ONCE]]
+        begins = begin + np.cumsum(sizes) - sizes
+        begin = int(begins[-1] + sizes[-1])
+        # What has no bytes at the very end, or is longer than its text where a tokenizer
+        # normalises, belongs to the last block.
+        blocks, counts = np.unique(
+            np.minimum(begins // BLOCK_BYTES, len(ends) - 1), return_counts=True
+        )
+        ends[blocks] += counts
+    np.cumsum(ends, out=ends)

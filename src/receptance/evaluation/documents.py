@@ -1,12 +1,13 @@
 """What a model is scored by: documents as tokens, with the bytes of text that they stand for."""
 
+import hashlib
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Int64, Integer, UInt8
 
 from receptance.data import Boundaries, RecordFormat, Split, read_file
 from receptance.errors import DataError
@@ -16,6 +17,9 @@ from receptance.tokenizer import Tokenizer
 BLOCK_BYTES = 1024
 """What is drawn together for an interval, in bytes so that it is the same for every tokenizer; of
 as many are about 256 tokens, far more than one token tells of the next ones."""
+
+END_MARK = b"\xff"
+"""Stands for the end of a document in the hash of a text; UTF-8 has no such byte."""
 
 
 class Document(NamedTuple):
@@ -34,6 +38,55 @@ class Document(NamedTuple):
     def n_counted(self) -> int:
         """How many tokens count."""
         return len(self.tokens) if self.mask is None else int(self.mask.sum(dtype=np.int64))
+
+
+class Text(Sequence[Document]):
+    """The documents of files, as numbers: four bytes a token, and 24 a document and 4 a block."""
+
+    def __init__(
+        self, tokens: array, ends: array, n_bytes: array, words: array, sha256: str
+    ) -> None:
+        """Take what was read.
+
+        Args:
+            tokens: Of all documents, one after another.
+            ends: Of each document the first token that is behind it.
+            n_bytes: Of each document.
+            words: Of each block of each document.
+            sha256: Of what is predicted: the bytes of the documents, and `END_MARK` for the end of
+                each unless that was cut.
+        """
+        self.sha256 = sha256
+        self._tokens = np.frombuffer(tokens, dtype=np.uint32)
+        self._ends = np.frombuffer(ends, dtype=np.int64)
+        self._n_bytes = np.frombuffer(n_bytes, dtype=np.int64)
+        self._words = np.frombuffer(words, dtype=np.uint32)
+        self._word_ends = np.cumsum(n_blocks(self._n_bytes))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> Document: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Document]: ...
+
+    def __getitem__(self, index: int | slice) -> Document | list[Document]:
+        """Return a document, whose arrays are parts of those of all, or several."""
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        at = range(len(self))[index]
+        tokens, words = (
+            numbers[int(ends[at - 1]) if at else 0 : int(ends[at])]
+            for numbers, ends in ((self._tokens, self._ends), (self._words, self._word_ends))
+        )
+        return Document(tokens, int(self._n_bytes[at]), words=words)
+
+
+def n_blocks(n_bytes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Return how many blocks documents of so many bytes have; at least one each."""
+    return np.maximum(1, -(-n_bytes // BLOCK_BYTES))
 
 
 def held_out_documents(
@@ -89,8 +142,8 @@ def read_documents(
     *,
     boundaries: Boundaries | None = None,
     text_field: str | None = None,
-) -> list[Document]:
-    """Return the documents of files; held in memory are four bytes a token.
+) -> Text:
+    """Return the documents of files, each of which is read once, so that it may be a pipe.
 
     A file is a document, unless `boundaries` split it. Of one of records, JSONL or a table, each
     record is one, with all that it says. Blank documents are left out.
@@ -110,57 +163,67 @@ def read_documents(
         OSError: If a file cannot be read.
     """
     records = RecordFormat(text_field=text_field, loss_on="all")
-    documents: list[Document] = []
-    left = max_tokens
+    draft = _Draft(tokenizer, max_tokens)
     for file in files:
-        n_before = len(documents)
-        draft = _Draft(tokenizer)
+        n_before = draft.n_documents
         for piece in read_file(file, boundaries or Boundaries(), records):
             if piece.is_blank_document:
                 continue
-            draft.add(piece.text, left)
-            if piece.ends or draft.n_left == 0:
-                document = draft.end()
-                documents.append(document)
-                left = None if left is None else left - len(document.tokens)
-                draft = _Draft(tokenizer)
-            if left == 0:
-                return documents
-        if len(documents) == n_before:
+            draft.add(piece.text)
+            if piece.ends or draft.is_full:
+                draft.end_document()
+            if draft.is_full:
+                return draft.text()
+        if draft.n_documents == n_before:
             raise DataError(
                 f"a text to score a model by must not be empty, but {str(file)!r} is, or is blank"
             )
-    return documents
+    return draft.text()
 
 
 class _Draft:
-    """A document of which some pieces were read."""
+    """A text of which some pieces were read."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._tokens, self._n_bytes = array("I"), 0
-        self._words = WordCounter(BLOCK_BYTES)
-        self.n_left: int | None = None
-        """How many more tokens there may be."""
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int | None) -> None:
+        self._tokenizer, self._max_tokens = tokenizer, max_tokens
+        self._tokens, self._ends, self._n_bytes, self._words = map(array, "IqqI")
+        self._hash = hashlib.sha256()
+        self._begin_document()
 
-    def add(self, text: str, max_tokens: int | None) -> None:
-        """Go on with the next piece, cut where the document would have more than `max_tokens`."""
-        new = self._tokenizer.encode(text)
-        room = len(new) if max_tokens is None else max_tokens - len(self._tokens)
-        if len(new) > room:
-            new = new[:room]
+    def _begin_document(self) -> None:
+        self._document_bytes = 0
+        self._counter = WordCounter(BLOCK_BYTES)
+
+    @property
+    def n_documents(self) -> int:
+        return len(self._ends)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._tokens) == self._max_tokens
+
+    def add(self, text: str) -> None:
+        """Go on with a document's next piece, cut where there would be more than `max_tokens`."""
+        new, data = self._tokenizer.encode(text), text.encode()
+        if self._max_tokens is not None and len(self._tokens) + len(new) > self._max_tokens:
+            new = new[: self._max_tokens - len(self._tokens)]
             data = self._tokenizer.decode_bytes(new)
-            self._n_bytes += len(data)
-            self._words.add(data.decode(errors="ignore"))  # the cut may be within a character
-        else:
-            self._n_bytes += len(text.encode())
-            self._words.add(text)
+            text = data.decode(errors="ignore")  # the cut may be within a character
         self._tokens.extend(new)
-        self.n_left = None if max_tokens is None else room - len(new)
+        self._document_bytes += len(data)
+        self._hash.update(data)
+        self._counter.add(text)
 
-    def end(self) -> Document:
-        """Return the document, with its end if there is room for it."""
-        if self.n_left != 0:  # else its end is one token too many
+    def end_document(self) -> None:
+        """End a document, with a token for it if there is room."""
+        if not self.is_full:
             self._tokens.append(self._tokenizer.end_of_text)
-        tokens = np.frombuffer(self._tokens, dtype=np.uint32)
-        return Document(tokens, self._n_bytes, words=self._words.counts(self._n_bytes))
+            self._hash.update(END_MARK)
+        self._ends.append(len(self._tokens))
+        self._n_bytes.append(self._document_bytes)
+        self._words.frombytes(self._counter.counts(self._document_bytes).tobytes())
+        self._begin_document()
+
+    def text(self) -> Text:
+        """Return what was read."""
+        return Text(self._tokens, self._ends, self._n_bytes, self._words, self._hash.hexdigest())

@@ -6,6 +6,7 @@ Each is read whole, or in windows that overlap, at each of which the state begin
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
@@ -47,12 +48,19 @@ class Passage(NamedTuple):
     """Whether there is such a token, and it counts; what is beyond a span's end does not."""
 
 
-def whole(documents: Sequence[Document]) -> list[Span]:
+Spans = Int64[np.ndarray, "spans 4"]
+"""Many of them, a row each, in 32 bytes."""
+
+
+def whole(documents: Sequence[Document]) -> Spans:
     """Return each document as one span, all of which counts."""
-    return [Span(index, 0, len(each.tokens), 0) for index, each in enumerate(documents)]
+    spans = np.zeros((len(documents), 4), dtype=np.int64)
+    spans[:, 0] = np.arange(len(documents))
+    spans[:, 2] = [len(each.tokens) for each in documents]
+    return spans
 
 
-def windows(documents: Sequence[Document], length: int, stride: int) -> list[Span]:
+def windows(documents: Sequence[Document], length: int, stride: int) -> Spans:
     """Return windows over each document, in which every token of it counts once.
 
     A window begins `stride` tokens after the one before it, and what counts in it is what that
@@ -70,14 +78,14 @@ def windows(documents: Sequence[Document], length: int, stride: int) -> list[Spa
     """
     if not 1 <= stride <= length:
         raise ValueError(f"`stride` must be from 1 to the window of {length} tokens, got {stride}")
-    spans: list[Span] = []
+    parts = [np.zeros((0, 4), dtype=np.int64)]
     for index, document in enumerate(documents):
-        begin, end, n_tokens = 0, 0, len(document.tokens)
-        while end < n_tokens:
-            counted, end = end, min(begin + length, n_tokens)
-            spans.append(Span(index, begin, end, counted))
-            begin += stride
-    return spans
+        n_tokens = len(document.tokens)
+        begins = np.arange(0, max(1, n_tokens - length + stride), stride)
+        ends = np.minimum(begins + length, n_tokens)
+        counted = np.concatenate([[0], ends[:-1]])
+        parts.append(np.stack([np.full_like(begins, index), begins, ends, counted], axis=1))
+    return np.concatenate(parts)
 
 
 def passages(
@@ -86,7 +94,7 @@ def passages(
     end_of_text: int,
     batch_size: int,
     chunk: int,
-    spans: Sequence[Span] | None = None,
+    spans: Spans | None = None,
 ) -> Iterator[Passage]:
     """Yield spans of documents in passages of at most `chunk` tokens.
 
@@ -101,9 +109,10 @@ def passages(
         chunk: How many tokens of each are read at once.
         spans: What of them; None for all, each document as one span.
     """
-    order = sorted(whole(documents) if spans is None else spans, key=lambda it: it.end - it.begin)
+    spans = whole(documents) if spans is None else spans
+    order = np.argsort(spans[:, 2] - spans[:, 1], kind="stable")
     for first in range(0, len(order), batch_size):
-        rows = order[first : first + batch_size]
+        rows = [Span(*each) for each in spans[order[first : first + batch_size]].tolist()]
         longest = rows[-1].end - rows[-1].begin
         befores = [
             int(documents[it.document].tokens[it.begin - 1]) if it.begin else end_of_text
