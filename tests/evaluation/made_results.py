@@ -7,7 +7,6 @@ import torch
 
 from receptance.evaluation import (
     BlockSums,
-    FileEntry,
     ModelEntry,
     Result,
     TokenizerEntry,
@@ -38,7 +37,8 @@ def make_result(
         versions={"receptance": "1", "threads": 2},
         date="2026-01-01T00:00:00+00:00",
         seconds=1.5,
-        texts=[FileEntry(path=f"{text}.txt", sha256=text * 64, bytes=1024 * n_blocks)],
+        texts=[f"{text}.txt"],
+        text_sha256=text * 64,
         **text_entries(sums, 1),
     )
     return replace(result, **changed)

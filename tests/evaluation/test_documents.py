@@ -1,5 +1,7 @@
 """A text is scored whole, or cut where as many tokens are read as were asked for."""
 
+import gzip
+import hashlib
 import json
 
 import numpy as np
@@ -10,6 +12,7 @@ from receptance.data.documents import parse_boundaries
 from receptance.errors import DataError
 from receptance.evaluation import held_out_documents, read_documents
 from receptance.evaluation.blocks import TextBlocks
+from receptance.evaluation.documents import END_MARK
 from receptance.tokenizer import load_tokenizer
 from tests.evaluation.splits import END_OF_TEXT, LENGTHS, make_split
 
@@ -152,6 +155,31 @@ def test_a_text_is_a_sequence_of_its_documents(files):
     assert text[-1].tokens.tolist() == [*b"x", 0]
     with pytest.raises(IndexError):
         text[3]
+
+
+def sha256_of(tmp_path, name, content, max_tokens=None, **options):
+    data = content.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return read_documents([tmp_path / name], BYTES, max_tokens, **options).sha256
+
+
+def test_the_hash_is_of_what_is_predicted(tmp_path):
+    found = sha256_of(tmp_path, "a", "one")
+
+    assert found == hashlib.sha256(b"one" + END_MARK).hexdigest()
+    assert found == sha256_of(tmp_path, "a.gz", "one")
+    assert found == sha256_of(tmp_path, "a.jsonl", '{"text": "one"}', text_field="text")
+    assert found == sha256_of(
+        tmp_path, "a", "one and more", 4, boundaries=parse_boundaries(" ", None)
+    )
+    # Neither cut, nor divided elsewhere, nor another text.
+    others = [
+        sha256_of(tmp_path, "a", "one", 3),
+        sha256_of(tmp_path, "a", "o#ne", boundaries=parse_boundaries("#", None)),
+        sha256_of(tmp_path, "a", "on#e", boundaries=parse_boundaries("#", None)),
+        sha256_of(tmp_path, "a", "One"),
+    ]
+    assert len({found, *others}) == 5
 
 
 def test_records_and_split_texts_are_documents_and_blank_ones_are_left_out(tmp_path):

@@ -76,9 +76,7 @@ def test_too_few_blocks_have_a_difference_without_interval():
     "other",
     [
         make_result(NATS, text="b"),
-        make_result(NATS[:20]),
-        make_result(NATS, documents=2),
-        make_result(NATS, settings={"reading": "carried", "document_start": "#"}),
+        replace(FIRST, text_sha256=None),
     ],
 )
 def test_of_different_texts_there_is_no_difference_and_it_is_said(other):
@@ -86,6 +84,16 @@ def test_of_different_texts_there_is_no_difference_and_it_is_said(other):
 
     assert found.differences == [None, None]
     assert found.notes == ["a and b are of different texts: their figures cannot be compared."]
+
+
+def test_the_same_documents_of_other_files_are_the_same_text():
+    settings = {**FIRST.settings, "separator": "#", "text_field": "text"}
+    other = replace(FIRST, texts=["b.txt.gz", "/dev/stdin"], settings=settings)
+
+    found = side_by_side({"a": FIRST, "b": other})
+
+    assert found.notes == []
+    assert difference_of(found).percent == (0.0, 0.0, 0.0)
 
 
 def test_a_result_without_blocks_has_no_difference():

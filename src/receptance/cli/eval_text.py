@@ -119,7 +119,7 @@ def measure_text(
         adapter: What was merged into it.
         options: Of `text_options`.
     """
-    from receptance.evaluation import default_stride, file_entry, read_documents, start_entry
+    from receptance.evaluation import default_stride, read_documents, start_entry
 
     boundaries = _boundaries(options["separator"], options["document_start"])
     documents = read_documents(
@@ -144,8 +144,8 @@ def measure_text(
     if not math.isfinite(entries["nats"]):
         message = f"the probabilities of the text must be finite, got {entries['nats']} nats: did "
         raise click.ClickException(message + "the model diverge in its training?")
-    texts = [file_entry(path) for path in options["texts"]]
-    return {"settings": settings, "texts": texts, **entries}
+    texts = [str(path) for path in options["texts"]]
+    return {"settings": settings, "texts": texts, "text_sha256": documents.sha256, **entries}
 
 
 def _boundaries(separator: str | None, document_start: str | None) -> "Boundaries":

@@ -124,7 +124,9 @@ class Result:
         versions: Of what measured it, and on what.
         date: When it was done, in UTC, as ISO 8601 writes it.
         seconds: How long it took.
-        texts: The files of text.
+        texts: The files of text, as they were given.
+        text_sha256: The hash of what was predicted: the bytes of the documents, and for the end of
+            each the byte 0xFF; of the same hash are the same text and the same documents.
         bits_per_byte: nats / (bytes log 2).
         bits_per_token: nats / (tokens log 2).
         perplexity: exp(nats / tokens).
@@ -149,7 +151,8 @@ class Result:
     versions: dict[str, str | int]
     date: str
     seconds: Number
-    texts: list[FileEntry] | None = None
+    texts: list[str] | None = None
+    text_sha256: str | None = None
     bits_per_byte: Number | None = None
     bits_per_token: Number | None = None
     perplexity: Number | None = None

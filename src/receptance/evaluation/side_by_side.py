@@ -12,9 +12,6 @@ from receptance.evaluation.bootstrap import Estimate, estimate, totals
 from receptance.evaluation.results import TEXT_FIGURES, Result
 
 COUNTS = ("tokens", "bytes", "words", "documents")
-DIVISION = ("separator", "document_start", "text_field")
-"""The settings that say what is a document."""
-READING = ("reading", "window", "stride")
 
 
 class Cell(NamedTuple):
@@ -115,14 +112,8 @@ def _notes(first_name: str, first: Result, name: str, other: Result) -> list[str
 
 
 def _have_same_text(first: Result, other: Result) -> bool:
-    """Whether the same bytes were predicted, divided into the same documents."""
-    hashes = [[file.sha256 for file in each.texts or ()] for each in (first, other)]
-    divisions = [[each.settings.get(key) for key in DIVISION] for each in (first, other)]
-    return (
-        hashes[0] == hashes[1]
-        and divisions[0] == divisions[1]
-        and (first.bytes, first.documents) == (other.bytes, other.documents)
-    )
+    """Whether the same documents were predicted."""
+    return first.text_sha256 is not None and first.text_sha256 == other.text_sha256
 
 
 def _reading(settings: Mapping[str, Any]) -> str:
