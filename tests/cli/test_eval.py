@@ -187,17 +187,21 @@ def test_formats_are_set_beside_the_model(model, text):
     lm = load(model)
     variants = {"bfloat16": load(model, dtype="bfloat16").model}
     variants["int4"] = load(model, quantize="int4").model
-    documents = read_documents([text], lm.tokenizer)
-    expected = compare(lm.model, variants, documents, end_of_text=0)
+    documents = read_documents([text] * 5, lm.tokenizer)
+    expected = compare(lm.model, variants, documents, lm.tokenizer)
 
-    result = run(model, "--text", text, "--compare", "bfloat16,int4", "--json")
+    result = run(model, *["--text", text] * 5, "--compare", "bfloat16,int4", "--json")
 
     assert result.exit_code == 0
     document = json.loads(result.stdout)
-    assert document["bits_per_byte"] == pytest.approx(expected.full.bits_per_byte)
-    assert document["words"] == len(re.split(r"\s+", TEXT))
+    assert document["bits_per_byte"] == pytest.approx(
+        expected.full.figures()["bits_per_byte"].value
+    )
+    assert document["words"] == 5 * len(re.split(r"\s+", TEXT))
     assert document["settings"]["start"] == "zero"
-    assert "intervals" not in document
+    ends = document["intervals"]["bits_per_byte"]
+    assert ends["low"] < document["bits_per_byte"] < ends["high"]
+    assert sum(document["blocks"]["nats"]) == pytest.approx(document["nats"])
     assert list(document["formats"]) == ["bfloat16", "int4"]
     for name, figures in document["formats"].items():
         for figure, estimate in expected.distances[name]._asdict().items():
@@ -206,7 +210,7 @@ def test_formats_are_set_beside_the_model(model, text):
 
 
 def test_the_table_shows_each_format_with_its_intervals(model, text):
-    arguments = (model, "--text", text, "--compare", "int8,int4")
+    arguments = (model, *["--text", text] * 5, "--compare", "int8,int4")
     figures = json.loads(run(*arguments, "--json").stdout)["formats"]
 
     result = run(*arguments)

@@ -4,21 +4,17 @@ import json
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from receptance.errors import DataError
 from receptance.evaluation import (
     Bin,
-    Document,
     Estimate,
-    Score,
     TaskFigure,
     position_entries,
     read_result,
     result_json,
     save_result,
-    score_entries,
 )
 from tests.evaluation.made_results import make_result
 
@@ -67,17 +63,6 @@ def test_a_perplexity_that_no_number_holds_is_null(tmp_path):
     assert entries["perplexity"] is None
     assert entries["intervals"]["perplexity"] == {"low": None, "high": None}
     assert read_result(tmp_path / "a.json") == wild
-
-
-def test_a_score_without_blocks_has_the_same_figures():
-    words = np.array([3, 4])
-    documents = [Document(np.zeros(5, np.uint32), 20, words=words)] * 2
-
-    entries = score_entries(Score(nats=28.0, n_tokens=10, n_bytes=40), documents)
-
-    assert entries["word_perplexity"] == pytest.approx(math.exp(2))
-    assert entries["perplexity"] == pytest.approx(math.exp(2.8))
-    assert (entries["words"], entries["tokens"], entries["documents"]) == (14, 10, 2)
 
 
 @pytest.mark.parametrize(

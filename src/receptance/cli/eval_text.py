@@ -194,7 +194,7 @@ def _compared(
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the figures of a model, and how far it is from itself in other formats."""
-    from receptance.evaluation import compare, score_entries
+    from receptance.evaluation import compare, text_entries
     from receptance.inference import load
 
     variants = {
@@ -205,7 +205,7 @@ def _compared(
         lm.model,
         variants,
         documents,
-        end_of_text=lm.tokenizer.end_of_text,
+        lm.tokenizer,
         batch_size=BATCH_SIZE,
         chunk=CHUNK_TOKENS,
     )
@@ -213,4 +213,4 @@ def _compared(
         name: {figure: value._asdict() for figure, value in each._asdict().items()}
         for name, each in comparison.distances.items()
     }
-    return {**score_entries(comparison.full, documents), "formats": formats}
+    return {**text_entries(comparison.full, len(documents)), "formats": formats}

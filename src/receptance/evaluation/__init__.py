@@ -25,7 +25,6 @@ from receptance.evaluation.results import (
     read_result,
     result_json,
     save_result,
-    score_entries,
     text_entries,
 )
 from receptance.evaluation.side_by_side import Cell, Difference, SideBySide, side_by_side
@@ -64,7 +63,6 @@ __all__ = [
     "result_json",
     "save_result",
     "score_documents",
-    "score_entries",
     "side_by_side",
     "start_entry",
     "text_entries",

@@ -1,7 +1,7 @@
 """The 95 % interval of a figure, by a block bootstrap.
 
 Tokens that are near each other are alike, so what is drawn, with replacement, is blocks of
-successive tokens of a document. Each of `N_RESAMPLES` draws of as many blocks as there are gives
+successive bytes of a document. Each of `N_RESAMPLES` draws of as many blocks as there are gives
 one value of a figure; the interval is from the 2.5th to the 97.5th percentile of these. What is
 paired, such as two models on the same text, is a row of numbers a block, so that all have the same
 draws.

@@ -6,9 +6,8 @@ Of each token n, with p the distribution that the full model predicts and q that
     KL                    Σ_v p(v) (log p(v) - log q(v))
     agreement             1 where the same token is the likeliest under both, else 0
 
-The 95 % intervals are those of a paired block bootstrap (`bootstrap.py`): the same blocks are drawn
-for all forms. A block's bytes are taken to be its tokens times the bytes of a token in the whole
-text.
+The 95 % intervals are those of a paired block bootstrap (`bootstrap.py`): the same blocks
+(`blocks.py`) are drawn for all forms.
 """
 
 import math
@@ -16,17 +15,15 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from torch import Tensor
 
+from receptance.evaluation.blocks import BlockSums, TextBlocks
 from receptance.evaluation.bootstrap import Estimate, estimate, totals
 from receptance.evaluation.documents import Document
-from receptance.evaluation.perplexity import Score
 from receptance.evaluation.reading import ROWS_OF_LOGITS, Passage, Reader, passages
 from receptance.models import RWKV4
-
-BLOCK_TOKENS = 256
-"""Successive tokens that are drawn together; far more than one token tells of the next ones."""
+from receptance.tokenizer import Tokenizer
 
 
 class Distance(NamedTuple):
@@ -42,9 +39,9 @@ class Distance(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The full model's score, and how far each other form is from it."""
+    """What a text costs the full model, and how far each other form is from it."""
 
-    full: Score
+    full: BlockSums
     distances: dict[str, Distance]
 
 
@@ -52,68 +49,44 @@ def compare(
     full: RWKV4,
     variants: Mapping[str, RWKV4],
     documents: Sequence[Document],
+    tokenizer: Tokenizer,
     *,
-    end_of_text: int,
     batch_size: int = 16,
     chunk: int = 256,
 ) -> Comparison:
     """Return how far `variants` are from `full` on documents that all of them read side by side.
 
-    The documents are read as by `score_documents`; of no more than `ROWS_OF_LOGITS` tokens are
-    logits in memory at any time. Probabilities are float64.
+    The documents are read as by `measure`, from the zero state; of no more than `ROWS_OF_LOGITS`
+    tokens are logits in memory at any time. Probabilities are float64.
 
     Args:
         full: What the others are compared with.
         variants: Models of the same vocabulary, by name.
-        documents: What is read.
-        end_of_text: The token that separates documents.
+        documents: What is read, all of which counts.
+        tokenizer: That made their tokens.
         batch_size: How many documents are read side by side.
         chunk: How many tokens of each are read at once.
+
+    Raises:
+        ValueError: If there is no document, or one has a mask.
     """
-    lengths = [len(each.tokens) for each in documents]
-    n_bytes = sum(each.n_bytes for each in documents)
-    blocks = _Blocks(lengths)
-    counts = torch.zeros(len(blocks), dtype=torch.float64)
-    full_nats = torch.zeros_like(counts)
+    blocks = TextBlocks(documents, tokenizer)
+    tokens = torch.zeros(len(blocks), dtype=torch.float64)
+    nats = torch.zeros_like(tokens)
     sums = {name: torch.zeros(len(blocks), 3, dtype=torch.float64) for name in variants}
     reader, readers = Reader(full), {name: Reader(model) for name, model in variants.items()}
     with torch.no_grad():
         for passage in passages(
-            documents, end_of_text=end_of_text, batch_size=batch_size, chunk=chunk
+            documents, end_of_text=tokenizer.end_of_text, batch_size=batch_size, chunk=chunk
         ):
             index = blocks.of(passage)
-            nats, figures = _figures(reader, readers, passage)
-            counts.index_add_(0, index, torch.ones_like(nats))
-            full_nats.index_add_(0, index, nats)
+            costs, figures = _figures(reader, readers, passage)
+            tokens.index_add_(0, index, torch.ones_like(costs))
+            nats.index_add_(0, index, costs)
             for name, each in figures.items():
                 sums[name].index_add_(0, index, each)
-    score = Score(
-        nats=float(full_nats.sum()),
-        n_tokens=sum(each.n_counted for each in documents),
-        n_bytes=n_bytes,
-    )
-    tokens_per_byte = score.n_tokens / n_bytes
-    return Comparison(
-        score,
-        {name: _distance(counts, full_nats, each, tokens_per_byte) for name, each in sums.items()},
-    )
-
-
-class _Blocks:
-    """Which block a token of a document belongs to."""
-
-    def __init__(self, lengths: Sequence[int]) -> None:
-        counts = torch.tensor([math.ceil(length / BLOCK_TOKENS) for length in lengths])
-        self._ends = counts.cumsum(0)
-        self._begins = self._ends - counts
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def of(self, passage: Passage) -> Int64[Tensor, " n"]:
-        """Return the blocks of the tokens of a passage, in their order."""
-        begins = self._begins[torch.tensor(passage.documents)]
-        return (begins[:, None] + passage.places // BLOCK_TOKENS)[passage.is_counted]
+    of_full = BlockSums(nats=nats, tokens=tokens, bytes=blocks.bytes, words=blocks.words)
+    return Comparison(of_full, {name: _distance(of_full, each) for name, each in sums.items()})
 
 
 def _figures(
@@ -140,17 +113,12 @@ def _figures(
     return torch.cat(nats).cpu(), {name: torch.cat(each).cpu() for name, each in figures.items()}
 
 
-def _distance(
-    counts: Float64[Tensor, " blocks"],
-    full_nats: Float64[Tensor, " blocks"],
-    sums: Float64[Tensor, "blocks 3"],
-    tokens_per_byte: float,
-) -> Distance:
+def _distance(full: BlockSums, sums: Float64[Tensor, "blocks 3"]) -> Distance:
     """Return the figures of one form, from the sums of each block."""
-    columns = torch.cat([counts[:, None], full_nats[:, None], sums], dim=1)
-    n_tokens, nats, other_nats, kl, agreement = totals(columns).unbind(1)
+    columns = torch.stack([full.tokens, full.bytes, full.nats, *sums.unbind(1)], dim=1)
+    n_tokens, n_bytes, nats, other_nats, kl, agreement = totals(columns).unbind(1)
     return Distance(
-        bits_per_byte=estimate(other_nats / n_tokens * tokens_per_byte / math.log(2)),
+        bits_per_byte=estimate(other_nats / n_bytes / math.log(2)),
         difference_percent=estimate(100 * (other_nats / nats - 1)),
         kl_nats=estimate(kl / n_tokens),
         top_1_agreement=estimate(agreement / n_tokens),

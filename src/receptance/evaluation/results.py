@@ -11,16 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from receptance.atomic import atomic_file
 from receptance.errors import DataError
 from receptance.evaluation.blocks import BlockSums
 from receptance.evaluation.bootstrap import Estimate
-from receptance.evaluation.documents import Document
 from receptance.evaluation.measurement import Bin
-from receptance.evaluation.perplexity import Score
 
 FORMAT = "receptance-result"
 FORMAT_VERSION = 1
@@ -194,29 +191,6 @@ def text_entries(sums: BlockSums, n_documents: int) -> dict[str, Any]:
             bytes=[int(each) for each in sums.bytes.tolist()],
             words=[int(each) for each in sums.words.tolist()],
         ),
-    }
-
-
-def score_entries(score: Score, documents: Sequence[Document]) -> dict[str, Any]:
-    """Return what a result says of a text whose blocks were not kept, and so no interval.
-
-    Args:
-        score: Of the text.
-        documents: What was read, with their words.
-    """
-    words = sum(int(each.words.sum()) for each in documents if each.words is not None)
-    return {
-        "bits_per_byte": score.bits_per_byte,
-        "bits_per_token": score.bits_per_token,
-        "perplexity": _finite(score.perplexity),
-        "word_perplexity": _finite(
-            float(torch.tensor(score.nats / words, dtype=torch.float64).exp())
-        ),
-        "nats": score.nats,
-        "tokens": score.n_tokens,
-        "bytes": score.n_bytes,
-        "words": words,
-        "documents": len(documents),
     }
 
 
