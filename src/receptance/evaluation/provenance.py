@@ -33,7 +33,7 @@ def model_entry(lm: LanguageModel, path: Path, adapter: Path | None = None) -> M
     Args:
         lm: The model.
         path: Where it was loaded from, as it was given.
-        adapter: What was merged into it.
+        adapter: What was added to it, merged or beside it.
     """
     config = lm.model.config
     return ModelEntry(

@@ -43,14 +43,15 @@ class ModelEntry:
     Attributes:
         path: As it was given.
         fingerprint: The hash of its shape and weights, as they were after an adapter was merged
-            and matrices were rounded; one for float32 and bfloat16.
+            and matrices were rounded; of stored rounded matrices, into which none is merged, the
+            hash of them and of the adapter beside them. One for float32 and bfloat16.
         architecture: Its name, such as "rwkv4".
         parameters: How many there are.
         n_layer: Its layers.
         n_embd: Its channels.
         vocab_size: The tokens that it knows.
         matrices: The format in which it computed: a dtype, or "int8" or "int4".
-        adapter: The adapter that was merged into it; None for none.
+        adapter: What was added to it, merged or beside it; None for none.
     """
 
     path: str
