@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from receptance import evaluation, inference
 from receptance.checkpoint import save_model
 from receptance.cli.eval import command
-from receptance.errors import CheckpointError, DataError, TokenizerError
+from receptance.errors import CheckpointError, DataError, ReceptanceError, TokenizerError
 from receptance.evaluation import (
     compare,
     measure,
@@ -260,6 +262,44 @@ def test_wrong_usage_is_code_2_with_one_message(model, text, args, words):
 
     assert result.exit_code == 2
     assert words in result.stderr
+    assert result.stdout == ""
+
+
+def test_the_figures_are_shown_before_they_are_saved(model, text, tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(evaluation, "save_result", fail)
+
+    result = run(model, "--text", text, "--output", tmp_path / "a.json", "--json")
+
+    assert isinstance(result.exception, OSError)
+    assert json.loads(result.stdout)["bytes"] == len(TEXT)
+
+
+def test_that_nothing_can_draw_is_said_before_the_model_is_loaded(text, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    result = run(tmp_path / "none", "--text", text, "--plot", tmp_path / "x.svg")
+
+    assert isinstance(result.exception, ReceptanceError)
+    assert str(result.exception).endswith("`pip install 'receptance[plot]'`")
+
+
+def test_a_format_whose_numbers_are_not_finite_is_named(model, text, monkeypatch):
+    def wild(*_: object, **options: object):
+        lm = load(model)
+        if "dtype" in options and options["dtype"] == "bfloat16":
+            with torch.no_grad():
+                lm.model.head.weight.fill_(3e38)
+        return lm
+
+    monkeypatch.setattr(inference, "load", wild)
+
+    result = run(model, "--text", text, "--compare", "float32,bfloat16", "--json")
+
+    assert result.exit_code == 1
+    assert "must be finite, but in bfloat16 they are not" in result.stderr
     assert result.stdout == ""
 
 

@@ -1,16 +1,18 @@
 """A text is measured as its options say, and what cannot go together is refused at once."""
 
+import os
 from pathlib import Path
 
 import click
 import pytest
 
-from receptance.cli.eval_text import check, measure_text
+from receptance.cli.eval_text import check, check_folder, measure_text
 from receptance.inference import LanguageModel
 from receptance.tokenizer import load_tokenizer
 from tests.random_models import random_rwkv4
 
 NONE = {
+    "texts": (Path("x.txt"),),
     "formats": (), "window": None, "stride": None, "by_position": False, "plot": None,
     "separator": None, "document_start": None, "text_field": None, "max_tokens": None,
 }  # fmt: skip
@@ -24,6 +26,29 @@ def lm() -> LanguageModel:
 def test_what_goes_together_passes():
     check(**NONE)
     check(**{**NONE, "window": 8, "stride": 8, "plot": Path("x.SVG"), "separator": "\\n"})
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "useless", "useful"),
+    [
+        ("separator", "--separator", "x.jsonl", "x.txt.gz"),
+        ("document_start", "--document-start", "x.parquet", "jsonl"),
+        ("text_field", "--text-field", "x.txt", "X.JSONL.gz"),
+    ],
+)
+def test_an_option_of_no_file_is_wrong_usage(name, option, useless, useful):
+    check(**{**NONE, "texts": (Path(useless), Path(useful)), name: "x"})
+
+    with pytest.raises(click.UsageError, match=f"{option} must be given with a file of"):
+        check(**{**NONE, "texts": (Path(useless),), name: "x"})
+
+
+def test_a_folder_that_cannot_be_written_is_wrong_usage(tmp_path, monkeypatch):
+    check_folder("--output", tmp_path / "x")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path or mode != os.W_OK)
+
+    with pytest.raises(click.UsageError, match=r"--output: the folder .* be writable"):
+        check_folder("--output", tmp_path / "x")
 
 
 @pytest.mark.parametrize(

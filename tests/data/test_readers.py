@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from receptance.data.documents import Boundaries
-from receptance.data.readers import read_file
+from receptance.data.readers import holds_records, read_file
 from receptance.data.records import RecordFormat
 
 
@@ -16,3 +16,4 @@ def test_the_name_of_a_file_tells_how_it_is_read(tmp_path: Path, name: str) -> N
     found = [piece.text for piece in read_file(tmp_path / name, Boundaries(), RecordFormat())]
 
     assert found == (["one", "two"] if "jsonl" in name.lower() else [content.decode()])
+    assert holds_records(tmp_path / name) == ("jsonl" in name.lower())

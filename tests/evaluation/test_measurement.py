@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from receptance.evaluation import Document, measure, score_documents
+from receptance.evaluation import Document, measure, measurement, score_documents
 from receptance.evaluation.reading import windows
 from receptance.models import RWKV4
 from receptance.tokenizer import load_tokenizer
@@ -61,7 +61,7 @@ def test_the_sums_are_those_over_all_tokens_however_they_are_read(model, options
 def test_each_bin_has_the_mean_of_its_places(model, window):
     costs = naive_costs(model, DOCUMENTS)
 
-    found = measure(model, DOCUMENTS, BYTES, window=window).by_position
+    found = measure(model, DOCUMENTS, BYTES, window=window).by_position()
 
     assert [(each.first, each.last) for each in found] == [
         (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 63), (64, 127)
@@ -74,8 +74,14 @@ def test_each_bin_has_the_mean_of_its_places(model, window):
         assert each.nats.low is None  # six documents, six blocks
 
 
+def test_what_is_not_asked_for_by_position_is_not_drawn(model, monkeypatch):
+    monkeypatch.setattr(measurement, "totals", None)
+
+    measure(model, SHORT, BYTES)
+
+
 def test_bins_that_are_in_enough_blocks_have_intervals(model):
-    found = measure(model, documents_of([20] * 8 + [3, 3, 30]), BYTES).by_position
+    found = measure(model, documents_of([20] * 8 + [3, 3, 30]), BYTES).by_position()
 
     for each, has_interval in zip(found, [True, True, True, False, False], strict=True):
         value, low, high = each.nats
@@ -111,6 +117,7 @@ def test_what_cannot_be_measured_is_refused(model):
     masked = SHORT[0]._replace(mask=np.ones(2, np.uint8))
     cases: list[tuple[list[Document], dict[str, int], str]] = [
         ([masked], {}, "but 1 have masks"),
+        ([], {}, "`documents` must hold at least one"),
         (SHORT, {"stride": 3}, "`stride` must be given with `window`, got 3 alone"),
         (SHORT, {"window": 4, "stride": 5}, "from 1 to the window of 4 tokens, got 5"),
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from receptance.errors import ReceptanceError
-from receptance.plotting import Chart, Curve, save_picture
+from receptance.plotting import Chart, Curve, require_matplotlib, save_picture
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -90,8 +90,10 @@ def test_another_ending_is_refused(tmp_path):
 def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
-    with pytest.raises(ReceptanceError, match=r"`pip install 'receptance\[plot\]'`, or draw in"):
+    with pytest.raises(ReceptanceError, match=r"`pip install 'receptance\[plot\]'`$"):
         save_picture(charts(), tmp_path / "x.png")
+    with pytest.raises(ReceptanceError, match=r"`pip install 'receptance\[plot\]'`, or draw in"):
+        require_matplotlib(", or draw in the terminal")
 
     assert list(tmp_path.iterdir()) == []
 

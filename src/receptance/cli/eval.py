@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from receptance.cli.eval_text import check, measure_text, text_options
+from receptance.cli.eval_text import check, check_folder, measure_text, text_options
 from receptance.cli.model_options import load_model, loading_options, model_argument
 
 
@@ -45,8 +45,12 @@ def command(
     """
     check(**options)
     for name, path in (("--output", output), ("--plot", options["plot"])):
-        if path is not None and not path.parent.is_dir():
-            raise click.UsageError(f"{name}: the folder {str(path.parent)!r} must exist")
+        if path is not None:
+            check_folder(name, path)
+    if options["plot"] is not None:
+        from receptance.plotting import require_matplotlib
+
+        require_matplotlib()
     began = time.monotonic()
     lm = load_model(
         model,
@@ -66,21 +70,23 @@ def command(
         versions,
     )
 
+    entry = model_entry(lm, model, adapter)
     measured = measure_text(lm, model, adapter, options)
     result = Result(
-        model=model_entry(lm, model, adapter),
+        model=entry,
         tokenizer=tokenizer_entry(lm),
         versions=versions(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - began, 3),
         **measured,
     )
-    if output is not None:
-        save_result(result, output)
+    # Shown first: what cannot be saved is not lost then.
     if as_json:
         click.echo(result_json(result))
     else:
         show(result)
+    if output is not None:
+        save_result(result, output)
     if options["plot"] is not None:
         from receptance.plotting import save_picture
 

@@ -1,6 +1,7 @@
 """The part of `receptance eval` that reads text: its options, and what they measure."""
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,8 +85,18 @@ def text_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def check_folder(name: str, path: Path) -> None:
+    """End as wrong usage where an option names a file that could not be written."""
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise click.UsageError(
+            f"{name}: the folder {str(path.parent)!r} must exist and be writable"
+        )
+
+
 def check(
     *,
+    texts: Sequence[Path],
+    text_field: str | None,
     formats: Sequence[str],
     window: int | None,
     stride: int | None,
@@ -105,6 +116,17 @@ def check(
             raise click.UsageError(COMPARE_ALONE.format(name))
     if plot is not None and plot.suffix.lower() not in (".png", ".svg"):
         raise click.UsageError(f"--plot must end with .png or .svg, got {str(plot)!r}")
+    from receptance.data import holds_records
+
+    kinds = {holds_records(path) for path in texts}
+    plain = ("file of plain text", False)
+    for name, value, (kind, is_records) in (
+        ("--separator", separator, plain),
+        ("--document-start", document_start, plain),
+        ("--text-field", text_field, ("file of records (.jsonl, .parquet, .arrow)", True)),
+    ):
+        if value is not None and is_records not in kinds:
+            raise click.UsageError(f"{name} must be given with a {kind}, but no --text is one")
     _boundaries(separator, document_start)
 
 
@@ -116,7 +138,7 @@ def measure_text(
     Args:
         lm: The model.
         model: Where it is, to be loaded in other formats.
-        adapter: What was merged into it.
+        adapter: What was added to it.
         options: Of `text_options`.
     """
     from receptance.evaluation import default_stride, read_documents, start_entry
@@ -141,9 +163,6 @@ def measure_text(
     settings |= {"chunk": CHUNK_TOKENS, "batch_size": BATCH_SIZE}
     how = _compared if is_compared else _measured
     entries = how(lm, documents, model, adapter, {**options, **settings})
-    if not math.isfinite(entries["nats"]):
-        message = f"the probabilities of the text must be finite, got {entries['nats']} nats: did "
-        raise click.ClickException(message + "the model diverge in its training?")
     texts = [str(path) for path in options["texts"]]
     return {"settings": settings, "texts": texts, "text_sha256": documents.sha256, **entries}
 
@@ -180,9 +199,10 @@ def _measured(
         batch_size=BATCH_SIZE,
         chunk=CHUNK_TOKENS,
     )
+    _check_finite(float(measurement.blocks.nats.sum()))
     entries = text_entries(measurement.blocks, len(documents))
     if options["by_position"] or options["plot"] is not None:
-        entries["by_position"] = position_entries(measurement.by_position)
+        entries["by_position"] = position_entries(measurement.by_position())
     return entries
 
 
@@ -209,8 +229,19 @@ def _compared(
         batch_size=BATCH_SIZE,
         chunk=CHUNK_TOKENS,
     )
+    _check_finite(float(comparison.full.nats.sum()))
+    for name, distance in comparison.distances.items():
+        for estimate in distance:
+            _check_finite(estimate.value, f"in {name} ")
     formats = {
         name: {figure: value._asdict() for figure, value in each._asdict().items()}
         for name, each in comparison.distances.items()
     }
     return {**text_entries(comparison.full, len(documents)), "formats": formats}
+
+
+def _check_finite(number: float, form: str = "") -> None:
+    """End with an error where a model gives no numbers."""
+    if not math.isfinite(number):
+        message = f"the probabilities of the text must be finite, but {form}they are not: did "
+        raise click.ClickException(message + "the model diverge in its training?")

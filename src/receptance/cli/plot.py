@@ -37,6 +37,10 @@ def command(runs: tuple[Path, ...], x: str, out: Path | None) -> None:
     """
     if out is not None and out.suffix.lower() not in (".png", ".svg"):
         raise click.UsageError(f"--out must end with .png or .svg, got {str(out)!r}")
+    if out is not None:
+        from receptance.plotting import require_matplotlib
+
+        require_matplotlib(", or draw in the terminal, without --out")
     folders = list(dict.fromkeys(_folder(run) for run in runs))
 
     from receptance.cli.run_charts import charts_of, summary

@@ -17,7 +17,7 @@ from receptance.data.manifest import Source
 from receptance.data.mixture import MixedBatches, MixedSample, source_seed, source_shares
 from receptance.data.order import order_key, permute
 from receptance.data.prepare import prepare
-from receptance.data.readers import read_file
+from receptance.data.readers import holds_records, read_file
 from receptance.data.records import RecordFormat
 from receptance.data.standard_library import Corpus, standard_library
 from receptance.data.store import Split, TokenStore
@@ -37,6 +37,7 @@ __all__ = [
     "Source",
     "Split",
     "TokenStore",
+    "holds_records",
     "order_key",
     "parse_boundaries",
     "permute",

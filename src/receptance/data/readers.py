@@ -8,6 +8,11 @@ from receptance.data.documents import Boundaries, Piece, read_pieces
 from receptance.data.records import RecordFormat
 
 
+def holds_records(path: Path) -> bool:
+    """Whether a file is one of records, by its name; any other is text."""
+    return path.name.lower().endswith((*jsonl.SUFFIXES, *tables.SUFFIXES))
+
+
 def read_file(path: Path, boundaries: Boundaries, records: RecordFormat) -> Iterator[Piece]:
     """Yield the documents of a file, piece by piece, blank ones too.
 

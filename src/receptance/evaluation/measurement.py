@@ -1,6 +1,7 @@
 """What a text costs, where in its documents, and how sure that is."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -27,12 +28,24 @@ class Bin(NamedTuple):
     """The cost of one, the mean."""
 
 
-class Measurement(NamedTuple):
-    """What documents cost."""
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What documents cost.
+
+    Attributes:
+        blocks: What was summed in each block of them.
+        bin_nats: The cost of the tokens of each block, by the bin of their places.
+        bin_tokens: How many these are.
+    """
 
     blocks: BlockSums
-    by_position: list[Bin]
-    """In bins from each power of two to the next, as far as the longest document goes."""
+    bin_nats: Float64[Tensor, "blocks bins"]
+    bin_tokens: Float64[Tensor, "blocks bins"]
+
+    def by_position(self) -> list[Bin]:
+        """Return the cost in bins from each power of two to the next, as far as documents go."""
+        columns = zip(self.bin_nats.unbind(1), self.bin_tokens.unbind(1), strict=True)
+        return [_bin(k, nats, tokens) for k, (nats, tokens) in enumerate(columns)]
 
 
 def measure(
@@ -89,7 +102,7 @@ def measure(
             tokens.index_add_(0, index, torch.ones_like(costs))
     nats, tokens = nats.view(-1, n_bins), tokens.view(-1, n_bins)
     sums = BlockSums(nats=nats.sum(1), tokens=tokens.sum(1), bytes=blocks.bytes, words=blocks.words)
-    return Measurement(sums, [_bin(k, nats[:, k], tokens[:, k]) for k in range(n_bins)])
+    return Measurement(blocks=sums, bin_nats=nats, bin_tokens=tokens)
 
 
 def default_stride(window: int) -> int:

@@ -2,6 +2,14 @@
 
 from receptance.plotting.chart import Chart, Curve, smoothed
 from receptance.plotting.drawing import draw
-from receptance.plotting.picture import PICTURE_FORMATS, save_picture
+from receptance.plotting.picture import PICTURE_FORMATS, require_matplotlib, save_picture
 
-__all__ = ["PICTURE_FORMATS", "Chart", "Curve", "draw", "save_picture", "smoothed"]
+__all__ = [
+    "PICTURE_FORMATS",
+    "Chart",
+    "Curve",
+    "draw",
+    "require_matplotlib",
+    "save_picture",
+    "smoothed",
+]

@@ -1,5 +1,6 @@
 """Charts as a picture, by matplotlib."""
 
+import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,22 @@ N_COLUMNS = 1200
 """Of points; finer than the picture's pixels, where a curve is drawn over two thirds of it."""
 
 
+def require_matplotlib(instead: str = "") -> None:
+    """Make sure, before long work, that a picture can be drawn after it.
+
+    Args:
+        instead: What one can do without it, for the error, such as ", or draw elsewhere".
+
+    Raises:
+        ReceptanceError: If matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ReceptanceError(
+            "a picture is drawn by matplotlib, which is not installed; install it with "
+            f"`pip install 'receptance[plot]'`{instead}"
+        )
+
+
 def save_picture(charts: Sequence[Chart], path: Path) -> None:
     """Draw charts in a file; the same charts give the same bytes.
 
@@ -41,15 +58,10 @@ def save_picture(charts: Sequence[Chart], path: Path) -> None:
     kind = path.suffix.removeprefix(".").lower()
     if kind not in PICTURE_FORMATS:
         raise ValueError(f"a picture must end with .png or .svg, got {str(path)!r}")
-    try:
-        from matplotlib import rc_context  # noqa: PLC0415 - an extra
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError as error:
-        message = (
-            "a picture is drawn by matplotlib, which is not installed; install it with "
-            "`pip install 'receptance[plot]'`, or draw in the terminal, without --out"
-        )
-        raise ReceptanceError(message) from error
+    require_matplotlib()
+    from matplotlib import rc_context  # noqa: PLC0415 - an extra
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     # Without these, an SVG has random names in it and its text as outlines, and a `$` in a label
     # begins a formula.
     settings = rc_context(
