@@ -49,6 +49,13 @@ def test_the_table_is_markdown_with_a_column_a_result(files):
     assert rows["difference, %"] == ["", "+1.000 [+1.000, +1.000]"]
 
 
+def test_a_file_that_is_given_twice_has_two_columns(files):
+    document = json.loads(run(files[0], *files, "--json").stdout)
+
+    assert [each["file"] for each in document["results"]] == ["a.json", *files]
+    assert len(document["figures"]["tokens"]) == len(document["differences"]) == 3
+
+
 def test_json_has_all_that_the_table_has(files):
     document = json.loads(run(*files, "--json").stdout)
 

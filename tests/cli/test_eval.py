@@ -118,7 +118,7 @@ def test_people_read_the_same_figures(model, text):
     def line(name: str, pattern: str) -> str:
         ends = document["intervals"][name]
         shown = [pattern.format(each) for each in (document[name], ends["low"], ends["high"])]
-        return f"{name.replace('_', ' '):<16} {shown[0]}  [{shown[1]}, {shown[2]}]"
+        return f"{name.replace('_', ' '):<16} {shown[0]} [{shown[1]}, {shown[2]}]"
 
     assert result.stderr == ""
     assert result.stdout.splitlines() == [

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from receptance.cli.eval_tables import FIRST_X, number, position_chart, show
+from receptance.cli.eval_tables import FIRST_X, position_chart, show, shown
 from receptance.evaluation import Bin, Estimate, position_entries
 from tests.evaluation.made_results import make_result
 
@@ -18,19 +18,24 @@ RESULT = make_result([500.0] * 20, by_position=position_entries(BINS))
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "text"),
     [(1234.5678, "1,234.568"), (1.5e12, "1.500e+12"), (math.inf, "inf")],
 )
-def test_a_very_large_figure_is_told_by_its_power_of_ten(value, shown):
-    assert number(value, "{:,.3f}") == shown
+def test_a_very_large_figure_is_told_by_its_power_of_ten(value, text):
+    assert shown(value, None, None, "{:,.3f}") == text
+
+
+def test_a_figure_has_its_interval_beside_it():
+    assert shown(1.0, 0.5, 2e9, "{:+.1f}") == "+1.0 [+0.5, 2.000e+09]"
+    assert shown(1.0, 0.5, 1.5, "{:.1%}", between="\n") == "100.0%\n[50.0%, 150.0%]"
 
 
 def test_bins_are_rows_with_their_places(capsys):
     show(RESULT)
 
     rows = [line.replace("│", "").split() for line in capsys.readouterr().out.splitlines()]
-    assert ["1", "20", "5.0000", "4.5000,", "5.5000"] in rows
-    assert ["2", "-", "3", "40", "4.0000", "3.5000,", "4.5000"] in rows
+    assert ["1", "20", "5.0000", "[4.5000,", "5.5000]"] in rows
+    assert ["2", "-", "3", "40", "4.0000", "[3.5000,", "4.5000]"] in rows
     assert ["4", "-", "7", "4", "3.0000"] in rows
 
 

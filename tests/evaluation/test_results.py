@@ -10,6 +10,7 @@ from receptance.errors import DataError
 from receptance.evaluation import (
     Bin,
     Estimate,
+    FormatFigure,
     TaskFigure,
     position_entries,
     read_result,
@@ -26,7 +27,7 @@ def test_a_result_is_read_as_it_was_written(tmp_path):
     whole = replace(
         RESULT,
         by_position=position_entries(bins),
-        formats={"int8": {"kl_nats": {"value": 0.1, "low": None, "high": None}}},
+        formats={"int8": {"kl_nats": FormatFigure(value=0.1, low=None, high=None)}},
         tasks={"lambada": {"acc": TaskFigure(value=0.5, stderr=0.01), "n": TaskFigure(value=9.0)}},
     )
 

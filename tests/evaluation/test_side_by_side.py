@@ -27,7 +27,7 @@ def test_figures_are_by_name_and_one_that_is_missing_is_none():
         FIRST, tokens=None, tasks={"lambada": {"acc": figure, "n": TaskFigure(value=9.0)}}
     )
 
-    found = side_by_side({"a": FIRST, "b": only_tasks})
+    found = side_by_side([("a", FIRST), ("b", only_tasks)])
 
     assert FIRST.intervals is not None
     assert FIRST.bits_per_byte is not None
@@ -42,7 +42,7 @@ def test_figures_are_by_name_and_one_that_is_missing_is_none():
 
 def test_the_difference_is_that_of_pairs():
     # Half a percent more in each block: that is far less than the blocks differ.
-    found = side_by_side({"a": FIRST, "b": make_result([1.005 * each for each in NATS])})
+    found = side_by_side([("a", FIRST), ("b", make_result([1.005 * each for each in NATS]))])
 
     assert found.differences[0] is None
     difference = difference_of(found)
@@ -58,7 +58,7 @@ def test_the_difference_is_that_of_pairs():
 def test_the_difference_of_other_tokens_of_the_same_text_is_that_of_pairs_too():
     other = make_result(NATS, tokens_per_block=900.0, tokenizer=OTHER_TOKENIZER)
 
-    found = side_by_side({"a": FIRST, "b": other})
+    found = side_by_side([("a", FIRST), ("b", other)])
 
     assert difference_of(found).percent == (0.0, 0.0, 0.0)
     (note,) = found.notes
@@ -67,7 +67,7 @@ def test_the_difference_of_other_tokens_of_the_same_text_is_that_of_pairs_too():
 
 
 def test_too_few_blocks_have_a_difference_without_interval():
-    found = side_by_side({"a": make_result(NATS[:5]), "b": make_result(NATS[:5])})
+    found = side_by_side([("a", make_result(NATS[:5])), ("b", make_result(NATS[:5]))])
 
     assert difference_of(found).percent == (0.0, None, None)
 
@@ -80,7 +80,7 @@ def test_too_few_blocks_have_a_difference_without_interval():
     ],
 )
 def test_of_different_texts_there_is_no_difference_and_it_is_said(other):
-    found = side_by_side({"a": FIRST, "b": other})
+    found = side_by_side([("a", FIRST), ("b", other)])
 
     assert found.differences == [None, None]
     assert found.notes == ["a and b are of different texts: their figures cannot be compared."]
@@ -90,32 +90,69 @@ def test_the_same_documents_of_other_files_are_the_same_text():
     settings = {**FIRST.settings, "separator": "#", "text_field": "text"}
     other = replace(FIRST, texts=["b.txt.gz", "/dev/stdin"], settings=settings)
 
-    found = side_by_side({"a": FIRST, "b": other})
+    found = side_by_side([("a", FIRST), ("b", other)])
 
     assert found.notes == []
     assert difference_of(found).percent == (0.0, 0.0, 0.0)
 
 
 def test_a_result_without_blocks_has_no_difference():
-    assert side_by_side({"a": FIRST, "b": replace(FIRST, blocks=None)}).differences == [None, None]
-
-
-def test_texts_that_were_read_differently_are_named():
-    windows = {"reading": "windows", "window": 64, "stride": 32}
-    found = side_by_side({"a": FIRST, "b": make_result(NATS, settings=windows)})
-
-    assert found.notes == [
-        "a and b read differently: a carries its state to the end of a document, b in windows of "
-        "64 tokens, 32 apart."
+    assert side_by_side([("a", FIRST), ("b", replace(FIRST, blocks=None))]).differences == [
+        None,
+        None,
     ]
 
 
+def test_texts_that_were_read_differently_are_named():
+    windows = {"reading": "windows", "window": 64, "stride": 32, "start": "zero"}
+    found = side_by_side([("a", FIRST), ("b", make_result(NATS, settings=windows))])
+
+    assert found.notes == [
+        "a and b read differently: a documents to their end from zero, b windows of 64 tokens, 32 "
+        "apart, from zero."
+    ]
+
+
+def test_texts_that_were_read_from_another_start_are_named():
+    other = make_result(NATS, settings={"reading": "carried", "start": "initial state"})
+
+    assert side_by_side([("a", FIRST), ("b", other)]).notes == [
+        "a and b read differently: a documents to their end from zero, b documents to their end "
+        "from the model's initial state."
+    ]
+
+
+def test_tasks_that_were_set_differently_are_named():
+    tasks = {name: {"acc": TaskFigure(value=0.5)} for name in ("lambada", "piqa")}
+    one, two = (
+        replace(
+            FIRST,
+            tasks=tasks,
+            settings={**FIRST.settings, "tasks": {"lambada": {"shots": n}, "piqa": {"shots": 0}}},
+        )
+        for n in (0, 5)
+    )
+
+    assert side_by_side([("a", one), ("b", one), ("c", FIRST)]).notes == []
+    assert side_by_side([("a", one), ("b", two)]).notes == [
+        "a and b have different settings of lambada: their figures of these tasks cannot be "
+        "compared."
+    ]
+
+
+def test_a_result_may_be_there_twice():
+    found = side_by_side([("a", FIRST), ("a", FIRST), ("b", FIRST)])
+
+    assert found.names == ["a", "a", "b"]
+    assert len(found.figures["bits_per_byte"]) == len(found.differences) == 3
+
+
 def test_a_perplexity_that_no_number_holds_is_infinite():
-    found = side_by_side({"a": make_result([1e6] * 20)})
+    found = side_by_side([("a", make_result([1e6] * 20))])
 
     assert found.figures["perplexity"] == [Cell(math.inf)]
 
 
 def test_there_must_be_a_result():
     with pytest.raises(ValueError, match="must hold at least one"):
-        side_by_side({})
+        side_by_side([])

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from receptance.cli.eval_tables import number
+from receptance.cli.eval_tables import shown
 from receptance.cli.terminal import printable
 
 if TYPE_CHECKING:
-    from receptance.evaluation import Cell, Difference, Result, SideBySide
-
-PATTERNS = {"bits_per_byte": "{:.4f}", "bits_per_token": "{:.4f}"}
-"""Of figures with another pattern than that of the rest."""
+    from receptance.evaluation import Cell, Result, SideBySide
 
 
 @click.command()
@@ -35,7 +32,7 @@ def command(files: tuple[Path, ...], as_json: bool) -> None:
     """
     from receptance.evaluation import read_result, side_by_side
 
-    results = {str(path): read_result(path) for path in files}
+    results = [(str(path), read_result(path)) for path in files]
     found = side_by_side(results)
     if as_json:
         click.echo(json.dumps(_document(results, found), allow_nan=False))
@@ -45,9 +42,9 @@ def command(files: tuple[Path, ...], as_json: bool) -> None:
         click.echo(f"\n{printable(note)}")
 
 
-def _document(results: "dict[str, Result]", found: "SideBySide") -> dict[str, Any]:
+def _document(results: "list[tuple[str, Result]]", found: "SideBySide") -> dict[str, Any]:
     """Return what `--json` writes: of each figure a list, in the order of `results`."""
-    models = [{"file": name, "model": each.model.path} for name, each in results.items()]
+    models = [{"file": name, "model": each.model.path} for name, each in results]
     figures = {
         name: [None if cell is None else _entries(cell) for cell in row]
         for name, row in found.figures.items()
@@ -67,19 +64,23 @@ def _entries(cell: "Cell") -> dict[str, float | int | None]:
     return {**entries, "value": cell.value if math.isfinite(cell.value) else None}
 
 
-def _table(results: "dict[str, Result]", found: "SideBySide") -> str:
+def _table(results: "list[tuple[str, Result]]", found: "SideBySide") -> str:
     """Return a table that is Markdown: a row a figure, a column a result."""
     rows = [
         ["figure", *found.names],
-        ["model", *(each.model.path for each in results.values())],
-        ["matrices", *(each.model.matrices for each in results.values())],
-        ["fingerprint", *(each.model.fingerprint[:12] for each in results.values())],
+        ["model", *(each.model.path for _, each in results)],
+        ["matrices", *(each.model.matrices for _, each in results)],
+        ["fingerprint", *(each.model.fingerprint[:12] for _, each in results)],
     ]
     for name, cells in found.figures.items():
-        rows.append([name.replace("_", " "), *(_shown(name, cell) for cell in cells)])
+        rows.append([name.replace("_", " "), *(_cell(name, cell) for cell in cells)])
     if any(each is not None for each in found.differences):
-        rows.append(["difference, bits per byte", *map(_absolute, found.differences)])
-        rows.append(["difference, %", *map(_percent, found.differences)])
+        for title, name, pattern in (
+            ("difference, bits per byte", "bits_per_byte", "{:+.4f}"),
+            ("difference, %", "percent", "{:+.3f}"),
+        ):
+            estimates = [each and getattr(each, name) for each in found.differences]
+            rows.append([title, *(shown(*it, pattern=pattern) if it else "" for it in estimates)])
     rows = [[_escaped(cell) for cell in row] for row in rows]
     first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
     rule = ["-" * first, *("-" * (width - 1) + ":" for width in widths)]
@@ -90,33 +91,18 @@ def _table(results: "dict[str, Result]", found: "SideBySide") -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _shown(name: str, cell: "Cell | None") -> str:
+def _cell(name: str, cell: "Cell | None") -> str:
     """Return a figure with its interval or its standard error."""
+    from receptance.evaluation import FIGURES
+
     if cell is None:
         return ""
     value, low, high, stderr = cell
     if isinstance(value, int):
         return f"{value:,}"
-    pattern = PATTERNS.get(name, "{:,.3f}" if value >= 10 else "{:.4f}")
-    shown = number(value, pattern)
-    if low is not None and high is not None:
-        return f"{shown} [{number(low, pattern)}, {number(high, pattern)}]"
-    return shown if stderr is None else f"{shown} ± {stderr:.4f}"
-
-
-def _absolute(difference: "Difference | None") -> str:
-    return "" if difference is None else _signed(*difference.bits_per_byte, "{:+.4f}")
-
-
-def _percent(difference: "Difference | None") -> str:
-    return "" if difference is None else _signed(*difference.percent, "{:+.3f}")
-
-
-def _signed(value: float, low: float | None, high: float | None, pattern: str) -> str:
-    shown = pattern.format(value)
-    if low is None or high is None:
-        return shown
-    return f"{shown} [{pattern.format(low)}, {pattern.format(high)}]"
+    pattern = FIGURES.get(name, "{:,.3f}" if value >= 10 else "{:.4f}")
+    text = shown(value, low, high, pattern)
+    return text if stderr is None else f"{text} ± {stderr:.4f}"
 
 
 def _escaped(text: str) -> str:

@@ -1,7 +1,7 @@
 """What an evaluation found, as lines, tables and a chart for people."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from receptance.evaluation import PositionEntry, Result
     from receptance.plotting import Chart
 
-Figures = Mapping[str, Mapping[str, float | None]]
-"""Of one format: each figure with its `value`, `low` and `high`."""
 FIRST_X = 0.9
 """Where the axis of places begins, so that the dot of the first one is whole."""
 
@@ -29,7 +27,7 @@ def show(result: "Result") -> None:
     if result.formats is not None:
         console.print(_format_table(result))
     ends = [each.low for each in (result.intervals or {}).values()]
-    ends += [it["low"] for each in (result.formats or {}).values() for it in each.values()]
+    ends += [it.low for each in (result.formats or {}).values() for it in each.values()]
     if ends and all(end is None for end in ends):
         click.echo("the text is too short for 95 % intervals", err=True)
 
@@ -56,26 +54,36 @@ def position_chart(result: "Result") -> "Chart":
     )
 
 
-def number(value: float, pattern: str) -> str:
-    """Return a figure by a pattern such as "{:,.3f}"; a very large one by its power of ten."""
-    return pattern.format(value) if value < 1e9 else f"{value:.3e}"
+def shown(
+    value: float, low: float | None, high: float | None, pattern: str, between: str = " "
+) -> str:
+    """Return a figure and its interval, "value [low, high]"; alone where it has none.
+
+    Args:
+        value: The figure.
+        low: The ends of its interval, if it has one.
+        high: See `low`.
+        pattern: Of each number, such as "{:,.3f}"; very large ones are told by powers of ten.
+        between: What stands between the figure and its interval.
+    """
+    value_text, *ends = (
+        pattern.format(each) if each < 1e9 else f"{each:.3e}"
+        for each in (value, low, high)
+        if each is not None
+    )
+    return f"{value_text}{between}[{', '.join(ends)}]" if len(ends) == 2 else value_text
 
 
 def _lines(result: "Result") -> str:
     """Return the figures of the text."""
+    from receptance.evaluation import FIGURES
+
     rows: list[tuple[str, str]] = []
-    for name, pattern in (
-        ("bits_per_byte", "{:.4f}"),
-        ("bits_per_token", "{:.4f}"),
-        ("perplexity", "{:,.3f}"),
-        ("word_perplexity", "{:,.3f}"),
-    ):
-        value = getattr(result, name)
-        shown = number(math.inf if value is None else value, pattern)
-        ends = (result.intervals or {}).get(name)
-        if ends is not None and ends.low is not None and ends.high is not None:
-            shown += f"  [{number(ends.low, pattern)}, {number(ends.high, pattern)}]"
-        rows.append((name.replace("_", " "), shown))
+    for name, pattern in FIGURES.items():
+        value, ends = getattr(result, name), (result.intervals or {}).get(name)
+        low, high = (None, None) if ends is None else (ends.low, ends.high)
+        text = shown(math.inf if value is None else value, low, high, pattern)
+        rows.append((name.replace("_", " "), text))
     for name in ("tokens", "bytes", "words", "documents"):
         rows.append((name, f"{getattr(result, name):,}"))
     if result.settings["reading"] == "windows":
@@ -87,7 +95,7 @@ def _lines(result: "Result") -> str:
                 ),
             )
         )
-    return "\n".join(f"{name:<16} {shown}" for name, shown in rows)
+    return "\n".join(f"{name:<16} {text}" for name, text in rows)
 
 
 def _position_table(bins: "Sequence[PositionEntry]") -> "Table":
@@ -95,13 +103,11 @@ def _position_table(bins: "Sequence[PositionEntry]") -> "Table":
     from rich.table import Table
 
     table = Table(title="\nloss by the place in the document", title_justify="left")
-    for title in ("places", "tokens", "nats a token", "95 % interval"):
+    for title in ("places", "tokens", "nats a token [95 % interval]"):
         table.add_column(title, justify="right")
     for each in bins:
         places = f"{each.first:,}" if each.first == each.last else f"{each.first:,} - {each.last:,}"
-        has_ends = each.low is not None and each.high is not None
-        ends = f"{each.low:.4f}, {each.high:.4f}" if has_ends else ""
-        table.add_row(places, f"{each.tokens:,}", f"{each.nats:.4f}", ends)
+        table.add_row(places, f"{each.tokens:,}", shown(each.nats, each.low, each.high, "{:.4f}"))
     return table
 
 
@@ -109,31 +115,26 @@ def _format_table(result: "Result") -> "Table":
     """Return how far each format is from the full model."""
     from rich.table import Table
 
+    from receptance.evaluation import FIGURES
+
     table = Table(
         title=f"\n{printable(result.model.path)}, beside the full model; [95 % interval]",
         title_justify="left",
         show_lines=True,
     )
     table.add_column("format")
-    for title in ("bits per byte", "difference", "KL, nats a token", "same likeliest token"):
+    for title in ("bits per byte", "difference, %", "KL, nats a token", "same likeliest token"):
         table.add_column(title, justify="right")
-    table.add_row("full", f"{result.bits_per_byte:.4f}", "", "", "")
-    for format_name, figures in (result.formats or {}).items():
-        table.add_row(
-            format_name,
-            _with_interval(figures, "bits_per_byte", "{:.4f}"),
-            _with_interval(figures, "difference_percent", "{:+.3f} %"),
-            _with_interval(figures, "kl_nats", "{:.2e}"),
-            _with_interval(figures, "top_1_agreement", "{:.2%}"),
-        )
+    full, *_ = FIGURES.values()
+    table.add_row("full", full.format(result.bits_per_byte), "", "", "")
+    patterns = {
+        "bits_per_byte": FIGURES["bits_per_byte"], "difference_percent": "{:+.3f}",
+        "kl_nats": "{:.2e}", "top_1_agreement": "{:.2%}",
+    }  # fmt: skip
+    for name, figures in (result.formats or {}).items():
+        cells = [
+            shown(it.value, it.low, it.high, pattern, between="\n")
+            for it, pattern in ((figures[each], pattern) for each, pattern in patterns.items())
+        ]
+        table.add_row(name, *cells)
     return table
-
-
-def _with_interval(figures: Figures, name: str, pattern: str) -> str:
-    """Return a figure and below it its interval; the figure alone where there is none."""
-    value, low, high = (figures[name][key] for key in ("value", "low", "high"))
-    shown = pattern.format(value)
-    if low is None or high is None:
-        return shown
-    ends = ", ".join(pattern.removesuffix(" %").format(end) for end in (low, high))
-    return f"{shown}\n\\[{ends}]"

@@ -214,7 +214,7 @@ def _compared(
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the figures of a model, and how far it is from itself in other formats."""
-    from receptance.evaluation import compare, text_entries
+    from receptance.evaluation import FormatFigure, compare, text_entries
     from receptance.inference import load
 
     variants = {
@@ -234,7 +234,7 @@ def _compared(
         for estimate in distance:
             _check_finite(estimate.value, f"in {name} ")
     formats = {
-        name: {figure: value._asdict() for figure, value in each._asdict().items()}
+        name: {figure: FormatFigure(**it._asdict()) for figure, it in each._asdict().items()}
         for name, each in comparison.distances.items()
     }
     return {**text_entries(comparison.full, len(documents)), "formats": formats}

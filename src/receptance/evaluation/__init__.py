@@ -15,7 +15,9 @@ from receptance.evaluation.provenance import (
     versions,
 )
 from receptance.evaluation.results import (
+    FIGURES,
     FileEntry,
+    FormatFigure,
     ModelEntry,
     PositionEntry,
     Result,
@@ -30,6 +32,7 @@ from receptance.evaluation.results import (
 from receptance.evaluation.side_by_side import Cell, Difference, SideBySide, side_by_side
 
 __all__ = [
+    "FIGURES",
     "Agreement",
     "Bin",
     "BlockSums",
@@ -40,6 +43,7 @@ __all__ = [
     "Document",
     "Estimate",
     "FileEntry",
+    "FormatFigure",
     "Measurement",
     "ModelEntry",
     "PositionEntry",

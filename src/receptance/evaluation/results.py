@@ -22,7 +22,13 @@ from receptance.evaluation.measurement import Bin
 FORMAT = "receptance-result"
 FORMAT_VERSION = 1
 
-TEXT_FIGURES = ("bits_per_byte", "bits_per_token", "perplexity", "word_perplexity")
+FIGURES = {
+    "bits_per_byte": "{:.4f}",
+    "bits_per_token": "{:.4f}",
+    "perplexity": "{:,.3f}",
+    "word_perplexity": "{:,.3f}",
+}
+"""The figures of a text, and the pattern by which people read each."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -79,6 +85,13 @@ class Interval:
 
     low: Number | None
     high: Number | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatFigure(Interval):
+    """How far a model in another format is from itself, with the ends of the interval."""
+
+    value: Number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +176,7 @@ class Result:
     intervals: dict[str, Interval] | None = None
     by_position: list[PositionEntry] | None = None
     blocks: BlockEntry | None = None
-    formats: dict[str, dict[str, dict[str, Number | None]]] | None = None
+    formats: dict[str, dict[str, FormatFigure]] | None = None
     tasks: dict[str, dict[str, TaskFigure]] | None = None
 
 
@@ -217,7 +230,7 @@ def result_json(result: Result) -> str:
     entries = {
         key: value
         for key, value in asdict(result).items()
-        if value is not None or (has_text and key in TEXT_FIGURES)
+        if value is not None or (has_text and key in FIGURES)
     }
     return json.dumps(entries, allow_nan=False)
 

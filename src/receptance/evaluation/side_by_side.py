@@ -1,7 +1,7 @@
 """Results of several evaluations beside each other, and what of them may be compared."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from receptance.evaluation.bootstrap import Estimate, estimate, totals
-from receptance.evaluation.results import TEXT_FIGURES, Result
+from receptance.evaluation.results import FIGURES, Result
 
 COUNTS = ("tokens", "bytes", "words", "documents")
 
@@ -50,23 +50,23 @@ class SideBySide:
     notes: list[str]
 
 
-def side_by_side(results: Mapping[str, Result]) -> SideBySide:
+def side_by_side(results: Sequence[tuple[str, Result]]) -> SideBySide:
     """Return results beside each other.
 
     Args:
-        results: By name; the first is what the others are compared with.
+        results: Each with its name; the first is what the others are compared with.
 
     Raises:
         ValueError: If there is none.
     """
     if not results:
-        raise ValueError(f"`results` must hold at least one, got {dict(results)}")
-    (first_name, first), *others = results.items()
+        raise ValueError(f"`results` must hold at least one, got {list(results)}")
+    (first_name, first), *others = results
     notes = [note for name, each in others for note in _notes(first_name, first, name, each)]
-    cells = [_cells(each) for each in results.values()]
+    cells = [_cells(each) for _, each in results]
     names = dict.fromkeys(name for each in cells for name in each)
     return SideBySide(
-        names=list(results),
+        names=[name for name, _ in results],
         figures={name: [each.get(name) for each in cells] for name in names},
         differences=[None, *(_difference(first, each) for _, each in others)],
         notes=notes,
@@ -77,7 +77,7 @@ def _cells(result: Result) -> dict[str, Cell]:
     """Return the figures of a result by their names."""
     cells: dict[str, Cell] = {}
     if result.tokens is not None:
-        for name in TEXT_FIGURES:
+        for name in FIGURES:
             value = getattr(result, name)
             ends = (result.intervals or {}).get(name)
             low, high = (None, None) if ends is None else (ends.low, ends.high)
@@ -108,7 +108,20 @@ def _notes(first_name: str, first: Result, name: str, other: Result) -> list[str
             notes.append(
                 f"{both} read differently: {first_name} {reading}, {name} {other_reading}."
             )
+    differing = _differing_tasks(first, other)
+    if differing:
+        notes.append(
+            f"{both} have different settings of {', '.join(differing)}: their figures of these "
+            "tasks cannot be compared."
+        )
     return notes
+
+
+def _differing_tasks(first: Result, other: Result) -> list[str]:
+    """Return the tasks of both results that were not set alike, such as in their shots."""
+    one, two = (each.settings.get("tasks") or {} for each in (first, other))
+    both = [task for task in first.tasks or {} if task in (other.tasks or {})]
+    return [task for task in both if one.get(task) != two.get(task)]
 
 
 def _have_same_text(first: Result, other: Result) -> bool:
@@ -118,9 +131,11 @@ def _have_same_text(first: Result, other: Result) -> bool:
 
 def _reading(settings: Mapping[str, Any]) -> str:
     """Return how a text was read, in words."""
-    if settings.get("reading") != "windows":
-        return "carries its state to the end of a document"
-    return f"in windows of {settings.get('window')} tokens, {settings.get('stride')} apart"
+    how = "documents to their end"
+    if settings.get("reading") == "windows":
+        how = f"windows of {settings.get('window')} tokens, {settings.get('stride')} apart,"
+    start = "the model's initial state" if settings.get("start") == "initial state" else "zero"
+    return f"{how} from {start}"
 
 
 def _difference(first: Result, other: Result) -> Difference | None:
