@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from receptance.evaluation import TaskFigure, TokenizerEntry, side_by_side
+from receptance.evaluation import Result, TaskFigure, TokenizerEntry, side_by_side
 from receptance.evaluation.side_by_side import Cell, Difference, SideBySide
 from tests.evaluation.made_results import make_result
 
@@ -122,21 +123,26 @@ def test_texts_that_were_read_from_another_start_are_named():
     ]
 
 
-def test_tasks_that_were_set_differently_are_named():
+def with_tasks(shots: int, **common: Any) -> Result:
     tasks = {name: {"acc": TaskFigure(value=0.5)} for name in ("lambada", "piqa")}
-    one, two = (
-        replace(
-            FIRST,
-            tasks=tasks,
-            settings={**FIRST.settings, "tasks": {"lambada": {"shots": n}, "piqa": {"shots": 0}}},
-        )
-        for n in (0, 5)
-    )
+    of = {"lambada": {"shots": shots, "file": f"{shots}.jsonl"}, "piqa": {"shots": 0}}
+    settings = {**FIRST.settings, "tasks": {"limit": None, **common, "of": of}}
+    return replace(FIRST, tasks=tasks, settings=settings)
 
-    assert side_by_side([("a", one), ("b", one), ("c", FIRST)]).notes == []
-    assert side_by_side([("a", one), ("b", two)]).notes == [
-        "a and b have different settings of lambada: their figures of these tasks cannot be "
-        "compared."
+
+def test_tasks_that_were_run_differently_are_named():
+    first = with_tasks(0)
+
+    def notes_of(other: Result) -> list[str]:
+        return side_by_side([("a", first), ("b", other)]).notes
+
+    assert notes_of(with_tasks(0, batch_size=8)) == notes_of(FIRST) == []
+    assert notes_of(with_tasks(5)) == [
+        "a and b ran lambada with another shots: its figures cannot be compared."
+    ]
+    assert notes_of(with_tasks(5, limit=10.0)) == [
+        "a and b ran lambada with another limit, shots: its figures cannot be compared.",
+        "a and b ran piqa with another limit: its figures cannot be compared.",
     ]
 
 

@@ -13,6 +13,9 @@ from receptance.evaluation.results import FIGURES, Result
 
 COUNTS = ("tokens", "bytes", "words", "documents")
 
+OF_NO_FIGURE = ("batch_size", "file")
+"""The settings of tasks that change no figure but in its rounding; a file is told by its hash."""
+
 
 class Cell(NamedTuple):
     """A figure of one result."""
@@ -108,20 +111,23 @@ def _notes(first_name: str, first: Result, name: str, other: Result) -> list[str
             notes.append(
                 f"{both} read differently: {first_name} {reading}, {name} {other_reading}."
             )
-    differing = _differing_tasks(first, other)
-    if differing:
-        notes.append(
-            f"{both} have different settings of {', '.join(differing)}: their figures of these "
-            "tasks cannot be compared."
-        )
+    for task in first.tasks or {}:
+        if task in (other.tasks or {}):
+            one, two = (_task_settings(each.settings, task) for each in (first, other))
+            differing = [key for key in one | two if one.get(key) != two.get(key)]
+            if differing:
+                notes.append(
+                    f"{both} ran {task} with another {', '.join(differing)}: its figures cannot be "
+                    "compared."
+                )
     return notes
 
 
-def _differing_tasks(first: Result, other: Result) -> list[str]:
-    """Return the tasks of both results that were not set alike, such as in their shots."""
-    one, two = (each.settings.get("tasks") or {} for each in (first, other))
-    both = [task for task in first.tasks or {} if task in (other.tasks or {})]
-    return [task for task in both if one.get(task) != two.get(task)]
+def _task_settings(settings: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """Return how a task was run: what is set for all of them, and for it."""
+    of_all = settings.get("tasks") or {}
+    found = of_all | of_all.get("of", {}).get(task, {})
+    return {key: value for key, value in found.items() if key not in ("of", *OF_NO_FIGURE)}
 
 
 def _have_same_text(first: Result, other: Result) -> bool:
