@@ -1,3 +1,4 @@
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -96,3 +97,23 @@ def test_a_table_becomes_a_store(tmp_path: Path) -> None:
     assert store.tokenizer.decode(store.train.document(3).tolist()) == "3+3=6"
     assert store.train.mask is not None
     assert store.train.mask[-3:].tolist() == [1, 1, 1]
+
+
+def test_a_data_set_that_was_saved_to_disk_is_read_whole(tmp_path: Path) -> None:
+    # As `save_to_disk` of datasets lays it out: streams in shards, and what describes them.
+    for name, rows in {"data-00000-of-00002": ["one", "two"], "data-00001-of-00002": ["é"]}.items():
+        path = tmp_path / "saved" / "train" / f"{name}.arrow"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, [{"text": text, "id": number} for number, text in enumerate(rows)])
+    files = [{"filename": f"data-0000{n}-of-00002.arrow"} for n in (0, 1)]
+    state = {"_data_files": files, "_fingerprint": "f" * 16, "_format_type": None, "_split": None}
+    features = {"text": {"dtype": "string", "_type": "Value"}}
+    (tmp_path / "saved" / "train" / "state.json").write_text(json.dumps(state))
+    described = {"citation": "", "description": "", "features": features}
+    (tmp_path / "saved" / "train" / "dataset_info.json").write_text(json.dumps(described))
+    (tmp_path / "saved" / "dataset_dict.json").write_text(json.dumps({"splits": ["train"]}))
+    store = prepare([tmp_path / "saved"], "bytes", tmp_path / "store", valid_fraction=0.0)
+    train = store.train
+    texts = [store.tokenizer.decode(train.document(n).tolist()) for n in range(train.n_documents)]
+    assert texts == ["one", "two", "é"]
+    assert store.sources[0].files == 2
