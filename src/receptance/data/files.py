@@ -43,7 +43,11 @@ def _walk(top: Path, globs: Sequence[str], excluding: set[Path]) -> list[Path]:
             name for name in folders if Path(folder, name).resolve() not in excluding
         )
         paths = (Path(folder, name) for name in sorted(set(names) - _descriptions(names)))
-        found += [path for path in paths if _matches(path, top, globs) and path.is_file()]
+        found += [
+            path
+            for path in paths
+            if is_matched(path.relative_to(top).as_posix(), globs) and path.is_file()
+        ]
     return found
 
 
@@ -54,10 +58,16 @@ def _descriptions(names: Sequence[str]) -> set[str]:
     return {"dataset_dict.json", *(saved if is_saved else ())}
 
 
-def _matches(path: Path, top: Path, globs: Sequence[str]) -> bool:
-    relative = path.relative_to(top).as_posix()
+def is_matched(file: str, globs: Sequence[str]) -> bool:
+    """Tell whether a file is taken.
+
+    Args:
+        file: Its path from the folder that was named.
+        globs: Patterns as `find_files` takes them; none takes every file.
+    """
+    name = file.rpartition("/")[2]
     return not globs or any(
-        fnmatchcase(relative if "/" in pattern else path.name, pattern) for pattern in globs
+        fnmatchcase(file if "/" in pattern else name, pattern) for pattern in globs
     )
 
 

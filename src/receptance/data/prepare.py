@@ -102,7 +102,7 @@ def prepare(
         separator: The text between two documents of one file.
         document_start: A regular expression that the first line of each document matches.
         records: What of such a line or row is its text; by default told from its keys.
-        globs: Which files of folders to take, such as `*.py`; by default all.
+        globs: Which files of folders and data sets to take, such as `*.py`; by default all.
         skip_undecodable: Whether files that are not UTF-8 text are skipped and counted, instead
             of being an error.
         seed: What the choice of held-out documents depends on.
@@ -227,10 +227,11 @@ def _survey_all(
     held_out = None
     if valid:
         # Surveyed first: what is held out is passed over when it is found again to be trained on.
-        held_out = survey(find_datasets(valid, held_out=True), reading, held_out=True, seed=None)
+        there = find_datasets(valid, held_out=True, globs=reading.globs)
+        held_out = survey(there, reading, held_out=True, seed=None)
     chooses = not valid and valid_fraction > 0
     found = survey(
-        find_datasets(files, held_out=False),
+        find_datasets(files, held_out=False, globs=reading.globs),
         reading,
         held_out=False,
         seed=seed if chooses else None,

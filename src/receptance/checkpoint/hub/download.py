@@ -151,7 +151,7 @@ def _cached(
     try:
         files = choose([each.as_posix() for each in names])
     except CheckpointError as error:
-        message = f"{unreachable}, and of its copy in the cache: {error}"
+        message = f"{unreachable}, and of its copy in the cache, perhaps a part: {error}"
         raise CheckpointError(message) from error
     if not constants.is_offline_mode():
         logger.warning("%s; its copy in the cache is used, %s", unreachable, snapshot.name)
