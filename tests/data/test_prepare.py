@@ -1,3 +1,4 @@
+import errno
 import gzip
 import json
 import subprocess
@@ -122,14 +123,25 @@ def test_several_processes_give_the_same_bytes_as_one(
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+
+@pytest.mark.parametrize(
+    ("name", "failing", "message"),
+    [
+        ("receptance.tokenizer.parallel._PROGRAM", "import os; os.abort()", "ended by SIGABRT; wh"),
+        ("subprocess.Popen", refuse, r"could not \(.*memory\); what"),
+    ],
+)
 def test_a_lost_worker_loses_nothing_that_was_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, failing: object, message: str
 ) -> None:
     write_texts(tmp_path / "texts", corpus())
     use_workers(monkeypatch)
     monkeypatch.setattr("receptance.data.journal.NOTE_BYTES", 1000)
-    monkeypatch.setattr("receptance.tokenizer.parallel._PROGRAM", "import os; os.abort()")
-    with pytest.raises(WorkerLostError, match="ended by SIGABRT; what was written is kept, so run"):
+    monkeypatch.setattr(name, failing)
+    with pytest.raises(WorkerLostError, match=f"{message}.* written is kept, so run"):
         prepare([tmp_path / "texts"], "train:300", tmp_path / "store")
     assert (tmp_path / ".store.preparing").is_dir()
     monkeypatch.undo()

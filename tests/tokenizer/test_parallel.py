@@ -1,19 +1,23 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from receptance.errors import TokenizerError
 from receptance.tokenizer import (
     Tokenizer,
     WorkerLostError,
     WorldTokenizer,
     encoded,
     n_cores,
+    parallel,
 )
 
 BATCHES = [(n, [f"the them {n}", "", "é 漢字\n\n" * n]) for n in range(9)]
@@ -93,8 +97,10 @@ def test_a_lost_worker_is_an_error_and_takes_the_others_along(
                 os.kill(min(children() - before), signal.SIGKILL)
             yield n, ["the"]
 
-    how = "by SIGKILL, perhaps for want of memory" if broken == "killed" else "with exit code 1"
-    with pytest.raises(WorkerLostError, match=f"go on to the end, but one was ended {how}; what"):
+    how = "ended with exit code 1, and its error is above; .* so put that right and run"
+    if broken == "killed":
+        how = "was ended by SIGKILL, perhaps for want of memory; .* run the same .*`taskset -c 0,1`"
+    with pytest.raises(WorkerLostError, match=f"go on to the end, but one {how}"):
         list(encoded(batches(), small_world, tmp_path, 2))
     assert children() == before
     # What the process itself says is not hidden.
@@ -152,10 +158,72 @@ def test_workers_end_with_the_process_that_started_them(
     assert result.stderr.rstrip().endswith("KeyboardInterrupt" if name == "SIGINT" else "")
 
 
-def test_the_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_proc
+def test_a_worker_starts_no_threads(
+    small_world: WorldTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_world.save(tmp_path)
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        monkeypatch.setenv(f"{library}_NUM_THREADS", "2")
+    before = children()
+    with closing(encoded(iter(BATCHES), small_world, tmp_path, 2)) as tokens:
+        list(islice(tokens, 5))  # so both have begun
+        for each in children() - before:
+            assert len(list(Path(f"/proc/{each}/task").iterdir())) == 1
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_lone_surrogate_is_the_same_error_wherever_it_is_met(
+    small_world: WorldTokenizer, tmp_path: Path, n_workers: int
+) -> None:
+    small_world.save(tmp_path)
+    with pytest.raises(TokenizerError, match=r"not hold lone surrogates, .* character 2 is"):
+        list(encoded([(0, ["the", "a \ud800"])], small_world, tmp_path, n_workers))
+
+
+def fail_to_start(*_: object, **__: object) -> None:
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def fail_to_begin_a_thread(*_: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    ("name", "failing"),
+    [("subprocess.Popen", fail_to_start), ("threading.Thread.start", fail_to_begin_a_thread)],
+)
+def test_a_worker_that_cannot_be_started_is_a_lost_one(
+    small_world: WorldTokenizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    failing: Callable[..., None],
+) -> None:
+    small_world.save(tmp_path)
+    before = children()
+    monkeypatch.setattr(name, failing)
+    with pytest.raises(WorkerLostError, match=r"one could not \(.*is kept, so run .*taskset"):
+        list(encoded(iter(BATCHES), small_world, tmp_path, 2))
+    assert children() == before
+
+
+def test_the_cores_are_those_that_the_process_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(parallel, "_OWN_CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {3, 5, 6}, raising=False)
     assert n_cores() == 3
+    (tmp_path / "cgroup").write_text("1:cpu:/other\n0::/a.slice/job\n")
+    (tmp_path / "a.slice" / "job").mkdir(parents=True)
+    (tmp_path / "a.slice" / "job" / "cpu.max").write_text("max 100000\n")
+    assert n_cores() == 3
+    for quota, expected in ((150_000, 2), (50_000, 1), (800_000, 3)):
+        (tmp_path / "a.slice" / "cpu.max").write_text(f"{quota} 100000\n")
+        assert n_cores() == expected
     monkeypatch.setattr("sys.platform", "darwin")
     monkeypatch.setattr("os.cpu_count", lambda: None)
     assert n_cores() == 1

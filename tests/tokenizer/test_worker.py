@@ -44,6 +44,23 @@ def test_messages_of_texts_are_answered_in_order(
         assert read_tokens(answers) is None
 
 
+def test_a_question_that_breaks_off_is_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with (tmp_path / "asked").open("w+b") as asked, (tmp_path / "answers").open("w+b") as answers:
+        write_texts(asked, TEXTS)
+        write_texts(asked, TEXTS)
+        asked.truncate(asked.tell() - 1)
+        asked.seek(0)
+        monkeypatch.setattr("sys.stdin", Stream(asked))
+        monkeypatch.setattr("sys.stdout", Stream(answers))
+        worker.main("bytes")
+        answers.seek(0)
+        assert len(read_tokens(answers) or []) == len(TEXTS)
+        assert read_tokens(answers) is None
+
+
 @pytest.mark.parametrize("kept", [1, 8, 20, 30])
 def test_a_message_that_breaks_off_is_no_message(tmp_path: Path, kept: int) -> None:
     with (tmp_path / "message").open("w+b") as file:

@@ -1,5 +1,6 @@
 """Tokenizing on all cores, whatever the tokenizer."""
 
+import math
 import os
 import signal
 import subprocess
@@ -23,17 +24,49 @@ _PROGRAM = (
     "from receptance.tokenizer.worker import main; main(sys.argv[1])"
 )
 
+# There is a process for each core, so no library is to start threads in it.
+_ONE_THREAD = {"TOKENIZERS_PARALLELISM": "false"} | dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+)
+
+_FEWER = "if need be on fewer cores: `taskset -c 0,1` before the command allows two"
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
+
 _T = TypeVar("_T")
 
 
 class WorkerLostError(ReceptanceError):
-    """A process that tokenizes has ended before its work did."""
+    """A process that tokenizes has ended before its work did, or could not be started."""
 
 
 def n_cores() -> int:
     """Return how many cores this process may use."""
-    # An affinity, as `taskset` and Slurm set it, is known on Linux alone.
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    if sys.platform != "linux":
+        return os.cpu_count() or 1
+    # An affinity, as `taskset` and Slurm set it, and a quota, as containers have.
+    return min([len(os.sched_getaffinity(0)), *_quotas()])
+
+
+def _quotas() -> Generator[int, None, None]:
+    """Yield how many cores' time each group that holds this process may use, where it is limited.
+
+    In a container the first group is the root, and the file lies there.
+    """
+    try:
+        lines = _OWN_CGROUP.read_text().splitlines()
+    except OSError:
+        return
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    group = _CGROUPS / own
+    for each in (group, *group.parents):
+        if not each.is_relative_to(_CGROUPS):
+            break
+        with suppress(OSError, ValueError):
+            quota, period = (each / "cpu.max").read_text().split()
+            # Without a limit the first is the word "max", and no number.
+            yield max(1, math.ceil(int(quota) / int(period)))
 
 
 def encoded(
@@ -100,7 +133,10 @@ class _Workers:
             worker.close()
 
     def submit(self, texts: Sequence[str]) -> Future[list[TokenArray]]:
-        return self._threads.submit(self._encode, texts)
+        try:
+            return self._threads.submit(self._encode, texts)
+        except RuntimeError as error:  # the system gives no more threads
+            raise WorkerLostError(_not_started(error)) from error
 
     def _encode(self, texts: Sequence[str]) -> list[TokenArray]:
         worker = self._idle.get()
@@ -115,15 +151,17 @@ class _Worker:
     """One process of `receptance.tokenizer.worker`."""
 
     def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(folder), *sys.path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # There is a process for each core; so the library is to start no threads.
-            env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
-            # Ctrl-C goes to the group of processes that is in front.
-            process_group=0,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, str(folder), *sys.path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | _ONE_THREAD,
+                # Ctrl-C goes to the group of processes that is in front.
+                process_group=0,
+            )
+        except OSError as error:
+            raise WorkerLostError(_not_started(error)) from error
 
     def encode(self, texts: Sequence[str]) -> list[TokenArray]:
         assert self._process.stdin is not None
@@ -151,9 +189,21 @@ class _Worker:
 
 def _loss(code: int) -> str:
     """Return the message for a process that ended with an exit code, or by a signal: below 0."""
-    how = f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
-    memory = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
+    if code >= 0:
+        how = f"ended with exit code {code}, and its error is above"
+        remedy = "put that right and run the same again to go on"
+    else:
+        how, remedy = f"was ended by {signal.Signals(-code).name}", "run the same again to go on"
+    if -code == signal.SIGKILL:
+        how, remedy = f"{how}, perhaps for want of memory", f"{remedy}, {_FEWER}"
     return (
-        f"the processes that tokenize must go on to the end, but one was ended {how}{memory}; what "
-        "was written is kept, so run the same again to go on"
+        f"the processes that tokenize must go on to the end, but one {how}; what was written is "
+        f"kept, so {remedy}"
+    )
+
+
+def _not_started(error: Exception) -> str:
+    return (
+        f"a process for each core must be started to tokenize, but one could not ({error}); what "
+        f"was written is kept, so run the same again to go on, {_FEWER}"
     )

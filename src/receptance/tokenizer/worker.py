@@ -15,6 +15,7 @@ from jaxtyping import Integer
 from receptance.tokenizer.byte import BytesTokenizer
 from receptance.tokenizer.load import load_tokenizer
 from receptance.tokenizer.protocol import Tokenizer
+from receptance.tokenizer.utf8 import utf8
 
 TokenArray: TypeAlias = Integer[np.ndarray, " _"]
 """The tokens of one text."""
@@ -34,7 +35,7 @@ def main(source: str) -> None:
     tokenizer = load_tokenizer(source)
     # Whatever prints must not be read as tokens.
     answers, sys.stdout = sys.stdout.buffer, sys.stderr
-    while (message := _read(sys.stdin.buffer)) is not None:
+    while (message := _asked(sys.stdin.buffer)) is not None:
         texts = [str(item, "utf-8") for item in message]
         write_tokens(answers, token_arrays(tokenizer, texts))
 
@@ -59,9 +60,12 @@ def write_texts(file: IO[bytes], texts: Sequence[str]) -> None:
 
     Args:
         file: Takes it.
-        texts: Without lone surrogates.
+        texts: Any texts.
+
+    Raises:
+        TokenizerError: If a text holds a lone surrogate; nothing is then written.
     """
-    _write(file, [text.encode() for text in texts])
+    _write(file, [utf8(text) for text in texts])
 
 
 def write_tokens(file: IO[bytes], arrays: Sequence[TokenArray]) -> None:
@@ -91,6 +95,14 @@ def _write(file: IO[bytes], items: Sequence[bytes]) -> None:
     lengths = np.array([len(items), *map(len, items)], _LENGTH)
     file.write(b"".join([lengths.tobytes(), *items]))
     file.flush()
+
+
+def _asked(file: IO[bytes]) -> list[memoryview] | None:
+    """Return the items of one message; None where the other process was killed, even within it."""
+    try:
+        return _read(file)
+    except EOFError:
+        return None
 
 
 def _read(file: IO[bytes]) -> list[memoryview] | None:
