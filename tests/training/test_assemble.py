@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from receptance.checkpoint import save_model
 from receptance.errors import ConfigError
-from receptance.models import RWKV4Config
-from receptance.training import ALONE, Ranks
+from receptance.models import RWKV4Config, build
+from receptance.quantization import FORMATS, quantize_model
+from receptance.training import ALONE, Ranks, load_initial_weights_
 from receptance.training.assemble import assemble, objective_of
 from tests.training.tiny_run import tiny_batch, tiny_config
 
@@ -53,3 +55,30 @@ def test_a_compiled_objective_is_one_graph_with_the_same_gradient(checkpoint_lay
     eager, traced = gradients
     for name, gradient in eager.items():
         torch.testing.assert_close(traced[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.unhooked
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch, by its own compiler
+@pytest.mark.parametrize("method", ["lora", "state"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_beside_rounded_weights_a_compiled_objective_has_the_same_loss(method, format, tmp_path):
+    losses = []
+    torch.manual_seed(1)
+    plain = build(SHAPE)
+    plain.init_weights()
+    base = tmp_path / "base"
+    save_model(quantize_model(plain, format), None, base)
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        config = tiny_config(
+            finetune_method=method, training_init_from=str(base), training_compile=compiled
+        )
+        model, _ = assemble(config, SHAPE, ALONE, FORMATS[format])
+        load_initial_weights_(model, config)
+        batch = tiny_batch(0, 4)
+        loss, _ = objective_of(model, config, ALONE)(batch.tokens, batch.targets, None, None)
+        loss.total.backward()
+        gradients = [each.grad for each in model.parameters() if each.requires_grad]
+        losses.append((loss.total, gradients))
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-6)
