@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from receptance.checkpoint import load_checkpoint, save_model
+from receptance.checkpoint import find_model, load_checkpoint, save_model
 from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4Config, build
 from receptance.quantization import FORMATS, quantize_model
@@ -49,6 +49,28 @@ def test_the_weights_are_those_of_the_other_model_and_the_run_keeps_their_hash(f
     for name, weight in expected.state_dict().items():
         assert torch.equal(model.state_dict()[name], weight), name
         assert torch.equal(again.state_dict()[name], weight), name
+
+
+def test_the_other_model_is_opened_once(folder, monkeypatch):
+    opened = []
+
+    def open_and_count(source):
+        opened.append(source)
+        return find_model(source)
+
+    for module in ("receptance.checkpoint.load", "receptance.training.initial_weights"):
+        monkeypatch.setattr(f"{module}.find_model", open_and_count)
+    load_initial_weights_(empty_model(), tiny_config(training_init_from=str(folder)))
+    assert opened == [str(folder)]
+
+
+def test_weights_in_bfloat16_become_those_of_the_run(folder, tmp_path):
+    save_model(load_checkpoint(folder, dtype="bfloat16").model, None, tmp_path / "short")
+    model = empty_model()
+    load_initial_weights_(model, tiny_config(training_init_from=str(tmp_path / "short")))
+    for name, weight in load_checkpoint(tmp_path / "short").model.state_dict().items():
+        assert model.state_dict()[name].dtype == torch.float32
+        assert torch.equal(model.state_dict()[name], weight.float()), name
 
 
 def test_the_other_model_may_be_on_the_hub(folder, hub):

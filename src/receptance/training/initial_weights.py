@@ -37,15 +37,16 @@ def load_initial_weights_(
         CheckpointError: If nothing is there that can be loaded, it is a model of another shape or
             tokenizer, its weights are not those of `training.init_sha256`, or it starts from a
             state of its own and is to get an adapter.
-        ConfigError: If its weights are rounded, and all are to be trained.
+        ConfigError: As `frozen_quantization`.
         StateError: If the state beside them is damaged or of another model.
     """
     path, expected = config.training.init_from, config.training.init_sha256
-    is_rounded = quantization(model) is not None
-    if not config.finetune.is_partial:
-        frozen_quantization(config)
-    checkpoint = load_checkpoint(path, dtype=None if is_rounded else "float32")
+    checkpoint = load_checkpoint(path)
     loaded = checkpoint.model
+    found_format = quantization(loaded)
+    _check_frozen(config, found_format)
+    if found_format is None:
+        loaded.float()
     if loaded.config != model.config:
         raise CheckpointError(
             f"`training.init_from`, {path!r}, must be a model of this run's shape, {model.config}, "
@@ -65,7 +66,7 @@ def load_initial_weights_(
             f"the weights at `training.init_from`, {path!r}, must have the sha256 {expected}, as "
             f"`training.init_sha256` says, but they have {found}"
         )
-    if is_rounded:
+    if found_format is not None:
         # As they are stored: on the CPU they stay mapped to memory.
         is_mapped = ranks.device.type == "cpu"
         model.load_state_dict(weights, strict=False, assign=is_mapped)
@@ -87,10 +88,18 @@ def frozen_quantization(config: RunConfig) -> QuantizedFormat | None:
 
     Raises:
         CheckpointError: If nothing is there that can be loaded.
-        ConfigError: If they are rounded, and the run would train all weights or on several ranks.
+        ConfigError: If they are rounded, and the run would train all weights, on several ranks or
+            on a GPU.
     """
     path = config.training.init_from
     found = find_model(path).quantization if path else None
+    _check_frozen(config, found)
+    return found
+
+
+def _check_frozen(config: RunConfig, found: QuantizedFormat | None) -> None:
+    """Raise a ConfigError if a run cannot leave weights of a format as they are."""
+    path = config.training.init_from
     if found is not None and not config.finetune.is_partial:
         raise ConfigError(
             f"`training.init_from`, {path!r}, must hold plain weights where all are trained, but "
@@ -103,7 +112,12 @@ def frozen_quantization(config: RunConfig) -> QuantizedFormat | None:
             f"{path!r}, are rounded, which several ranks cannot share yet, got "
             f"{config.training.parallel!r}"
         )
-    return found
+    if found is not None and config.training.device != "cpu":
+        raise ConfigError(
+            f"`training.device` must be 'cpu' where the weights at `training.init_from`, {path!r}, "
+            "are rounded, since for no other device there is a product with them yet, got "
+            f"{config.training.device!r}"
+        )
 
 
 def with_known_initial_weights(config: RunConfig, saved: RunConfig) -> RunConfig:
