@@ -39,6 +39,23 @@ def test_sources_are_read_and_written_back_as_tables(tmp_path):
     assert read_config(tmp_path / "run.toml") == config
 
 
+def test_a_setting_of_a_source_is_changed_by_its_name(tmp_path):
+    sources = [*SOURCES, {"name": "code.c", "store": "c"}]
+    file = tmp_path / "run.toml"
+    file.write_text(config_to_toml(mixed(*sources)))
+
+    config = read_config(file, ["data.sources.code.c.store=x", "data.sources.code.weight=0.5"])
+
+    assert config.data.stores == {"wiki": "a", "code": "b", "code.c": "x"}
+    assert config.data.weights == {"wiki": 3.0, "code": 0.5, "code.c": 1.0}
+    assert differences(read_config(file), config) == ["`data.sources.code.weight` was 1.0, now 0.5"]
+    for key in ("data.sources.books.store", "data.sources.wiki", "data.sources.code."):
+        with pytest.raises(ConfigError, match=r"one of the names \['wiki', 'code', 'code.c'\], a"):
+            read_config(file, [f"{key}=x"])
+    with pytest.raises(ConfigError, match=r"unknown key 'data.sources.0.stor'; .*0.store'"):
+        read_config(file, ["data.sources.wiki.stor=x"])
+
+
 def test_a_run_of_one_store_is_written_as_before_there_were_sources():
     text = config_to_toml(tiny_config())
 

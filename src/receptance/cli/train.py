@@ -52,8 +52,8 @@ def command(
 ) -> None:
     """Train as RUN.toml says, in the folder `runs/NAME`, or go on with that run.
 
-    KEY=VALUE changes a setting of the file, such as `optimizer.lr=4e-4`. Started by `torchrun`,
-    each process is a rank of one run.
+    KEY=VALUE changes a setting of the file, such as `optimizer.lr=4e-4`, or of one of its
+    sources `data.sources.NAME.weight=2`. Started by `torchrun`, each process is a rank of one run.
 
     Exit codes: 0 done, 3 wrong configuration or data, 4 a damaged checkpoint, 75 interrupted, to
     be resumed by the same command.

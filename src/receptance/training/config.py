@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -194,7 +194,8 @@ def read_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
 
     Args:
         path: The file.
-        overrides: Further settings, `section.key=value` with a TOML value (or a bare word).
+        overrides: Further settings, `section.key=value` with a TOML value (or a bare word); of one
+            of several tables `section.tables.name.key=value`, by its name.
 
     Raises:
         ConfigError: If there is no such file, it is no TOML, or a key is unknown, missing or has a
@@ -282,7 +283,7 @@ def rounding_differences(old: RunConfig, new: RunConfig) -> list[str]:
 
 def _changed(old: RunConfig, new: RunConfig) -> Iterator[tuple[str, Any, Any]]:
     """Yield the dotted key of each setting that differs, with both values."""
-    before, after = _flat(asdict(old)), _flat(asdict(new))
+    before, after = _flat(old), _flat(new)
     # Of a source that only one of them has, that it is there says all.
     shared = [key for key in before if key in after]
     return ((key, before[key], after[key]) for key in shared if before[key] != after[key])
@@ -297,12 +298,26 @@ def _override(entries: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    *tables, last = key.strip().split(".")
-    for table in tables:
-        entries = entries.setdefault(table, {})
-        if not isinstance(entries, dict):
+    found: Any = entries
+    table, dot, rest = key.strip().partition(".")
+    while dot:
+        found = found.setdefault(table, {})
+        if isinstance(found, list):
+            found, rest = _named(found, rest, override)
+        if not isinstance(found, dict):
             raise ConfigError(f"{override!r}: `{table}` is a value and has no keys")
-    entries[last] = value
+        table, dot, rest = rest.partition(".")
+    found[table] = value
+
+
+def _named(rows: list[Any], key: str, override: str) -> tuple[Any, str]:
+    """Return the table of a list that a dotted key begins with the name of, and the key in it."""
+    names = [str(row.get("name")) if isinstance(row, dict) else "" for row in rows]
+    # A name may have dots in it, and begin with another one.
+    for name, row in sorted(zip(names, rows, strict=True), key=lambda each: -len(each[0])):
+        if name and key.startswith(f"{name}.") and len(key) > len(name) + 1:
+            return row, key.removeprefix(f"{name}.")
+    raise ConfigError(f"{override!r}: `{key}` must be one of the names {names}, a dot, and a key")
 
 
 def _refuse_unknown(schema: Any, entries: Mapping[str, Any], file: str, prefix: str = "") -> None:
@@ -317,11 +332,11 @@ def _refuse_unknown(schema: Any, entries: Mapping[str, Any], file: str, prefix: 
             raise ConfigError(f"{file}: unknown key '{prefix}{key}'; {hint}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{file}: `{prefix}{key}` must be finite, got {value}")
-        if key == "sources" and isinstance(value, list):
-            for number, source in enumerate(value):
-                if isinstance(source, Mapping):  # of another type it is refused later
-                    each = get_args(known[key])[0]
-                    _refuse_unknown(each, source, file, f"{prefix}{key}.{number}.")
+        row_type = _row_type(known[key])
+        if row_type is not None and isinstance(value, list):
+            for number, row in enumerate(value):
+                if isinstance(row, Mapping):  # of another type it is refused later
+                    _refuse_unknown(row_type, row, file, f"{prefix}{key}.{number}.")
         if is_dataclass(known[key]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{file}: `{prefix}{key}` must be a table, got {value!r}")
@@ -332,16 +347,25 @@ def _names(schema: Any) -> set[str]:
     return {each.name for each in fields(schema)}
 
 
-def _flat(entries: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _row_type(kind: Any) -> Any:
+    """Return the dataclass that a setting is a tuple of; None for another type."""
+    inside = get_args(kind)[:1] if get_origin(kind) is tuple else ()
+    return next(filter(is_dataclass, inside), None)
+
+
+def _flat(table: Any, prefix: str = "") -> dict[str, Any]:
+    """Return all settings in a dataclass by their dotted keys; of a tuple of tables by names."""
     flat: dict[str, Any] = {}
-    for key, value in entries.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif prefix + key == "data.sources":
-            flat[prefix + key] = [source["name"] for source in value]
-            flat |= _flat({source["name"]: source for source in value}, "data.sources.")
+    for each in fields(table):
+        key, value = prefix + each.name, getattr(table, each.name)
+        if is_dataclass(value):
+            flat |= _flat(value, f"{key}.")
+        elif _row_type(each.type) is not None:
+            flat[key] = [row.name for row in value]
+            for row in value:
+                flat |= _flat(row, f"{key}.{row.name}.")
         else:
-            flat[prefix + key] = value
+            flat[key] = value
     return flat
 
 
