@@ -1,6 +1,7 @@
 """What a run reads: one store or several, known by their hashes, measured by their bytes."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,8 @@ def test_the_hash_of_each_store_is_kept_and_checked(mixed):
     ]
     assert with_stores(known, stores) == known
     swapped = {"prose": stores["numbers"], "numbers": stores["prose"]}
-    with pytest.raises(DataError, match=r"as the `store_sha256` of 'prose' says, but it has"):
+    message = r"the token store at 'numbers' must .* as the `store_sha256` of 'prose' says, but"
+    with pytest.raises(DataError, match=message):
         with_stores(known, swapped)
 
 
@@ -85,6 +87,25 @@ def test_held_out_texts_are_measured_together_by_their_bytes(mixed):
     assert held_out.bits_per_byte == pytest.approx(nats / math.log(2) / n_bytes, rel=1e-9)
     each = {name: score.bits_per_byte for name, score in zip(stores, scores, strict=True)}
     assert held_out.by_source == pytest.approx(each, rel=1e-9)
+
+
+def test_the_held_out_tokens_are_shared_out_exactly(mixed, monkeypatch):
+    # In binary 0.1 / (0.7 + 0.1) of 200 is a little more than 25.
+    sources = [
+        replace(each, weight=weight)
+        for each, weight in zip(mixed.data.sources, (0.1, 0.7), strict=True)
+    ]
+    config = replace(mixed, data=replace(mixed.data, sources=tuple(sources)))
+    asked = []
+
+    def held_out(split, n_tokens, **_):
+        asked.append(n_tokens)
+        return held_out_documents(split, n_tokens)
+
+    monkeypatch.setattr("receptance.cli.run_data.held_out_documents", held_out)
+    held_out_measure(open_stores(config), config)
+    assert config.every.validation_tokens == 200
+    assert asked == [25, 175]
 
 
 def test_a_source_without_held_out_text_is_left_out_of_the_measure(mixed, place):

@@ -56,7 +56,7 @@ def with_stores(config: RunConfig, stores: Stores) -> RunConfig:
         if expected[name] and expected[name] != store.sha256:
             key = f"the `store_sha256` of {name!r}" if name else "`data.store_sha256`"
             raise DataError(
-                f"the token store at {data.stores[name]!r} must have the sha256 {expected[name]}, "
+                f"the token store at {str(store.path)!r} must have the sha256 {expected[name]}, "
                 f"as {key} says, but it has {store.sha256}"
             )
     hashes = {name: store.sha256 for name, store in stores.items()}
@@ -94,10 +94,11 @@ def held_out_measure(stores: Stores, config: RunConfig) -> "Callable[[RWKV4], He
     first figure is that of all these texts together, so a source weighs in it by its bytes.
     """
     weights = config.data.weights or {"": 1.0}
+    shares = dict(zip(weights, source_shares(weights), strict=True))
     documents = {
         name: held_out_documents(
             store.valid,
-            ceil(config.every.validation_tokens * weights[name] / sum(weights.values())),
+            ceil(Fraction(config.every.validation_tokens * shares[name], sum(shares.values()))),
             tokenizer=store.tokenizer,
         )
         for name, store in stores.items()
