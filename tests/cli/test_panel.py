@@ -291,6 +291,9 @@ def test_a_step_of_which_no_token_counts_has_no_loss():
     with TrainingPanel("tiny", 9, console) as panel:
         panel.log(metrics(1, loss=math.nan, skipped="no token of the batch counts"))
         panel.log(metrics(2, loss=math.nan, loss_average=2.5, skipped="no token of the batch"))
+        panel.log(metrics(3, loss=math.nan, skipped="the loss is nan"))
 
     assert "step 1/9: loss -, " in written(console)
     assert "step 2/9: loss 2.5000 nats, " in written(console)
+    # One that diverged has one, which must be seen.
+    assert "step 3/9: loss nan nats, " in written(console)

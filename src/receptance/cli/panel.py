@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from receptance.cli.terminal import printable
-from receptance.training import Metrics
+from receptance.training import NOTHING_COUNTS, Metrics
 
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two plain lines; a step with held-out text always has one."""
@@ -169,7 +169,7 @@ class TrainingPanel(AbstractContextManager["TrainingPanel"]):
 def _loss(metrics: Metrics) -> str:
     """Return the loss that is shown: its moving average, where there is one."""
     loss = metrics.loss if metrics.loss_average is None else metrics.loss_average
-    nothing_counted = math.isnan(loss) and metrics.skipped is not None
+    nothing_counted = math.isnan(loss) and metrics.skipped == NOTHING_COUNTS.reason
     return "-" if nothing_counted else f"{loss:.4f} nats"
 
 

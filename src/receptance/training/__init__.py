@@ -67,7 +67,7 @@ from receptance.training.processes import (
     whole_model,
 )
 from receptance.training.run_folder import Run, checkpoint_to_resume, open_run
-from receptance.training.step import StepResult, training_step
+from receptance.training.step import NOTHING_COUNTS, StepResult, training_step
 from receptance.training.trainer import Hooks
 from receptance.training.watch import HeldOut, Yardsticks
 
@@ -76,6 +76,7 @@ __all__ = [
     "ALONE",
     "APPLY",
     "METRICS_FILE",
+    "NOTHING_COUNTS",
     "Checkpoints",
     "Heartbeat",
     "HeldOut",
