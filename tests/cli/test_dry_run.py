@@ -140,6 +140,9 @@ def test_the_weights_to_begin_with_are_named(place):
     assert "there\n" in told(place, "training.init_from=there")
     assert "gone, which is not there yet\n" in told(place, "training.init_from=gone")
     assert "o/n, from the hub\n" in told(place, "training.init_from=o/n")
+    # Nothing is downloaded, so of these nobody knows yet.
+    adapter = told(place, "training.init_from=o/n", "finetune.method=lora")
+    assert "o/n, from the hub, taken here for plain weights\n" in adapter
 
 
 def test_a_rounded_base_takes_the_memory_of_its_bytes(place):
@@ -183,6 +186,18 @@ def test_a_run_that_has_begun_is_told_from_its_checkpoint_on(receptance, place):
     receptance("train", "run.toml")
 
     assert rows(told(place))["run"] == "runs/tiny, from step-00000012 on"
+
+
+def test_a_run_that_has_begun_needs_no_weights_to_begin_with(receptance, place):
+    model = random_rwkv4(1, 16, 256)
+    save_model(model, None, place / "there")
+    receptance("train", "run.toml", "training.init_from=there")
+    save_model(quantize_model(model, "int4"), None, place / "there", replace=True)
+
+    begun = rows(told(place, "training.init_from=there"))
+    assert begun["run"] == "runs/tiny, from step-00000012 on"
+    with pytest.raises(ConfigError, match="must hold plain weights where all are trained"):
+        told(place, "training.init_from=there", "name=another")
     with pytest.raises(ConfigError, match=r"`seed` was 1, now 2"):
         told(place, "seed=2")
     with pytest.raises(ConfigError, match="must be new to begin anew"):

@@ -47,9 +47,10 @@ def describe(config: "RunConfig", resume: str, *, world_size: int = 1) -> str:
     if stores:
         vocab_size = next(iter(stores.values())).vocab_size
     shape = config.model.build(vocab_size)
-    frozen = _frozen(config)
+    begins_at = _begins_at(config, resume, stores)
+    frozen = _frozen(config, begins_at)
     rows = [
-        *_beginning(config, resume, stores, frozen),
+        *_beginning(config, begins_at, stores, frozen),
         *_model(config, shape),
         *_length(config, stores),
         *_learning_rates(config),
@@ -71,38 +72,48 @@ def _open_stores(config: "RunConfig") -> "Stores | None":
     return open_stores(config)
 
 
-def _frozen(config: "RunConfig") -> "QuantizedFormat | None":
+def _begins_at(config: "RunConfig", resume: str, stores: "Stores | None") -> Path | None:
+    """Return the checkpoint that the run would go on from; None where a store is not there yet."""
+    from receptance.cli.run_data import with_stores
+    from receptance.training import checkpoint_to_resume
+
+    if stores is None:
+        return None
+    return checkpoint_to_resume(with_stores(config, stores), Path("runs", config.name), resume)
+
+
+def _frozen(config: "RunConfig", begins_at: Path | None) -> "QuantizedFormat | None":
     """Return the format of rounded weights that the run begins with, None for plain ones.
 
     What is still to be downloaded is taken for plain.
     """
     from receptance.training import frozen_quantization
 
-    is_there = bool(config.training.init_from) and Path(config.training.init_from).exists()
-    return frozen_quantization(config) if is_there else None
+    path = config.training.init_from
+    # A run that has begun and trains all weights no longer reads it.
+    is_read = begins_at is None or config.finetune.is_partial
+    return frozen_quantization(config) if path and is_read and Path(path).exists() else None
 
 
 def _beginning(
     config: "RunConfig",
-    resume: str,
+    begins_at: Path | None,
     stores: "Stores | None",
     frozen: "QuantizedFormat | None",
 ) -> Rows:
     """Say where the run is kept, and what it goes on from or begins with."""
     from receptance.checkpoint import hub_name
-    from receptance.cli.run_data import with_stores
-    from receptance.training import checkpoint_to_resume
 
-    folder = Path("runs", config.name)
+    state = f"from {begins_at.name} on" if begins_at else "a new one"
     if stores is None:
         state = "which would be begun or gone on with once its store is there"
-    else:
-        begins_at = checkpoint_to_resume(with_stores(config, stores), folder, resume)
-        state = f"from {begins_at.name} on" if begins_at else "a new one"
-    rows = [("run", f"{folder}, {state}")]
+    rows = [("run", f"{Path('runs', config.name)}, {state}")]
     if init_from := config.training.init_from:
         found = "" if Path(init_from).exists() else ", which is not there yet"
-        found = found if hub_name(init_from) is None else ", from the hub"
+        if hub_name(init_from) is not None:
+            found = ", from the hub"
+            if config.finetune.is_partial:
+                found += ", taken here for plain weights"
         rounded = "" if frozen is None else f", rounded to {frozen.bits} bits"
         rows.append(("weights to begin with", f"{init_from}{found}{rounded}"))
     return rows
