@@ -104,7 +104,10 @@ def test_a_file_a_pattern_and_a_folder_mean_what_is_there() -> None:
     assert meant(f"{NAME}/en/test.jsonl", names) == ["en/test.jsonl"]
     assert meant(f"{NAME}/*.parquet", [*names, "x.parquet"]) == ["x.parquet"]
     assert meant(f"{NAME}/**/*.parquet", names) == [names[1], names[3]]
+    assert meant(f"{NAME}/**", names) == [names[0], names[1], names[3]]
     assert meant(f"{NAME}/[!e]?/*", names) == [names[3]]
+    with pytest.raises(CheckpointError, match="names none"):
+        meant(f"{NAME}/[z-a]*", names)
     assert meant(f"{NAME}/*/train*", names) == ["en/train.parquet", "fr/train.parquet"]
     assert meant(f"{NAME}/en", names) == meant(f"{NAME}/en/", names) == ["en/train.parquet"]
 

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -126,8 +127,10 @@ def _selected(
     """Return the files that a name may mean, perhaps of several configurations."""
     data = sorted(each for each in names if _suffix(each))
     if name.file is not None and _is_file_or_pattern(name, names):
-        pattern = _pattern(name.file)
-        return [name.file] if name.file in names else list(filter(pattern.fullmatch, data))
+        if name.file in names:
+            return [name.file]
+        pattern = name.file.split("/")
+        return [each for each in data if _is_like(each.split("/"), pattern)]
     folder = "" if name.file is None else name.file.rstrip("/") + "/"
     inside = [
         each
@@ -138,17 +141,14 @@ def _selected(
     return files if globs else _without_texts_beside_records(files)
 
 
-def _pattern(text: str) -> re.Pattern[str]:
-    """Return what matches the paths that a pattern does, a `*` within one folder, as a shell's."""
-    special = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\])", text)
-    return re.compile(
-        "".join(
-            special.get(each)
-            or (re.sub(r"^\[!", "[^", each) if re.match(r"\[.+\]$", each) else re.escape(each))
-            for each in parts
-        )
-    )
+def _is_like(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Tell whether a pattern means a path, part by part; `**` stands for any number of them."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**" and _is_like(path, pattern[1:]):
+        return True
+    rest = pattern if pattern[0] == "**" else pattern[1:]
+    return bool(path) and fnmatchcase(path[0], pattern[0]) and _is_like(path[1:], rest)
 
 
 def _suffix(file: str) -> str:
