@@ -244,7 +244,7 @@ def test_a_short_text_has_figures_without_intervals_and_says_so(model, tmp_path)
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ([], "Missing option '--text'"),
+        ([], "--text or --tasks must be given"),
         (["--text", "nothing"], "File 'nothing' does not exist"),
         (["--text", "TEXT", "--compare", "int3"], "got 'int3'"),
         (["--text", "TEXT", "--max-tokens", "0"], "0 is not in the range"),

@@ -1,19 +1,24 @@
-"""`receptance eval`: how well a model predicts text, and how far quantized forms are from it."""
+"""`receptance eval`: how well a model predicts text and solves tasks, in any format."""
 
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from receptance.cli.eval_tasks import check_tasks, measure_tasks, task_options
 from receptance.cli.eval_text import check, check_folder, measure_text, text_options
 from receptance.cli.model_options import load_model, loading_options, model_argument
+
+if TYPE_CHECKING:
+    from receptance.evaluation import Result
 
 
 @click.command()
 @model_argument()
 @text_options
+@task_options
 @loading_options
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")
 @click.option(
@@ -33,24 +38,22 @@ def command(
     threads: int | None,
     **options: Any,
 ) -> None:
-    """Measure how well MODEL predicts text: bits per byte, bits per token and perplexity.
+    """Measure how well MODEL predicts text, with --text, and solves tasks, with --tasks.
 
-    Perplexity is told by token and by word. Each document is read to its end in constant memory,
-    from the model's initial state if it has one, or with --window in windows. Every figure has a
-    95 % interval, unless the text is too short for one.
+    Of text these are bits per byte, bits per token and perplexity, by token and by word. Each
+    document is read to its end in constant memory, from the model's initial state if it has one,
+    or with --window in windows. Every figure has a 95 % interval, unless the text is too short.
 
     With --compare the model in each format reads the same tokens beside the full one, and what
     differs is told with 95 % intervals: bits per byte, the mean KL divergence from the full model,
     and how often both find the same token likeliest; all then read from the zero state.
-    """
-    check(**options)
-    for name, path in (("--output", output), ("--plot", options["plot"])):
-        if path is not None:
-            check_folder(name, path)
-    if options["plot"] is not None:
-        from receptance.plotting import require_matplotlib
 
-        require_matplotlib()
+    Tasks are run by lm-eval-harness (the extra `eval`), from the model's initial state if it has
+    one, and every figure has its standard error. A context that several choices share is read once.
+    """
+    check_tasks(**options)
+    check(**options)
+    _check_files(output, options["plot"])
     began = time.monotonic()
     lm = load_model(
         model,
@@ -60,7 +63,7 @@ def command(
         adapter=adapter,
         threads=threads,
     )
-    from receptance.cli.eval_tables import position_chart, show
+    from receptance.cli.eval_tables import show
     from receptance.evaluation import (
         Result,
         model_entry,
@@ -71,14 +74,18 @@ def command(
     )
 
     entry = model_entry(lm, model, adapter)
-    measured = measure_text(lm, model, adapter, options)
+    of_text = measure_text(lm, model, adapter, options) if options["texts"] else {}
+    of_tasks = measure_tasks(lm, options) if options["tasks"] else {}
+    settings = of_text.pop("settings", {}) | of_tasks.pop("settings", {})
     result = Result(
         model=entry,
         tokenizer=tokenizer_entry(lm),
         versions=versions(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - began, 3),
-        **measured,
+        settings=settings,
+        **of_text,
+        **of_tasks,
     )
     # Shown first: what cannot be saved is not lost then.
     if as_json:
@@ -88,7 +95,23 @@ def command(
     if output is not None:
         save_result(result, output)
     if options["plot"] is not None:
-        from receptance.plotting import save_picture
+        _draw(result, options["plot"])
 
-        save_picture([position_chart(result)], options["plot"])
-        click.echo(f"drawn: {options['plot']}", err=True)
+
+def _check_files(output: Path | None, plot: Path | None) -> None:
+    """End where what is measured could not be written."""
+    for name, path in (("--output", output), ("--plot", plot)):
+        if path is not None:
+            check_folder(name, path)
+    if plot is not None:
+        from receptance.plotting import require_matplotlib
+
+        require_matplotlib()
+
+
+def _draw(result: "Result", path: Path) -> None:
+    from receptance.cli.eval_tables import position_chart
+    from receptance.plotting import save_picture
+
+    save_picture([position_chart(result)], path)
+    click.echo(f"drawn: {path}", err=True)

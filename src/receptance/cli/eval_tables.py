@@ -19,9 +19,12 @@ FIRST_X = 0.9
 
 
 def show(result: "Result") -> None:
-    """Write a result of a text to stdout; to stderr whether it is too short for intervals."""
-    click.echo(_lines(result))
+    """Write a result to stdout; to stderr whether its text is too short for intervals."""
+    if result.tokens is not None:
+        click.echo(_lines(result))
     console = stdout_console()
+    if result.tasks is not None:
+        console.print(_task_table(result))
     if result.by_position is not None:
         console.print(_position_table(result.by_position))
     if result.formats is not None:
@@ -137,4 +140,24 @@ def _format_table(result: "Result") -> "Table":
             for it, pattern in ((figures[each], pattern) for each, pattern in patterns.items())
         ]
         table.add_row(name, *cells)
+    return table
+
+
+def _task_table(result: "Result") -> "Table":
+    """Return the figures of tasks, each with its standard error."""
+    from rich.table import Table
+
+    table = Table()
+    for title in ("task", "shots", "items", "figure", "value", "standard error"):
+        table.add_column(title, justify="left" if title in ("task", "figure") else "right")
+    for task, figures in (result.tasks or {}).items():
+        about = result.settings["tasks"]["of"].get(task, {})
+        cells = [printable(task), *(str(about.get(key, "")) for key in ("shots", "items"))]
+        for name, figure in figures.items():
+            error = (
+                "" if figure.stderr is None else "± " + shown(figure.stderr, None, None, "{:,.4f}")
+            )
+            value = shown(figure.value, None, None, "{:,.4f}")
+            table.add_row(*cells, printable(name), value, error)
+            cells = ["", "", ""]
     return table

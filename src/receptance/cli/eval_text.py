@@ -23,7 +23,6 @@ _OPTIONS = (
     click.option(
         "--text",
         "texts",
-        required=True,
         multiple=True,
         metavar="FILE",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),

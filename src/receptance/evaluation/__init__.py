@@ -4,6 +4,7 @@ from receptance.evaluation.agreement import Agreement, agreement, probe_logits, 
 from receptance.evaluation.blocks import BlockSums
 from receptance.evaluation.bootstrap import Estimate
 from receptance.evaluation.comparison import Comparison, Distance, compare
+from receptance.evaluation.continuations import Scored, score_continuations
 from receptance.evaluation.documents import Document, held_out_documents, read_documents
 from receptance.evaluation.measurement import Bin, Measurement, default_stride, measure
 from receptance.evaluation.perplexity import Score, score_documents
@@ -49,6 +50,7 @@ __all__ = [
     "PositionEntry",
     "Result",
     "Score",
+    "Scored",
     "SideBySide",
     "TaskFigure",
     "TokenizerEntry",
@@ -66,6 +68,7 @@ __all__ = [
     "read_result",
     "result_json",
     "save_result",
+    "score_continuations",
     "score_documents",
     "side_by_side",
     "start_entry",

@@ -1,0 +1,128 @@
+"""Tasks by their names, from folders and files: figures with errors, and how they were measured."""
+
+import hashlib
+import math
+from functools import partial
+from importlib import metadata
+
+import pytest
+
+from receptance.errors import ConfigError, DataError
+from receptance.evaluation import TaskFigure
+from receptance.inference import load
+from tests.evaluation.tasks.words import ITEMS, saved_choices, saved_items, saved_model
+
+tasks = pytest.importorskip("receptance.evaluation.tasks", reason="lm-eval is not installed")
+lm_eval = pytest.importorskip("lm_eval")
+manager = pytest.importorskip("lm_eval.tasks")
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory):
+    return load(saved_model(tmp_path_factory.mktemp("runs") / "model"))
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def test_a_file_and_a_task_of_a_folder(lm, tmp_path, capsys):
+    items, folder = saved_items(tmp_path / "words.jsonl"), saved_choices(tmp_path / "tasks")
+
+    found = tasks.run_tasks(
+        lm, [str(items), "choices"], folder=folder, limit=4, context_prefix="end_of_text"
+    )
+
+    assert capsys.readouterr().out == ""
+    logprobs = [
+        math.fsum(lm.score([0, *lm.tokenizer.encode(context)], f" {word}"))
+        for context, word in ITEMS[:4]
+    ]
+    perplexity = found["tasks"]["words"]["perplexity"]
+    assert perplexity.value == pytest.approx(math.exp(-sum(logprobs) / 4), rel=1e-4)
+    assert perplexity.stderr > 0
+    assert found["tasks"]["choices"].keys() == {"acc", "acc_norm"}
+    accuracy = found["tasks"]["choices"]["acc"]
+    assert accuracy.stderr == pytest.approx(
+        math.sqrt(accuracy.value * (1 - accuracy.value) / 3), abs=1e-9
+    )
+    digest = hashlib.sha256(items.read_bytes()).hexdigest()
+    assert found["settings"]["tasks"] == {
+        "harness": f"lm_eval {metadata.version('lm_eval')}",
+        "start": "zero",
+        "context_prefix": "end_of_text",
+        "limit": 4,
+        "bootstrap": 1000,
+        "seeds": {"random": 0, "numpy": 1234, "torch": 1234, "shots": 1234},
+        "batch_size": 16,
+        "of": {
+            "words": {
+                "version": 1.0, "shots": 0, "items": 4, "items_in_all": 5, "file": str(items),
+                "sha256": digest,
+            },
+            "choices": {"version": 2.0, "shots": 0, "items": 4, "items_in_all": 5},
+        },
+    }  # fmt: skip
+
+
+def test_shots_precede_the_items_as_the_harness_has_it(lm, tmp_path, monkeypatch):
+    folder = saved_choices(tmp_path / "tasks")
+
+    found = tasks.run_tasks(lm, ["choices"], folder=folder, shots=2)
+    monkeypatch.chdir(folder)
+    expected = lm_eval.simple_evaluate(
+        tasks.HarnessModel(lm),
+        tasks=["choices"],
+        num_fewshot=2,
+        task_manager=manager.TaskManager(include_path=".", include_defaults=False),
+    )["results"]["choices"]
+
+    figures = found["tasks"]["choices"]
+    assert {name: figure.value for name, figure in figures.items()} == {
+        name: expected[f"{name},none"] for name in ("acc", "acc_norm")
+    }
+    assert found["settings"]["tasks"]["of"]["choices"]["shots"] == 2
+
+
+def test_a_task_that_says_it_has_no_shots_has_none(lm, tmp_path):
+    folder = saved_choices(tmp_path / "tasks")
+    with (folder / "choices.yaml").open("a") as file:
+        file.write("num_fewshot: 0\n")
+
+    found = tasks.run_tasks(lm, ["choices"], folder=folder, shots=2)
+
+    assert found["settings"]["tasks"]["of"]["choices"]["shots"] == 0
+
+
+def test_a_task_that_there_is_not_is_refused_with_those_of_a_folder(lm, tmp_path, monkeypatch):
+    folder = saved_choices(tmp_path / "tasks")
+    only = partial(manager.TaskManager, include_defaults=False)  # the harness's take seconds
+    monkeypatch.setattr(
+        "receptance.evaluation.tasks.runs.TaskManager",
+        lambda **it: only(include_path=it["include_path"]),
+    )
+    with pytest.raises(ConfigError, match=r"one of lm-eval or of the folder, .* there is no 'no'"):
+        tasks.run_tasks(lm, ["choices", "no"], folder=folder)
+
+
+@pytest.mark.parametrize("names", [["a.jsonl", "b/a.jsonl"], ["a.jsonl", "a"], ["a", "a"]])
+def test_two_tasks_of_one_name_are_refused(lm, names):
+    with pytest.raises(ConfigError, match="tasks must have names of their own"):
+        tasks.run_tasks(lm, names)
+
+
+def test_figures_are_named_by_their_filter_where_there_is_one():
+    figures = {
+        "alias": "x", "sample_len": 3, "acc,none": 0.5, "acc_stderr,none": 0.1,
+        "exact_match,strict": 1, "exact_match_stderr,strict": "N/A",
+    }  # fmt: skip
+    assert tasks.task_figures("x", figures) == {
+        "acc": TaskFigure(value=0.5, stderr=0.1),
+        "exact_match,strict": TaskFigure(value=1.0),
+    }
+
+
+def test_a_figure_that_is_no_number_is_refused():
+    with pytest.raises(DataError, match=r"`acc` of the task 'x' must be finite, but it is nan"):
+        tasks.task_figures("x", {"acc,none": math.nan})
