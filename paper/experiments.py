@@ -5,11 +5,13 @@ from paper.figure_10_decays import EXPERIMENT as FIGURE_10
 from paper.gradient_stability import EXPERIMENT as GRADIENT_STABILITY
 from paper.harness import Experiment
 from paper.inverted_initialisation import EXPERIMENT as INVERTED_INITIALISATION
+from paper.parity_with_transformer import EXPERIMENT as PARITY
 from paper.table_1_complexity import EXPERIMENT as TABLE_1
 from paper.table_2_sizes import EXPERIMENT as TABLE_2
 from paper.table_3_schedules import EXPERIMENT as TABLE_3
 
 EXPERIMENTS: tuple[Experiment, ...] = (
+    PARITY,
     TABLE_1,
     TABLE_2,
     TABLE_3,

@@ -1,5 +1,7 @@
 """How the figures of the page look: alike, and readable in print."""
 
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,9 +10,10 @@ from receptance.plotting.picture import COLOURS
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "new_figure", "save_figure"]
+__all__ = ["COLOURS", "draw_band", "log_losses", "new_figure", "save_figure"]
 
 
 def new_figure(
@@ -33,6 +36,30 @@ def new_figure(
         each.set_axisbelow(True)
         each.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def draw_band(
+    axis: "Axes", x: Sequence[float], points: Sequence[Sequence[float]], colour: str, name: str
+) -> None:
+    """Draw the mean of several curves, and the area from the lowest to the highest.
+
+    Args:
+        axis: What to draw on.
+        x: The places.
+        points: At each place the values of all curves.
+        colour: Of the line and of the area.
+        name: For the legend.
+    """
+    axis.plot(x, [statistics.fmean(each) for each in points], color=colour, label=name)
+    lows, highs = [min(each) for each in points], [max(each) for each in points]
+    axis.fill_between(x, lows, highs, color=colour, alpha=0.25, linewidth=0)
+
+
+def log_losses(axis: "Axes") -> None:
+    """Let the vertical axis be logarithmic, with plain numbers, since losses span less than ten."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
 
 
 def save_figure(figure: "Figure", path: Path) -> None:

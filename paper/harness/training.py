@@ -12,7 +12,7 @@ from receptance.checkpoint import load_checkpoint, save_model
 from receptance.cli.training_run import run_training
 from receptance.data import TokenStore
 from receptance.models import RWKV4, RWKV4Config
-from receptance.training import METRICS_FILE, parse_config, read_metrics
+from receptance.training import METRICS_FILE, RunConfig, parse_config, read_metrics
 
 
 class Trained(NamedTuple):
@@ -31,18 +31,14 @@ class Trained(NamedTuple):
         return load_checkpoint(self.folder / "model").model
 
 
-def train_model(name: str, store: TokenStore, work: Path, settings: Mapping[str, Any]) -> Trained:
-    """Train a model from a run's settings, or return the one that is trained already.
+def run_config(name: str, store: TokenStore, settings: Mapping[str, Any]) -> RunConfig:
+    """Return a run of its settings.
 
     Args:
-        name: Of the run, which lies in the folder `runs` of `work`.
+        name: Of the run.
         store: The tokens.
-        work: The folder of the experiment's scale.
         settings: What the run's file says, but its name and store. Validation is ten times a run,
             and there are no samples, unless they say otherwise.
-
-    Raises:
-        SystemExit: If the run was interrupted; the same command goes on with it.
     """
     steps = settings["training"]["steps"]
     every = {
@@ -53,7 +49,22 @@ def train_model(name: str, store: TokenStore, work: Path, settings: Mapping[str,
         **settings.get("every", {}),
     }
     data = {"store": str(store.path), **settings["data"]}
-    config = parse_config({"name": name, **settings, "data": data, "every": every}, name)
+    return parse_config({"name": name, **settings, "data": data, "every": every}, name)
+
+
+def train_model(name: str, store: TokenStore, work: Path, settings: Mapping[str, Any]) -> Trained:
+    """Train a model from a run's settings, or return the one that is trained already.
+
+    Args:
+        name: Of the run, which lies in the folder `runs` of `work`.
+        store: The tokens.
+        work: The folder of the experiment's scale.
+        settings: As `run_config` takes them.
+
+    Raises:
+        SystemExit: If the run was interrupted; the same command goes on with it.
+    """
+    config = run_config(name, store, settings)
     folder = work / "runs" / name
     folder.mkdir(parents=True, exist_ok=True)
     outcome = run_training(config, folder, resume="auto")

@@ -1,0 +1,96 @@
+"""A Transformer of as many parameters is trained by the steps that train our model."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from paper.harness.contest import tune
+from paper.harness.training import run_config
+from paper.harness.transformer import (
+    TransformerReader,
+    matched_gpt_neox,
+    n_parameters,
+    score_in_windows,
+    train_transformer,
+)
+from paper.parity_with_transformer import SIZES, TOLERANCE
+from receptance.data import TokenStore, prepare
+from receptance.evaluation import Document
+from receptance.models import RWKV4Config
+
+pytest.importorskip("transformers")
+
+SETTINGS = {
+    "model": {"n_layer": 1, "n_embd": 64},
+    "data": {"ctx_len": 16, "batch_size": 2},
+    "training": {"steps": 4, "auxiliary_loss": 0.0},
+    "optimizer": {"lr": 1e-3},
+    "every": {"checkpoint_steps": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> TokenStore:
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "a.txt").write_text("The quick brown fox jumps over the lazy dog.\n" * 20)
+    return prepare([folder / "a.txt"], "bytes", folder / "store")
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_it_has_as_many_parameters_as_ours_at_every_scale(size):
+    config = RWKV4Config(n_layer=size.n_layer, n_embd=size.n_embd, vocab_size=1024)
+    model = matched_gpt_neox(size.n_layer, size.n_embd, 1024, size.ctx_len, seed=1)
+    assert n_parameters(model) == pytest.approx(config.n_parameters, rel=TOLERANCE)
+
+
+def test_a_killed_run_ends_with_the_same_numbers(store, tmp_path):
+    config = run_config("run", store, SETTINGS)
+
+    def run(name, until=None):
+        model = matched_gpt_neox(1, 64, store.vocab_size, 16, seed=1)
+        return train_transformer(
+            config, store, model, tmp_path / name, validate=lambda _: 1.5, until=until
+        )
+
+    whole = run("whole")
+    run("killed", until=2)
+    resumed = run("killed")
+    assert resumed.losses == whole.losses
+    assert resumed.valid == [(1, 1.5), (2, 1.5), (3, 1.5), (4, 1.5)]
+    for ours, theirs in zip(
+        resumed.model.state_dict().values(), whole.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    assert whole.losses[-1] < whole.losses[0]
+
+
+def test_a_run_of_other_settings_is_not_gone_on_with(store, tmp_path):
+    for seed in (1, 2):
+        config = run_config("run", store, {**SETTINGS, "seed": seed})
+        model = matched_gpt_neox(1, 64, store.vocab_size, 16, seed=1)
+        if seed == 1:
+            train_transformer(config, store, model, tmp_path, until=1)
+        else:
+            with pytest.raises(SystemExit, match="other settings"):
+                train_transformer(config, store, model, tmp_path)
+
+
+def test_its_cost_of_a_document_is_the_cross_entropy_of_transformers():
+    model = matched_gpt_neox(1, 64, 50, 8, seed=1)
+    tokens = torch.randint(50, (8,), generator=torch.Generator().manual_seed(1))
+    score = score_in_windows(
+        TransformerReader(model), [Document(tokens.numpy().astype(np.uint16), 8)],
+        end_of_text=0, window=8,
+    )  # fmt: skip
+    fed = torch.cat([torch.zeros(1, dtype=torch.long), tokens[:-1]])
+    with torch.no_grad():
+        expected = F.cross_entropy(model(fed[None]).logits[0], tokens, reduction="sum")
+    assert score.nats == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_tuning_goes_on_until_the_best_rate_is_between_others():
+    tried = dict(tune((1.0, 2.0, 4.0), lambda rate: abs(rate - 16.0)))
+    assert sorted(tried) == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    assert min(tried, key=tried.__getitem__) == 16.0
+    assert sorted(dict(tune((1.0, 2.0, 4.0), lambda rate: abs(rate - 2.0)))) == [1.0, 2.0, 4.0]
