@@ -1,5 +1,7 @@
 """All experiments, in the order of the page."""
 
+from paper.figure_4_scaling import EXPERIMENT as FIGURE_4
+from paper.figure_6_context import EXPERIMENT as FIGURE_6
 from paper.figure_9_small_init import EXPERIMENT as FIGURE_9
 from paper.figure_10_decays import EXPERIMENT as FIGURE_10
 from paper.gradient_stability import EXPERIMENT as GRADIENT_STABILITY
@@ -15,6 +17,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     TABLE_1,
     TABLE_2,
     TABLE_3,
+    FIGURE_4,
+    FIGURE_6,
     FIGURE_9,
     FIGURE_10,
     GRADIENT_STABILITY,
