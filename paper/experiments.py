@@ -2,8 +2,10 @@
 
 from paper.figure_4_scaling import EXPERIMENT as FIGURE_4
 from paper.figure_6_context import EXPERIMENT as FIGURE_6
+from paper.figure_7_13_14_generation import EXPERIMENT as FIGURE_7
 from paper.figure_9_small_init import EXPERIMENT as FIGURE_9
 from paper.figure_10_decays import EXPERIMENT as FIGURE_10
+from paper.figure_11_causal_trace import EXPERIMENT as FIGURE_11
 from paper.gradient_stability import EXPERIMENT as GRADIENT_STABILITY
 from paper.harness import Experiment
 from paper.inverted_initialisation import EXPERIMENT as INVERTED_INITIALISATION
@@ -11,6 +13,8 @@ from paper.parity_with_transformer import EXPERIMENT as PARITY
 from paper.table_1_complexity import EXPERIMENT as TABLE_1
 from paper.table_2_sizes import EXPERIMENT as TABLE_2
 from paper.table_3_schedules import EXPERIMENT as TABLE_3
+from paper.table_5_enwik8 import EXPERIMENT as TABLE_5
+from paper.wikitext_perplexity import EXPERIMENT as WIKITEXT
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     PARITY,
@@ -19,8 +23,12 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     TABLE_3,
     FIGURE_4,
     FIGURE_6,
+    TABLE_5,
+    FIGURE_7,
     FIGURE_9,
     FIGURE_10,
+    FIGURE_11,
     GRADIENT_STABILITY,
     INVERTED_INITIALISATION,
+    WIKITEXT,
 )

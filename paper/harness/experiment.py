@@ -1,9 +1,10 @@
 """An experiment: what it measures, how it is drawn, and what the page tells of it."""
 
 import argparse
+import shlex
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,8 @@ class Options:
     """A folder for stores and runs; what a killed process left there is gone on with."""
     model: Path | None = None
     """A model to look at, where an experiment looks at one."""
+    given: Mapping[str, str] = field(default_factory=dict)
+    """What was given of an experiment's own `arguments`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,8 @@ class Experiment:
     scales: tuple[Scale, ...] = ("quick", "small")
     """Those that it knows."""
     takes_model: bool = False
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """Its own, by their names, with what each is."""
 
 
 def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
@@ -72,6 +77,8 @@ def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--redraw", action="store_true", help="draw the last result anew")
     if experiment.takes_model:
         parser.add_argument("--model", type=Path, help="a model to look at, instead of a new one")
+    for name, what in experiment.arguments.items():
+        parser.add_argument(f"--{name}", help=what)
     given = parser.parse_args(argv)
     out = given.out or (RESULTS if given.scale == "small" else given.work / "results")
     if given.redraw:
@@ -82,10 +89,21 @@ def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
             texts=tuple(given.text),
             work=given.work / given.scale,
             model=getattr(given, "model", None),
+            given={
+                name: getattr(given, name)
+                for name in experiment.arguments
+                if getattr(given, name) is not None
+            },
         )
         started = time.perf_counter()
         found = experiment.measure(options)
-        result = Result.of(experiment.name, given.scale, found, time.perf_counter() - started)
+        result = Result.of(
+            experiment.name,
+            given.scale,
+            found,
+            time.perf_counter() - started,
+            more=_more(options),
+        )
         write_result(result, out)
     if experiment.draw is not None:
         from paper.harness.drawing import save_figure
@@ -94,3 +112,13 @@ def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     print(experiment.section(result.found))
     print(f"\n{out / experiment.name}.json, {result.seconds:.0f} s")
     return 0
+
+
+def _more(options: Options) -> str:
+    """Return what the command said besides the scale; files by their names alone."""
+    parts = ["--text", *(file.name for file in options.texts)] if options.texts else []
+    if options.model is not None:
+        parts += ["--model", options.model.name]
+    for name, value in options.given.items():
+        parts += [f"--{name}", value]
+    return shlex.join(parts)

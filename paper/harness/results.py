@@ -30,12 +30,14 @@ class Result:
     date: str
 
     @classmethod
-    def of(cls, experiment: str, scale: str, found: dict[str, Any], seconds: float) -> "Result":
-        """Return a result that was just found on this machine."""
+    def of(
+        cls, experiment: str, scale: str, found: dict[str, Any], seconds: float, *, more: str = ""
+    ) -> "Result":
+        """Return a result that was just found on this machine; `more` ends the command."""
         return cls(
             experiment=experiment,
             scale=scale,
-            command=f"python -m paper.{experiment} --scale {scale}",
+            command=f"python -m paper.{experiment} --scale {scale} {more}".rstrip(),
             found=found,
             seconds=round(seconds, 1),
             machine={"cpu": _cpu(), "cores": len(os.sched_getaffinity(0))},

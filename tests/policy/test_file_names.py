@@ -11,7 +11,7 @@ WITHOUT_SUBJECT = re.compile(r"(^|_)(utils?|helpers?|common|misc|core|base|manag
 # Git knows the history.
 WITH_HISTORY = re.compile(r"_(v\d+|new|old|fast|slow|final|tmp|copy)$|^(old|new)_|[a-z]\d+$")
 # Words that end in a number.
-NUMBERED = re.compile(r"(rwkv|wkv|utf|int|uint|float|bfloat|bf|avx|sha|f)\d+$")
+NUMBERED = re.compile(r"(rwkv|wkv|utf|int|uint|float|bfloat|bf|avx|sha|enwik|f)\d+$")
 CODE = {".py", ".cpp", ".h", ".hpp"}
 
 
