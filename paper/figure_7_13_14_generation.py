@@ -211,7 +211,10 @@ def draw(found: dict[str, Any]) -> "Figure":
     time.set_xlabel("tokens generated")
     time.set_ylabel("seconds")
     ours = [each["n_parameters"] for each in found["points"] if each["kind"] == "rwkv"]
-    for axis, label in ((memory, "most memory beside the weights, MB"), (seconds, "seconds")):
+    for axis, label in (
+        (memory, "memory beside the weights, MB (0.01 or more)"),
+        (seconds, "seconds"),
+    ):
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.set_xticks(ours, [f"{each / 1e6:.0f}M" for each in ours])
