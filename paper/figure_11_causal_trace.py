@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 EIFFEL = Fact("The Eiffel Tower is located in the city of", "Eiffel Tower", "Paris")
 # Given names, family names, repetitions; bytes of text around each sentence; L, D, steps.
 SIZES = {"quick": (3, 2, 60, 60, 3, 64, 250), "small": (8, 6, 100, 200, 8, 128, 4000)}
-KNOWN = math.log(0.5)
+KNOWN, LOST = math.log(0.1), 1.0  # log-probabilities; the paper's clean run has about -1
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def share(each: Trace, layer: int, place: int) -> float:
 def _known(found: dict[str, Any]) -> list[Trace]:
     """Return the traces of what the model knows, and the noise makes it forget."""
     made = [Trace(*(fact[name] for name in Trace._fields)) for fact in found["facts"]]
-    return [each for each in made if each.clean > KNOWN > each.corrupted]
+    return [each for each in made if each.clean > KNOWN and each.clean - each.corrupted > LOST]
 
 
 def _shown(found: dict[str, Any]) -> Trace:
@@ -152,7 +152,7 @@ def section(found: dict[str, Any]) -> str:
     shown = _shown(found)
     told = (
         f"Of {len(found['facts'])} facts {len(known)} are known (the answer's probability is above "
-        "a half, and below it with the noise). "
+        "a tenth, and the noise takes more than a nat of its logarithm). "
         f'Drawn is "{"".join(shown.tokens)}": its answer has a log-probability of '
         f"{shown.clean:.2f}, with the noise of {shown.corrupted:.2f}."
     )
