@@ -41,7 +41,7 @@ PARTS = ("train", "valid", "test")
 # Bytes of the text at most, L, D, context, steps, bytes that are measured.
 SIZES = {
     "quick": (400_000, 2, 96, 128, 100, 20_000),
-    "small": (30_000_000, 6, 256, 256, 2500, 500_000),
+    "small": (30_000_000, 6, 256, 256, 2000, 500_000),
     "paper": (None, None, None, None, None, None),
 }
 
