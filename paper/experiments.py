@@ -15,6 +15,7 @@ from paper.table_2_sizes import EXPERIMENT as TABLE_2
 from paper.table_3_schedules import EXPERIMENT as TABLE_3
 from paper.table_5_enwik8 import EXPERIMENT as TABLE_5
 from paper.wikitext_perplexity import EXPERIMENT as WIKITEXT
+from paper.table_4_long_range_arena import EXPERIMENT as TABLE_4
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     PARITY,
@@ -25,6 +26,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     FIGURE_6,
     TABLE_5,
     FIGURE_7,
+    TABLE_4,
     FIGURE_9,
     FIGURE_10,
     FIGURE_11,
