@@ -16,6 +16,7 @@ from paper.table_3_schedules import EXPERIMENT as TABLE_3
 from paper.table_5_enwik8 import EXPERIMENT as TABLE_5
 from paper.wikitext_perplexity import EXPERIMENT as WIKITEXT
 from paper.table_4_long_range_arena import EXPERIMENT as TABLE_4
+from paper.tables_6_7_prompt_order import EXPERIMENT as TABLES_6_7
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     PARITY,
@@ -27,6 +28,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     TABLE_5,
     FIGURE_7,
     TABLE_4,
+    TABLES_6_7,
     FIGURE_9,
     FIGURE_10,
     FIGURE_11,

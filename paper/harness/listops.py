@@ -1,8 +1,9 @@
 """ListOps, by the published recipe: nested operations on digits, whose value is to be told.
 
 Nangia & Bowman 2018 (arXiv:1804.06028) made it, and the Long Range Arena (Tay et al. 2021) made it
-long: a node is a digit with a probability of 3/4, and else an operation of 2 to `max_args` nodes, to
-a depth of `max_depth`; expressions of other lengths than wanted, and repeated ones, are drawn anew.
+long: a node is a digit with a probability of 3/4, and else an operation of 2 to `max_args` nodes,
+to a depth of `max_depth`; expressions of other lengths than wanted are drawn anew, and repeated
+ones too.
 """
 
 import random
@@ -19,7 +20,7 @@ N_CLASSES = 10
 
 
 class Shape(NamedTuple):
-    """How long and how deep expressions are; both lengths are left out, as in the published code."""
+    """How long and deep expressions are; neither of the lengths itself is taken, as published."""
 
     above_length: int
     below_length: int

@@ -33,7 +33,8 @@ def test_expressions_have_the_wanted_shape_and_are_all_different():
 
 def test_the_value_of_an_expression_is_that_of_reading_it():
     assert all(value_of(each.words) == each.value for each in examples(200, SHAPE, seed=2))
-    assert value_of(tuple("[MAX 4 [MIN 8 9 ] [SM 7 6 5 ] 0 ]".split())) == 8
+    text = "[MAX 4 [MIN 8 9 ] [SM 7 6 5 ] 0 ]"
+    assert value_of(tuple(text.split())) == 8
 
 
 def test_the_median_of_an_even_number_is_rounded_down():
