@@ -17,6 +17,7 @@ from paper.table_5_enwik8 import EXPERIMENT as TABLE_5
 from paper.wikitext_perplexity import EXPERIMENT as WIKITEXT
 from paper.table_4_long_range_arena import EXPERIMENT as TABLE_4
 from paper.tables_6_7_prompt_order import EXPERIMENT as TABLES_6_7
+from paper.zero_shot import EXPERIMENT as ZERO_SHOT
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     PARITY,
@@ -29,6 +30,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     FIGURE_7,
     TABLE_4,
     TABLES_6_7,
+    ZERO_SHOT,
     FIGURE_9,
     FIGURE_10,
     FIGURE_11,
