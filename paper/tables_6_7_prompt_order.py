@@ -145,19 +145,21 @@ def _store(work: Path, size: Size) -> TokenStore:
     return prepare([file], "bytes", folder)
 
 
-def _answered(lm: LanguageModel, size: Size) -> dict[str, list[float]]:
+def _answered(lm: LanguageModel, size: Size) -> dict[str, Any]:
     """Return the share of right answers by order and task, one for each number of facts."""
     found: dict[str, list[float]] = {}
+    n_alike = 0
     for order in ORDERS:
         for task in TASKS:
-            found[f"{order}, {task}"] = [
-                statistics.fmean(
-                    answer(lm, each, order) == each.answer
-                    for each in measured_items(size, n_facts, task)
-                )
-                for n_facts in size.n_facts
-            ]
-    return {**found, "n_facts": list(size.n_facts)}
+            shares = []
+            for n_facts in size.n_facts:
+                items = measured_items(size, n_facts, task)
+                given = [answer(lm, each, order) for each in items]
+                right = [each.answer == one for each, one in zip(items, given, strict=True)]
+                shares.append(statistics.fmean(right))
+                n_alike += len(set(given)) == 1
+            found[f"{order}, {task}"] = shares
+    return {**found, "n_facts": list(size.n_facts), "n_alike": n_alike}
 
 
 def answer(lm: LanguageModel, each: Item, order: str) -> str:
@@ -180,11 +182,17 @@ def section(found: dict[str, Any]) -> str:
             rows.append((f"{task}, {n} facts", _shown(first), _shown(second), _chance(task)))
     head = ("task", *ORDERS, "by chance")
     share = statistics.fmean(gaps)
+    n_alike = sum(row["n_alike"] for row in found["rows"])
+    alike = (
+        f" In {n_alike} of the {2 * len(gaps)} shares one answer was given to all items: there the "
+        "task was not learnt."
+    )
     low, high = interval(0.5, found["n_test"])
+    n_above = sum(gap > 0 for gap in gaps)
     told = (
         f"{found['n_test']} items a row and model; a share of a half is one of {low:.0%} to "
         f"{high:.0%}. Over all rows, question first less text first is {share:+.1%}, and above 0 "
-        f"in {sum(gap > 0 for gap in gaps)} of {len(gaps)} cases. {_verdict(gaps)}"
+        f"in {n_above} of {len(gaps)} cases. {_verdict(gaps)}{alike if n_alike else ''}"
     )
     paper = [(name, *values) for name, values in PAPER.items()]
     table = markdown_table(
@@ -222,14 +230,14 @@ def draw(found: dict[str, Any]) -> "Figure":
             for row in found["rows"]:
                 axis.plot(n_facts, row[f"{order}, {task}"], ".", color=colour)
             columns = zip(*(row[f"{order}, {task}"] for row in found["rows"]), strict=True)
-            axis.plot(
-                n_facts, [statistics.fmean(each) for each in columns], color=colour, label=order
-            )
-        axis.axhline(0.1 if task == "how many" else 0.5, color="#999999", linestyle="--")
+            means = [statistics.fmean(each) for each in columns]
+            style = "-" if order == ORDERS[0] else "--"  # one may lie on the other
+            axis.plot(n_facts, means, style, color=colour, label=order)
+        axis.axhline(0.1 if task == "how many" else 0.5, color="#999999", linestyle=":")
         axis.set_title(task)
         axis.set_xticks(n_facts)
         axis.set_ylim(0, 1.03)
-        axis.set_xlabel("facts in the text (dashed: by chance)")
+        axis.set_xlabel("facts in the text (dotted: by chance)")
         axis.set_ylabel("right answers, share")
         axis.legend(frameon=False)
     return figure

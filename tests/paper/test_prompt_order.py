@@ -71,8 +71,8 @@ def test_the_likeliest_choice_is_found_by_reading_the_prompt_once(lm):
 
 
 def test_the_section_says_whether_the_order_made_a_difference():
-    def told(first: list[float], second: list[float]) -> str:
-        row = {"n_facts": [2, 4]}
+    def told(first: list[float], second: list[float], n_alike: int = 0) -> str:
+        row = {"n_facts": [2, 4], "n_alike": n_alike}
         for task in TASKS:
             row |= {f"question first, {task}": first, f"text first, {task}": second}
         return EXPERIMENT.section({"rows": [row], "n_test": 100})
@@ -80,4 +80,5 @@ def test_the_section_says_whether_the_order_made_a_difference():
     assert "The claim holds here." in told([0.9, 0.8], [0.5, 0.3])
     assert "the other way round" in told([0.5, 0.3], [0.9, 0.8])
     assert "it shows nothing" in told([0.5, 0.4], [0.4, 0.5])
+    assert "In 3 of the 8 shares one answer was given" in told([0.5, 0.4], [0.4, 0.5], 3)
     assert all(name in told([0.5, 0.4], [0.4, 0.5]) for name in PAPER)

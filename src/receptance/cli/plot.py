@@ -30,11 +30,20 @@ MAX_WIDTH = 140
     metavar="FILE.png|.svg",
     help="The picture to make; without it the curves are drawn in the terminal.",
 )
-def command(runs: tuple[Path, ...], x: str, out: Path | None) -> None:
+@click.option(
+    "--reference",
+    "is_beside_reference",
+    is_flag=True,
+    help="Draw the reference curves of the run's recipe too, and say whether it is within them.",
+)
+def command(runs: tuple[Path, ...], x: str, out: Path | None, is_beside_reference: bool) -> None:
     """Draw the curves of one or several runs: loss, held-out text, learning rate, gradient, speed.
 
     RUN is a run's folder, or the name of one in `runs`; a run at work is drawn as far as it is.
     """
+    if is_beside_reference and x == "seconds":
+        message = "--reference needs --x step or tokens: seconds are those of one machine"
+        raise click.UsageError(message)
     if out is not None and out.suffix.lower() not in (".png", ".svg"):
         raise click.UsageError(f"--out must end with .png or .svg, got {str(out)!r}")
     if out is not None:
@@ -53,12 +62,19 @@ def command(runs: tuple[Path, ...], x: str, out: Path | None) -> None:
         if not lines:
             raise DataError(f"a run must have done a step to be drawn, but {str(folder)!r} has not")
         labelled[summary(_name(folder, folders), lines)] = lines
-    charts = charts_of(labelled, x)
+    charts, words = charts_of(labelled, x), []
+    if is_beside_reference:
+        from receptance.cli.beside_reference import beside_reference
+
+        named = {_name(folder, folders): folder for folder in folders}
+        charts, words = beside_reference(charts, named, x)
     if out is None:
         _show(charts)
-        return
-    save_picture(charts, out)
-    click.echo(f"drawn: {out}", err=True)
+    else:
+        save_picture(charts, out)
+        click.echo(f"drawn: {out}", err=True)
+    for line in words:
+        click.echo(line)
 
 
 def _folder(run: Path) -> Path:
