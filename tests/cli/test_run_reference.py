@@ -162,4 +162,4 @@ def test_the_shipped_references_are_of_their_recipes_as_they_are():
         assert other_settings(found["wikitext2"], recipe) == []
     for each in found.values():
         assert len({run["seed"] for run in each.runs}) >= 3
-        assert each.training().steps[-1] == each.config.training.steps
+        assert each.training().steps[-1] > each.config.training.steps - each.window
