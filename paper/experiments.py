@@ -13,10 +13,10 @@ from paper.parity_with_transformer import EXPERIMENT as PARITY
 from paper.table_1_complexity import EXPERIMENT as TABLE_1
 from paper.table_2_sizes import EXPERIMENT as TABLE_2
 from paper.table_3_schedules import EXPERIMENT as TABLE_3
-from paper.table_5_enwik8 import EXPERIMENT as TABLE_5
-from paper.wikitext_perplexity import EXPERIMENT as WIKITEXT
 from paper.table_4_long_range_arena import EXPERIMENT as TABLE_4
+from paper.table_5_enwik8 import EXPERIMENT as TABLE_5
 from paper.tables_6_7_prompt_order import EXPERIMENT as TABLES_6_7
+from paper.wikitext_perplexity import EXPERIMENT as WIKITEXT
 from paper.zero_shot import EXPERIMENT as ZERO_SHOT
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -24,17 +24,17 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     TABLE_1,
     TABLE_2,
     TABLE_3,
+    TABLE_4,
+    TABLE_5,
+    TABLES_6_7,
     FIGURE_4,
     FIGURE_6,
-    TABLE_5,
     FIGURE_7,
-    TABLE_4,
-    TABLES_6_7,
-    ZERO_SHOT,
     FIGURE_9,
     FIGURE_10,
     FIGURE_11,
+    ZERO_SHOT,
+    WIKITEXT,
     GRADIENT_STABILITY,
     INVERTED_INITIALISATION,
-    WIKITEXT,
 )
