@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from receptance.checkpoint import save_model
+from receptance.cli import dry_run
 from receptance.cli.dry_run import describe
 from receptance.cli.run_data import open_stores, run_batches
 from receptance.data import MixedBatches
@@ -17,6 +18,12 @@ from tests.random_models import random_rwkv4
 
 RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.toml"))
 WITHOUT_STORE = ("data.store=none", "model.vocab_size=256")
+
+
+@pytest.fixture(autouse=True)
+def _machine(monkeypatch) -> None:
+    """Let the machine have a known speed, which takes no time to measure."""
+    monkeypatch.setattr("receptance.training.peak_flops_per_s", lambda *_: 1e9)
 
 
 def told(place: Path, *settings: str, world_size: int = 1, **given: Any) -> str:
@@ -39,6 +46,9 @@ def test_a_run_is_told_from_its_model_to_its_first_sample(place):
     assert found["time mix, matrices"] == "1,024"
     assert found["channel mix, vectors"] == "32"
     assert found["compute"].startswith("4.4544e+04 FLOP a token (1.4848e+04 forward), 3.421e+07 in")
+    assert found["time"] == (
+        "at least 0.0 seconds on this machine, whose float32 products reach 1 GFLOP/s"
+    )
     assert found["steps"] == "12 of 4 × 16 tokens"
     assert found["tokens"].startswith("768, 0.")
     assert found["tokens"].endswith(" epochs of the store")
@@ -258,3 +268,29 @@ def test_a_source_that_is_not_there_is_named(place):
     found = rows(told(place, "model.vocab_size=256"))
 
     assert found["data"] == "no token store at 'numbers' yet: `receptance data prepare`"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.3, "0.3 seconds"),
+        (119.0, "119.0 seconds"),
+        (120.0, "2.0 minutes"),
+        (7200.0, "2.0 hours"),
+        (3.5e6, "40.5 days"),
+        (1e12, "31,688.7 years"),
+    ],
+)
+def test_a_time_is_told_in_the_largest_unit_of_which_there_are_two(seconds, words):
+    assert dry_run._in_words(seconds) == words
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_the_time_is_that_of_all_products_shared_by_the_ranks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = read_config(RECIPES[0].with_name("rwkv4-169m-pile.toml"))
+    alone = rows(describe(config, "auto"))["time"]
+    shared = rows(describe(config, "auto", world_size=8))["time"]
+    # 6 (VC + 13 C² L) of 332 billion tokens at 10⁹ a second
+    assert alone.startswith("at least 8,247.5 years on this machine")
+    assert shared.startswith("at least 1,030.9 years on 8 machines like this one")

@@ -52,6 +52,7 @@ def describe(config: "RunConfig", resume: str, *, world_size: int = 1) -> str:
     rows = [
         *_beginning(config, begins_at, stores, frozen),
         *_model(config, shape),
+        ("time", _time(config, shape, world_size)),
         *_length(config, stores),
         *_learning_rates(config),
         *_memory(config, shape, world_size, frozen),
@@ -147,6 +148,33 @@ def _model(config: "RunConfig", shape: "RWKV4Config") -> Rows:
             f"{flops * n_tokens:.3e} in all",
         ),
     ]
+
+
+def _time(config: "RunConfig", shape: "RWKV4Config", world_size: int) -> str:
+    """Say how long the products take at least, by the speed of this machine's own."""
+    import torch
+
+    from receptance.training import peak_flops_per_s, tokens_before
+    from receptance.training.planning import training_flops_per_token
+
+    training = config.training
+    if training.device == "cuda" and not torch.cuda.is_available():
+        return "not told: the run is for GPUs, and there is none here to measure"
+    n_tokens = tokens_before(config.data, training.steps)
+    peak = peak_flops_per_s(training.precision, training.device)
+    seconds = training_flops_per_token(config, shape) * n_tokens / peak / world_size
+    machines = "this machine" if world_size == 1 else f"{world_size} machines like this one"
+    return (
+        f"at least {_in_words(seconds)} on {machines}, whose {training.precision} products reach "
+        f"{peak / 1e9:,.0f} GFLOP/s"
+    )
+
+
+def _in_words(seconds: float) -> str:
+    """Return a time in the largest unit of which there are two."""
+    units = {"years": 31_556_952, "days": 86_400, "hours": 3600, "minutes": 60}
+    name, size = next((unit for unit in units.items() if seconds >= 2 * unit[1]), ("seconds", 1))
+    return f"{seconds / size:,.1f} {name}"
 
 
 def _length(config: "RunConfig", stores: "Stores | None") -> Rows:
