@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from functools import partial
 from importlib import metadata
 
@@ -126,3 +127,16 @@ def test_figures_are_named_by_their_filter_where_there_is_one():
 def test_a_figure_that_is_no_number_is_refused():
     with pytest.raises(DataError, match=r"`acc` of the task 'x' must be finite, but it is nan"):
         tasks.task_figures("x", {"acc,none": math.nan})
+
+
+def test_errors_are_drawn_in_this_process(lm, tmp_path, monkeypatch):
+    def pool(*_args, **_options):
+        raise AssertionError("a pool was forked")
+
+    monkeypatch.setattr("multiprocessing.Pool", pool)
+    monkeypatch.delenv("DISABLE_MULTIPROC", raising=False)
+
+    found = tasks.run_tasks(lm, [str(saved_items(tmp_path / "words.jsonl"))], limit=4)
+
+    assert found["tasks"]["words"]["perplexity"].stderr > 0
+    assert "DISABLE_MULTIPROC" not in os.environ

@@ -2,9 +2,10 @@
 
 import contextlib
 import math
+import os
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ BOOTSTRAP = 1000
 _evaluate: Callable[..., Any] = lm_eval.evaluate  # its decorator hides its hints
 SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "shots": 1234}
 """Those of the harness."""
+_NO_POOL = "DISABLE_MULTIPROC"  # a variable of the harness
 
 
 def run_tasks(
@@ -72,6 +74,7 @@ def run_tasks(
     with contextlib.ExitStack() as stack:
         # What the harness prints is no part of the result.
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        stack.enter_context(_one_process())
         if folder is not None:
             stack.enter_context(contextlib.chdir(folder))
         found = _evaluate(
@@ -96,6 +99,23 @@ def run_tasks(
     }
     figures = {name: task_figures(name, each) for name, each in found.get("results", {}).items()}
     return {"tasks": figures, "settings": {"tasks": settings}}
+
+
+@contextlib.contextmanager
+def _one_process() -> Iterator[None]:
+    """Have the harness draw its samples for standard errors in this process.
+
+    It forks a pool of processes otherwise, which is not safe beside threads, and waits for ever for
+    one that has a handler for SIGTERM, as this command has.
+    """
+    before = os.environ.get(_NO_POOL)
+    os.environ[_NO_POOL] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_NO_POOL)
+        if before is not None:
+            os.environ[_NO_POOL] = before
 
 
 def task_figures(task: str, figures: Mapping[str, Any]) -> dict[str, TaskFigure]:
