@@ -1,6 +1,5 @@
 """Figure 9: a small embedding, normalised, against the common N(0, 0.02)."""
 
-import statistics
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +13,7 @@ from paper.harness import (
     new_figure,
     text_of,
 )
-from paper.harness.training import initial_model, save_initial, smoothed, train_model
+from paper.harness.training import LAST_PART, curve_entries, initial_model, train_from
 from receptance.models import RWKV4Config
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ PAPER = [
 ]
 KINDS = {"normal": "N(0, 0.02)", "small": "U(±1e-4)"}
 SIZES = {"quick": (2, 64, 60, 1), "small": (4, 128, 5000, 3)}  # L, D, steps, seeds
-LAST_PART = 0.02  # of the steps, whose mean loss is the loss at the end
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -48,34 +46,9 @@ def measure(options: Options) -> dict[str, Any]:
             model = initial_model(config, seed)
             if kind == "normal":
                 torch.nn.init.normal_(model.emb.weight, std=0.02)
-            trained = train_model(
-                f"figure-9-{kind}-{seed}",
-                store,
-                options.work,
-                {
-                    "seed": seed,
-                    "model": {"n_layer": n_layer, "n_embd": n_embd},
-                    "data": {"ctx_len": 128, "batch_size": 16},
-                    "training": {
-                        "steps": steps,
-                        "init_from": save_initial(model, options.work, f"figure-9-{kind}-{seed}"),
-                    },
-                    "optimizer": {"lr": 6e-4},
-                    "schedule": {"kind": "constant"},
-                },
-            )
-            curve = smoothed(trained.steps, trained.losses)
-            last = trained.losses[-max(int(LAST_PART * steps), 1) :]
-            runs.append(
-                {
-                    "kind": kind,
-                    "seed": seed,
-                    "steps": curve[0],
-                    "losses": curve[1],
-                    "last_loss": statistics.fmean(last),
-                    "valid_bits_per_byte": trained.valid[-1][1],
-                }
-            )
+            name = f"figure-9-{kind}-{seed}"
+            trained = train_from(model, name, store, options.work, steps=steps, seed=seed)
+            runs.append({"kind": kind, "seed": seed, **curve_entries(trained)})
     return {
         "text": text.entries(),
         "n_layer": n_layer,

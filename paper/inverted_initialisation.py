@@ -1,6 +1,5 @@
 """Appendix E: the initialisation that the paper prints, beside that of the authors' code."""
 
-import statistics
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +14,7 @@ from paper.harness import (
     new_figure,
     text_of,
 )
-from paper.harness.training import initial_model, save_initial, smoothed, train_model
+from paper.harness.training import curve_entries, initial_model, train_from
 from receptance.models import RWKV4, RWKV4Config
 
 if TYPE_CHECKING:
@@ -68,41 +67,23 @@ def measure(options: Options) -> dict[str, Any]:
             invert_(model)
         gradients = first_gradients(model, tokens)
         name = f"inverted-{kind}"
-        trained = train_model(
-            name,
-            store,
-            options.work,
-            {
-                "model": {"n_layer": n_layer, "n_embd": n_embd},
-                "data": {"ctx_len": 128, "batch_size": 16},
-                "training": {"steps": steps, "init_from": save_initial(model, options.work, name)},
-                "optimizer": {"lr": 6e-4},
-                "schedule": {"kind": "constant"},
-            },
-        )
+        trained = train_from(model, name, store, options.work, steps=steps)
         before, after = dict(model.named_parameters()), dict(trained.model.named_parameters())
         moved = {
             each: sum(
-                float(
-                    (after[f"blocks.{i}.{each}.weight"] - before[f"blocks.{i}.{each}.weight"])
-                    .abs()
-                    .max()
-                    > 0
+                not torch.equal(
+                    after[f"blocks.{i}.{each}.weight"], before[f"blocks.{i}.{each}.weight"]
                 )
                 for i in range(n_layer)
             )
             for each in (*MATRICES, *CHANNEL_MATRICES)
         }
-        curve = smoothed(trained.steps, trained.losses)
         runs.append(
             {
                 "kind": kind,
                 "first_gradients": gradients,
                 "layers_that_moved": moved,
-                "steps": curve[0],
-                "losses": curve[1],
-                "last_loss": statistics.fmean(trained.losses[-max(steps // 50, 1) :]),
-                "valid_bits_per_byte": trained.valid[-1][1],
+                **curve_entries(trained),
             }
         )
     return {
@@ -122,8 +103,8 @@ def section(found: dict[str, Any]) -> str:
             f"`{name}`",
             f"{code['first_gradients'][name]:.2e}",
             f"{paper['first_gradients'][name]:.2e}",
-            f"{code['layers_that_moved'][name]:.0f} of {found['n_layer']}",
-            f"{paper['layers_that_moved'][name]:.0f} of {found['n_layer']}",
+            f"{code['layers_that_moved'][name]} of {found['n_layer']}",
+            f"{paper['layers_that_moved'][name]} of {found['n_layer']}",
         )
         for name in (*MATRICES, *CHANNEL_MATRICES)
     ]

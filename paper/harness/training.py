@@ -14,6 +14,9 @@ from receptance.data import TokenStore
 from receptance.models import RWKV4, RWKV4Config
 from receptance.training import METRICS_FILE, RunConfig, parse_config, read_metrics
 
+LAST_PART = 0.02
+"""Of the steps of a run, whose mean loss is the loss at its end."""
+
 
 class Trained(NamedTuple):
     """A run that has ended."""
@@ -97,6 +100,50 @@ def save_initial(model: RWKV4, work: Path, name: str) -> str:
     folder.parent.mkdir(parents=True, exist_ok=True)
     save_model(model, None, folder, replace=True)
     return str(folder)
+
+
+def train_from(
+    model: RWKV4, name: str, store: TokenStore, work: Path, *, steps: int, seed: int = 1
+) -> Trained:
+    """Train a model from the values that it has, at a learning rate that stays 6e-4.
+
+    Args:
+        model: Left as it is.
+        name: Of the run.
+        store: The tokens; 16 × 128 of them a step.
+        work: The folder of the experiment's scale.
+        steps: How many.
+        seed: Of the order of the samples.
+    """
+    config = model.config
+    return train_model(
+        name,
+        store,
+        work,
+        {
+            "seed": seed,
+            "model": {"n_layer": config.n_layer, "n_embd": config.n_embd},
+            "data": {"ctx_len": 128, "batch_size": 16},
+            "training": {"steps": steps, "init_from": save_initial(model, work, name)},
+            "optimizer": {"lr": 6e-4},
+            "schedule": {"kind": "constant"},
+        },
+    )
+
+
+def curve_entries(trained: Trained) -> dict[str, Any]:
+    """Return what a result says of a run: its curve, and where that ended.
+
+    The last loss is the mean of the last `LAST_PART` of the steps.
+    """
+    steps, losses = smoothed(trained.steps, trained.losses)
+    n_last = max(int(LAST_PART * len(trained.losses)), 1)
+    return {
+        "steps": steps,
+        "losses": losses,
+        "last_loss": statistics.fmean(trained.losses[-n_last:]),
+        "valid_bits_per_byte": trained.valid[-1][1],
+    }
 
 
 def smoothed(steps: list[int], values: list[float], n_points: int = 100) -> tuple[list, list]:

@@ -139,12 +139,8 @@ def prepare(
                 "that made them, and `separator`, `document_start`, `records`, `globs` and "
                 "`skip_undecodable` must not be given"
             )
-        train, held_out = (token_files([Path(each) for each in part]) for part in (files, valid))
-        choice: dict[str, Any] = {"valid_fraction": valid_fraction, "seed": seed}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_folder(out, replace=replace) as staged:
-            copy_tokens(train, held_out, tokenizer, staged, **choice, progress=progress)
-        return TokenStore.open(out)
+        choice = {"valid_fraction": valid_fraction, "seed": seed}
+        return _copy(files, valid, tokenizer, out, choice, progress, replace=replace)
     corpus = _survey_all(files, valid, valid_fraction, seed, reading)
     if n_trained is not None:
         tokenizer = train_bpe(_training_texts(corpus), n_trained)
@@ -153,6 +149,24 @@ def prepare(
     out.parent.mkdir(parents=True, exist_ok=True)
     with resumable_folder(out, plan, replace=replace, restart=restart) as journal:
         _write_store(corpus, tokenizer, journal, progress)
+    return TokenStore.open(out)
+
+
+def _copy(
+    files: Sequence[PathLike],
+    valid: Sequence[PathLike],
+    tokenizer: Tokenizer,
+    out: Path,
+    choice: dict[str, Any],
+    progress: Progress | None,
+    *,
+    replace: bool,
+) -> TokenStore:
+    """Return a new store of tokens that are there already, held out by `choice`."""
+    train, held_out = (token_files([Path(each) for each in part]) for part in (files, valid))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(out, replace=replace) as staged:
+        copy_tokens(train, held_out, tokenizer, staged, **choice, progress=progress)
     return TokenStore.open(out)
 
 

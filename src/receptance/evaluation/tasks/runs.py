@@ -71,22 +71,7 @@ def run_tasks(
         forks=forks,
     )
     wanted: list[Task | str] = [*map(last_word_task, files.values()), *names]
-    with contextlib.ExitStack() as stack:
-        # What the harness prints is no part of the result.
-        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        stack.enter_context(_one_process())
-        if folder is not None:
-            stack.enter_context(contextlib.chdir(folder))
-        found = _evaluate(
-            lm=model,
-            task_dict=_loaded(
-                wanted, _manager(names, Path() if folder is not None else None), shots
-            ),
-            limit=limit,
-            bootstrap_iters=BOOTSTRAP,
-            log_samples=False,
-        )
-    assert found is not None  # as it is for all processes but the first
+    found = _harness_results(model, wanted, names, folder, shots, limit)
     settings = {
         "harness": f"lm_eval {metadata.version('lm_eval')}",
         "start": start_entry(lm),
@@ -99,6 +84,33 @@ def run_tasks(
     }
     figures = {name: task_figures(name, each) for name, each in found.get("results", {}).items()}
     return {"tasks": figures, "settings": {"tasks": settings}}
+
+
+def _harness_results(
+    model: HarnessModel,
+    wanted: list[Task | str],
+    names: Sequence[str],
+    folder: Path | None,
+    shots: int | None,
+    limit: int | None,
+) -> Mapping[str, Any]:
+    """Return what the harness finds, with `folder` as the working folder meanwhile."""
+    with contextlib.ExitStack() as stack:
+        # What the harness prints is no part of the result.
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        stack.enter_context(_one_process())
+        if folder is not None:
+            stack.enter_context(contextlib.chdir(folder))
+        manager = _manager(names, None if folder is None else Path())
+        found = _evaluate(
+            lm=model,
+            task_dict=_loaded(wanted, manager, shots),
+            limit=limit,
+            bootstrap_iters=BOOTSTRAP,
+            log_samples=False,
+        )
+    assert found is not None  # as it is for all processes but the first
+    return found
 
 
 @contextlib.contextmanager
