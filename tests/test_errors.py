@@ -13,6 +13,7 @@ EXIT_CODES = {
     "TokenizerError": 3,
     "CheckpointError": 4,
     "StateError": 4,
+    "RequestError": 1,
     "ImplementationUnavailableError": 1,
 }
 

@@ -6,6 +6,7 @@
     ├── TokenizerError   a vocabulary that cannot be read; text or ids it cannot convert
     ├── CheckpointError  a weight file is missing, damaged, hostile, or of another model
     ├── StateError       a state file is damaged, or of another model
+    ├── RequestError     a request to the server that it refuses
     └── ImplementationUnavailableError
                          the chosen kernel cannot run these tensors here
 
@@ -51,6 +52,34 @@ class StateError(ReceptanceError):
     """A state file is damaged, or of another model."""
 
     exit_code = 4
+
+
+class RequestError(ReceptanceError):
+    """A request to the server is refused; the client is told why, in OpenAI's form of an error."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        """Say what must be, what was, and what to do.
+
+        Args:
+            message: For the client: no path and no secret.
+            status: Of HTTP.
+            code: A word that a program can tell it by, such as "queue_full".
+            param: The field of the request that is wrong, such as "messages[0].role".
+            retry_after: Seconds after which the same request may be taken.
+        """
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.retry_after = retry_after
 
 
 class ImplementationUnavailableError(ReceptanceError):

@@ -1,0 +1,122 @@
+"""What a server is told when it starts; every limit that it keeps is one of these."""
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+_MB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a server listens, what it takes, and when it says no.
+
+    Raises:
+        ValueError: If a limit is out of its range.
+    """
+
+    # Where it listens, and for whom.
+    host: str = "127.0.0.1"
+    """The address; one that others can reach needs a key."""
+    port: int = 8000
+    """The port; 0 takes a free one."""
+    unix_socket: Path | None = None
+    """A socket file to listen on in place of an address."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names that a request's Host header may have, beside the address and localhost."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins of other pages that may call; none unless told."""
+    any_model_name: bool = False
+    """Whether a request may name any model and gets this one."""
+    strict_params: bool = True
+    """Whether a field that nobody knows is refused; if not, it is passed over."""
+
+    # What it does at once.
+    max_sequences: int = 16
+    """Texts that are read or written at once; their states are the memory that it takes."""
+    max_waiting: int = 64
+    """Texts that wait for their turn; the next request is told to come again (429)."""
+    max_waiting_per_key: int = 64
+    """Of these, texts of one key."""
+    chunk_tokens: int = 256
+    """Tokens of a prompt that are read at once: what one step, and a cancel, may have to wait."""
+
+    # What one request may ask for.
+    max_prompt_tokens: int = 2**20
+    """Tokens of a prompt."""
+    max_tokens: int = 2**16
+    """Tokens that a request may ask for."""
+    default_max_tokens: int = 4096
+    """Tokens that are written when a request does not say."""
+    max_choices: int = 16
+    """Texts for one prompt (`n`), and prompts of one request times `n`."""
+    max_top_logprobs: int = 20
+    """Likeliest tokens that are listed beside each one."""
+    request_seconds: float = 600.0
+    """From a request's arrival to its end."""
+    queue_seconds: float = 60.0
+    """Of these, before its prompt begins to be read."""
+
+    # How a text goes out.
+    coalesce_seconds: float = 0.02
+    """Tokens that come within it go out together."""
+    ping_seconds: float = 15.0
+    """A stream in which nothing went out for so long gets a comment, which keeps it open."""
+    backlog_bytes: int = 256 * 1024
+    """What may wait for a client that does not read; more ends its request."""
+    backlog_seconds: float = 30.0
+    """How long it may wait."""
+
+    # What a connection may do.
+    max_body_bytes: int = 8 * _MB
+    max_header_bytes: int = 64 * 1024
+    max_json_depth: int = 64
+    header_seconds: float = 10.0
+    """From a connection's opening, or a request's first byte, to the end of its header."""
+    body_seconds: float = 30.0
+    """From there to the end of its body."""
+    keep_alive_seconds: float = 75.0
+    """Between two requests."""
+    max_connections: int = 1024
+    max_connections_per_address: int = 256
+
+    # What is kept.
+    state_cache_bytes: int = 256 * _MB
+    """Memory for the states after prompts, which the next turn goes on from; 0 keeps none."""
+    state_cache_folder: Path | None = None
+    """Where states go that have no place in memory; None forgets them."""
+    state_cache_folder_bytes: int = 4096 * _MB
+    """How much of the disk they may take."""
+    max_states_per_key: int = 256
+    """States that a key may keep under a name (`/v1/states`)."""
+    state_folder: Path | None = None
+    """Where named states are kept; None keeps them in memory, until the server ends."""
+
+    # How it ends.
+    drain_seconds: float = 0.0
+    """On SIGTERM: how long it goes on taking requests, unready, so that a balancer looks away."""
+    shutdown_seconds: float = 30.0
+    """Then: how long running requests may take to end."""
+    max_engine_restarts_per_hour: int = 5
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                least = 0 if field.name in _MAY_BE_ZERO else 1 if isinstance(value, int) else None
+                if (
+                    not math.isfinite(value)
+                    or value < (least or 0)
+                    or (least is None and not value)
+                ):
+                    wanted = "above 0" if least is None else f"at least {least}"
+                    raise ValueError(f"`{field.name}` must be {wanted}, got {value!r}")
+        if self.port > 65535:
+            raise ValueError(f"`port` must be at most 65535, got {self.port}")
+
+
+_MAY_BE_ZERO = {
+    *("port", "max_waiting", "max_waiting_per_key", "coalesce_seconds", "max_top_logprobs"),
+    *("state_cache_bytes", "state_cache_folder_bytes", "max_states_per_key"),
+    *("drain_seconds", "shutdown_seconds", "max_engine_restarts_per_hour"),
+}
