@@ -28,7 +28,7 @@ from receptance.training.processes.parallel import (
     Parallel,
     distribute,
     evaluation,
-    gradient_norm,
+    gradient_norms,
     gradient_sync,
     init_weights,
     local_part,
@@ -96,7 +96,7 @@ class Trained:
                     total = total * float("nan")
                 total.backward()
             loss_sum += loss.cross_entropy.item() * share
-        norm = gradient_norm(self.model.parameters(), self.ranks)
+        norm = gradient_norms(self.model, self.ranks).whole
         (mean_loss,) = self.ranks.mean(loss_sum)
         if norm < float("inf"):
             self.optimizer.step()

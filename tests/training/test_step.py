@@ -26,8 +26,8 @@ from tests.training.thread_ranks import on_ranks
 from tests.training.tiny_run import tiny_batch, tiny_config
 
 
-def apply(loss: float, grad_norm: float) -> Verdict:
-    del loss, grad_norm
+def apply(loss: float, grad_norm: float, embedding_norm: float) -> Verdict:
+    del loss, grad_norm, embedding_norm
     return APPLY
 
 
@@ -71,8 +71,9 @@ def test_the_judge_sees_the_loss_and_the_norm_before_any_weight_has_changed():
     before = {name: each.clone() for name, each in model.state_dict().items()}
     seen: list[tuple[float, float]] = []
 
-    def refuse(loss: float, grad_norm: float) -> Verdict:
-        seen.append((loss, grad_norm))
+    def refuse(loss: float, grad_norm: float, embedding_norm: float) -> Verdict:
+        assert 0 < embedding_norm < math.hypot(grad_norm, embedding_norm)
+        seen.append((loss, math.hypot(grad_norm, embedding_norm)))
         return Verdict(action="skip", reason="it is a test")
 
     result = take_step(tiny_config(data_batch_size=8), model, refuse)
@@ -146,8 +147,8 @@ def gradient_step(config: RunConfig, batch: Batch, ranks: Ranks = ALONE):
     optimizer = build_optimizer(model, config.optimizer)
     gradient: dict[str, Tensor] = {}
 
-    def keep(loss: float, grad_norm: float) -> Verdict:
-        del loss, grad_norm
+    def keep(loss: float, grad_norm: float, embedding_norm: float) -> Verdict:
+        del loss, grad_norm, embedding_norm
         for name, each in model.named_parameters():
             assert each.grad is not None
             gradient[name] = each.grad.clone()
@@ -213,8 +214,8 @@ def test_a_step_of_which_nothing_counts_is_not_judged_and_changes_nothing():
     objective = Objective(model, auxiliary=1e-4, precision="float32")
     batch = masked(tiny_batch(0, 8), torch.zeros(8, 16, dtype=torch.bool))
 
-    def never(loss: float, grad_norm: float) -> Verdict:
-        raise AssertionError(loss, grad_norm)
+    def never(loss: float, grad_norm: float, embedding_norm: float) -> Verdict:
+        raise AssertionError(loss, grad_norm, embedding_norm)
 
     result = training_step(
         config, objective, build_optimizer(model, config.optimizer), batch, never

@@ -16,7 +16,7 @@ from receptance.data import Batch
 from receptance.models import RWKV4State
 from receptance.training.config import RunConfig
 from receptance.training.optimization import APPLY, Verdict, clip_gradient
-from receptance.training.processes import ALONE, Ranks, gradient_norm, gradient_sync
+from receptance.training.processes import ALONE, Ranks, gradient_norms, gradient_sync
 
 # The loss of such a step is none, so not a number.
 NOTHING_COUNTS = Verdict(action="skip", reason="no token of the batch counts")
@@ -57,7 +57,7 @@ def training_step(
     objective: nn.Module,
     optimizer: AdamW,
     batch: Batch,
-    judge: Callable[[float, float], Verdict] = lambda *_: APPLY,
+    judge: Callable[[float, float, float], Verdict] = lambda *_: APPLY,
     *,
     step: int = 0,
     ranks: Ranks = ALONE,
@@ -74,7 +74,8 @@ def training_step(
         objective: An `Objective`, or what data parallelism made of one.
         optimizer: Over its parameters, with the learning rate of this step.
         batch: This rank's rows.
-        judge: Takes the loss and the gradient's norm and says what to do; the same on all ranks.
+        judge: Takes the loss and the gradient's norm, first without the embedding's and then the
+            embedding's own, and says what to do; the same on all ranks.
             Without one every step is applied.
         step: Steps done before this one: what is drawn at random (dropout) depends on it.
         ranks: Who takes part.
@@ -83,19 +84,19 @@ def training_step(
     rank_counts = None if batch.counted is None else ranks.mean(float(batch.counted.sum()))[0]
     added = _add_gradients(config, objective, batch, carried, step, ranks.rank, rank_counts)
     started = time.perf_counter()
-    grad_norm = gradient_norm(objective.parameters(), ranks)
+    norms = gradient_norms(objective, ranks)
     normed = time.perf_counter()
     mean_loss, *costs = ranks.mean(added.loss, *added.source_costs)
     agreed = time.perf_counter()
-    verdict = NOTHING_COUNTS if rank_counts == 0 else judge(mean_loss, grad_norm)
+    verdict = NOTHING_COUNTS if rank_counts == 0 else judge(mean_loss, norms.rest, norms.embedding)
     if verdict.is_applied:
-        clip_gradient(objective.parameters(), grad_norm, config.optimizer.grad_clip)
+        clip_gradient(objective.parameters(), norms.whole, config.optimizer.grad_clip)
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return StepResult(
         loss=math.nan if verdict is NOTHING_COUNTS else mean_loss,
         loss_by_source=_by_source(config, costs),
-        grad_norm=grad_norm,
+        grad_norm=norms.whole,
         verdict=verdict,
         carried=RWKV4State.concatenate(added.states) if config.data.segments > 1 else None,
         seconds=StepSeconds(

@@ -75,7 +75,7 @@ def test_the_border_is_so_many_deviations_above_the_average():
 def test_a_gradient_far_above_its_average_is_skipped():
     assert calm_guard().judge(N_CALM + 1, 2.0, 9.99).is_applied
     assert calm_guard().judge(N_CALM + 1, 2.0, 10.01) == Verdict(
-        action="skip", reason="the gradient's norm is 10.01, above 10 × 1"
+        action="skip", reason="the gradient's norm without the embedding's is 10.01, above 10 × 1"
     )
     assert calm_guard(grad_norm_ratio=0.0).judge(N_CALM + 1, 2.0, 1e9).is_applied
 
@@ -91,6 +91,14 @@ def test_a_loss_that_does_not_scatter_may_still_rise_a_little():
 
     assert guard.judge(N_CALM + 1, 0.51, 1.0).is_applied
     assert not guard.judge(N_CALM + 2, 0.55, 1.0).is_applied
+
+
+def test_the_embedding_alone_may_have_any_gradient_that_is_finite():
+    """A token that is met for the first time has a row that nothing has enlarged."""
+    assert calm_guard().judge(N_CALM + 1, 2.0, 1.0, 1e6).is_applied
+    assert calm_guard().judge(N_CALM + 1, 2.0, 1.0, math.nan) == Verdict(
+        action="skip", reason="the norm of the embedding's gradient is nan"
+    )
 
 
 def test_a_young_run_is_not_judged():

@@ -14,7 +14,7 @@ from receptance.training.optimization import Objective
 from receptance.training.processes.parallel import (
     Parallel,
     distribute,
-    gradient_norm,
+    gradient_norms,
     gradient_sync,
     whole_model,
 )
@@ -115,15 +115,32 @@ def test_a_layer_of_the_14b_model_takes_a_step_in_two_parts(nursery):
     sys.stdout.write(f"\n{n_parameters:,} parameters, at most {' and '.join(peaks)} on the ranks\n")
 
 
-def test_the_norm_of_a_large_gradient_is_not_rounded_away():
+def module_with_gradients(n_rows: int) -> tuple[torch.nn.Module, list[torch.Tensor]]:
+    """Return what has an embedding and something else, and the gradients of the two."""
     generator = torch.Generator().manual_seed(0)
-    matrix = torch.nn.Parameter(torch.zeros(4096, 4096))
-    matrix.grad = torch.randn(4096, 4096, generator=generator)
-    vector = torch.nn.Parameter(torch.zeros(7))
-    vector.grad = torch.randn(7, generator=generator)
-    norm = gradient_norm([matrix, vector], ALONE)
-    expected = math.hypot(matrix.grad.double().norm().item(), vector.grad.double().norm().item())
-    assert abs(norm / expected - 1) < 1e-6
+    module = torch.nn.ModuleDict({"emb": torch.nn.Embedding(n_rows, n_rows)})
+    module["norm"] = torch.nn.LayerNorm(7, bias=False)
+    gradients = [torch.randn(each.shape, generator=generator) for each in module.parameters()]
+    for parameter, gradient in zip(module.parameters(), gradients, strict=True):
+        parameter.grad = gradient
+    return module, gradients
+
+
+def test_the_norm_of_a_large_gradient_is_not_rounded_away():
+    module, gradients = module_with_gradients(4096)
+    norms = gradient_norms(module, ALONE)
+    embedding, rest = (each.double().norm().item() for each in gradients)
+    assert norms.embedding == pytest.approx(embedding, rel=1e-6)
+    assert norms.rest == pytest.approx(rest, rel=1e-6)
+    assert norms.whole == pytest.approx(math.hypot(embedding, rest), rel=1e-6)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_number_that_is_not_finite_is_seen_wherever_it_is(number, which):
+    module, gradients = module_with_gradients(4)
+    gradients[which].view(-1)[3] = number
+    assert not math.isfinite(gradient_norms(module, ALONE).whole)
 
 
 def test_several_ranks_must_share_the_work():

@@ -37,7 +37,7 @@ class SpikeConfig:
     loss_deviations: float = 6.0
     """How many standard deviations the loss may be above its average; 0 for any."""
     grad_norm_ratio: float = 10.0
-    """How many times its average the gradient's norm may be; 0 for any."""
+    """How many times its average the gradient's norm may be, without the embedding's; 0 for any."""
     memory_steps: int = 50
     """Steps that the averages remember; in a young run a quarter of those done."""
     warmup_steps: int = 100
@@ -85,6 +85,7 @@ class SpikeState:
     loss: MovingAverage = field(default_factory=MovingAverage)
     """In nats a token."""
     grad_norm: MovingAverage = field(default_factory=MovingAverage)
+    """Without the embedding's."""
     skipped: tuple[int, ...] = ()
     """The last steps that were skipped, oldest first."""
     rollbacks: int = 0
@@ -139,15 +140,22 @@ class SpikeGuard:
         recent = [each for each in self.state.skipped if step - each < self.config.within_steps]
         return recent[0] if recent else None
 
-    def judge(self, step: int, loss: float, grad_norm: float) -> Verdict:
+    def judge(
+        self, step: int, loss: float, grad_norm: float, embedding_norm: float = 0.0
+    ) -> Verdict:
         """Return what is to be done with a step, and remember it.
+
+        The embedding's norm is compared with nothing: where a token is met for the first time, its
+        row is as small as it was in the beginning, and the LayerNorm behind it makes the row's
+        gradient thousands of times as large as that of any other.
 
         Args:
             step: Which one, itself counted: the first is 1. They come in order.
             loss: Of all ranks, in nats a token.
-            grad_norm: Of the gradient of all ranks, before it is clipped.
+            grad_norm: Of the gradient of all ranks without the embedding's, before it is clipped.
+            embedding_norm: Of the embedding's; 0 where that is not trained.
         """
-        reason = self._reason(loss, grad_norm)
+        reason = self._reason(loss, grad_norm, embedding_norm)
         if not reason:
             # What a run was in its first steps is soon to be forgotten.
             memory = min(self.config.memory_steps, 2 + self.state.loss.n_values // 4)
@@ -179,12 +187,14 @@ class SpikeGuard:
             rolled_back_step=self.state.rolled_back_step,
         )
 
-    def _reason(self, loss: float, grad_norm: float) -> str:
+    def _reason(self, loss: float, grad_norm: float, embedding_norm: float) -> str:
         """Return why a step must not be applied; empty where it may be."""
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         if not math.isfinite(grad_norm):
             return f"the gradient's norm is {grad_norm}"
+        if not math.isfinite(embedding_norm):
+            return f"the norm of the embedding's gradient is {embedding_norm}"
         if self.state.loss.n_values < self.config.warmup_steps:
             return ""
         mean, ratio = self.state.loss.mean, self.config.loss_deviations
@@ -193,7 +203,10 @@ class SpikeGuard:
             return f"the loss is {loss:.4f} nats, above {mean:.4f} + {ratio:g} × {deviation:.4f}"
         mean, ratio = self.state.grad_norm.mean, self.config.grad_norm_ratio
         if ratio and grad_norm > ratio * mean:
-            return f"the gradient's norm is {grad_norm:.4g}, above {ratio:g} × {mean:.4g}"
+            return (
+                f"the gradient's norm without the embedding's is {grad_norm:.4g}, above "
+                f"{ratio:g} × {mean:.4g}"
+            )
         return ""
 
     def _judge_too_many(self, step: int, reason: str) -> Verdict:
@@ -232,7 +245,7 @@ def write_spike(
         step: Which step, itself counted.
         verdict: Why it was not applied.
         loss: In nats a token; need not be finite, null in the file where it is not.
-        grad_norm: As `loss`.
+        grad_norm: Of the whole gradient; as `loss`.
         first_sample: The place of its first sample in the run's order.
         samples: For each row of the whole batch where it was read, as `Sample._asdict` says it,
             or `MixedSample._asdict` with the name of the source.

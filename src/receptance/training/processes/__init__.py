@@ -8,10 +8,11 @@ process keeps for its tensors.
 from receptance.training.processes.allocator import keep_freed_memory
 from receptance.training.processes.heartbeat import TRAINING, Heartbeat
 from receptance.training.processes.parallel import (
+    GradientNorms,
     compile_layers,
     distribute,
     evaluation,
-    gradient_norm,
+    gradient_norms,
     gradient_sync,
     init_weights,
     is_sharded,
@@ -26,13 +27,14 @@ from receptance.training.processes.run_lock import run_lock
 __all__ = [
     "ALONE",
     "TRAINING",
+    "GradientNorms",
     "Heartbeat",
     "Ranks",
     "compile_layers",
     "connected",
     "distribute",
     "evaluation",
-    "gradient_norm",
+    "gradient_norms",
     "gradient_sync",
     "init_weights",
     "is_sharded",

@@ -7,9 +7,9 @@ is: a model without values on the meta device; what changes its layers (recomput
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -199,20 +199,40 @@ def evaluation(model: RWKV4) -> Iterator[RWKV4]:
             model.reshard()
 
 
-def gradient_norm(parameters: Iterable[nn.Parameter], ranks: Ranks) -> float:
-    """Return the norm of the whole gradient, the same bits on every rank and for any threads.
+class GradientNorms(NamedTuple):
+    """How long a gradient is, in its two parts."""
 
-    It is not finite if any number of the gradient, on any rank, is not.
+    embedding: float
+    rest: float
+
+    @property
+    def whole(self) -> float:
+        """Of both; not finite if any number of the gradient is not."""
+        return math.hypot(*self)
+
+
+def gradient_norms(module: nn.Module, ranks: Ranks) -> GradientNorms:
+    """Return the norms of the gradient, the same bits on every rank and for any threads.
+
+    They are not finite if any number of their part, on any rank, is not.
     """
-    gradients = [each.grad for each in parameters if each.grad is not None]
+    parts: tuple[list[Tensor], list[Tensor]] = [], []
+    for name, each in module.named_parameters():
+        if each.grad is not None:
+            parts[not name.endswith("emb.weight")].append(each.grad)
+    norms = [_local_norm(part) for part in parts]
+    if any(isinstance(each, DTensor) for part in parts for each in part):
+        mean_squares = ranks.mean(*(norm**2 for norm in norms))
+        norms = [math.sqrt(ranks.world_size * each) for each in mean_squares]
+    # What is not sharded is the whole gradient, which every rank has.
+    return GradientNorms(*norms)
+
+
+def _local_norm(gradients: Sequence[Tensor]) -> float:
     pieces = [
         piece for each in gradients for piece in local_part(each).reshape(-1).split(NORM_PIECE)
     ]
-    norm = torch.nn.utils.get_total_norm(pieces).item()
-    if not any(isinstance(each, DTensor) for each in gradients):
-        return norm  # of the whole gradient, which every rank has
-    (mean_square,) = ranks.mean(norm**2)
-    return math.sqrt(ranks.world_size * mean_square)
+    return torch.nn.utils.get_total_norm(pieces).item()
 
 
 def local_part(tensor: Tensor) -> Tensor:
