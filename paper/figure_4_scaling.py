@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from paper.harness import COLOURS, Experiment, Options, main, markdown_table, new_figure, text_of
-from paper.harness.drawing import log_losses
+from paper.harness.drawing import narrow_log
 from paper.harness.statistics import Point, PowerLaw, fit_power_law, pareto, r_squared
 from paper.harness.training import train_model
 from receptance.data import TokenStore
@@ -218,7 +218,7 @@ def draw(found: dict[str, Any]) -> "Figure":
     paper.set_xlabel("compute C = 78 D²LT, 10¹⁸ FLOP")
     for axis in (here, paper):
         axis.set_xscale("log")
-        log_losses(axis)
+        narrow_log(axis)
         axis.xaxis.set_minor_formatter("")
         axis.legend(frameon=False, fontsize=8)
     return figure

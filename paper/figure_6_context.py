@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from paper.harness import COLOURS, Experiment, Options, main, markdown_table, new_figure, text_of
-from paper.harness.drawing import log_losses
+from paper.harness.drawing import narrow_log
 from paper.harness.places import costs_by_place, mean_in
 from paper.harness.training import Trained, train_model
 from receptance.data import TokenStore
@@ -204,7 +204,7 @@ def draw(found: dict[str, Any]) -> "Figure":
     for axis in (here, paper):
         axis.set_ylabel("held-out loss, nats a token")
         axis.set_xscale("log", base=2)
-        log_losses(axis)
+        narrow_log(axis)
         axis.xaxis.set_major_formatter("{x:,.0f}")
         axis.legend(frameon=False, fontsize=8)
     return figure

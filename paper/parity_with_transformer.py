@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from paper.harness import COLOURS, Experiment, Options, main, markdown_table, new_figure, text_of
 from paper.harness.contest import KINDS, Contest, Size, tune
-from paper.harness.drawing import draw_band, log_losses
+from paper.harness.drawing import draw_band, narrow_log
 from paper.harness.statistics import Interval, mean_interval
 from receptance.evaluation import held_out_documents
 
@@ -139,7 +139,7 @@ def draw(found: dict[str, Any]) -> "Figure":
     held_out.set_title(f"held-out text, windows of {found['ctx_len']} tokens")
     for axis in (training, held_out):
         axis.set_xlabel("steps")
-        log_losses(axis)
+        narrow_log(axis)
         axis.legend(frameon=False, title=f"{found['n_seeds']} seeds: mean, least to most")
     return figure
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from paper.harness import COLOURS, Experiment, Options, main, markdown_table, new_figure
+from paper.harness.drawing import narrow_log
 from paper.harness.generation import KINDS, Shape, generator_of, memory_of
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def draw(found: dict[str, Any]) -> "Figure":
         axis.set_xlabel("tokens generated, T")
         axis.set_ylabel(label)
         axis.legend(frameon=False, fontsize=8)
+    narrow_log(memory)
     return figure
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "draw_band", "log_losses", "new_figure", "save_figure"]
+__all__ = ["COLOURS", "draw_band", "narrow_log", "new_figure", "save_figure"]
 
 
 def new_figure(
@@ -55,8 +55,8 @@ def draw_band(
     axis.fill_between(x, lows, highs, color=colour, alpha=0.25, linewidth=0)
 
 
-def log_losses(axis: "Axes") -> None:
-    """Let the vertical axis be logarithmic, with plain numbers, since losses span less than ten."""
+def narrow_log(axis: "Axes") -> None:
+    """Let the vertical axis be logarithmic, with plain numbers, where it spans less than ten."""
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter("{x:g}")
