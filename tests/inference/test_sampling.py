@@ -42,7 +42,7 @@ def history(prompt: list[int], generated: list[int]) -> TokenHistory:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"max_tokens": 0}, "`max_tokens` must be at least 1, got 0"),
+        ({"max_tokens": -1}, "`max_tokens` must be at least 0, got -1"),
         ({"max_tokens": True}, "`max_tokens` must be an integer, got True"),
         ({"top_k": False}, "`top_k` must be an integer, got False"),
         ({"temperature": -1.0}, "`temperature` must be at least 0, got -1.0"),

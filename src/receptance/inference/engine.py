@@ -11,8 +11,10 @@ from torch import Tensor
 
 from receptance.inference.generation import Draft, Generation
 from receptance.inference.language_model import LanguageModel
-from receptance.inference.prompt import Chunks, Prompt
-from receptance.inference.request import Output, Request
+from receptance.inference.logprobs import token_logprobs
+from receptance.inference.prompt import Prompt
+from receptance.inference.prompt_reader import PromptReader
+from receptance.inference.request import Output, PromptRead, Request
 from receptance.inference.runner import Runner
 from receptance.inference.sampler import Sampler, choose_tokens
 from receptance.inference.sampling import SamplingParams
@@ -27,10 +29,11 @@ _BUSY = "the engine must have no requests of its own while it generates; step un
 class _Prompt:
     """What a family reads, and then goes on from."""
 
-    chunks: Chunks
-    state: State
+    reader: PromptReader
     lm: LanguageModel
     """What reads it: the engine's, perhaps with an adapter."""
+    logprobs: int | None
+    """How many likeliest tokens the members are to be told beside each one that is generated."""
     samplers: dict[int, Sampler]
     """Of the members that are still wanted, by id."""
     slot: int | None = None
@@ -45,6 +48,9 @@ class _Sequence:
     lm: LanguageModel
     draft: Draft
     logits: Float[Tensor, " V"]
+    logprobs: int | None
+    prompt: PromptRead | None
+    """What the first output is to tell."""
 
 
 class Engine:
@@ -118,6 +124,7 @@ class Engine:
                 not in the vocabulary, the state is not one sequence's of this model, or the
                 adapter is of another.
             TokenizerError: If the prompt is a text that cannot be tokenized.
+            Exception: What `request.constraint` raises.
         """
         return self.fork(request, 1)[0]
 
@@ -135,21 +142,29 @@ class Engine:
         Raises:
             ValueError: If `n` is out of its range, or as `add`.
             TokenizerError: As `add`.
+            Exception: What `request.constraint` raises.
         """
         if not 1 <= n <= self._pool.n_slots:
             raise ValueError(f"`n` must be from 1 to {self._pool.n_slots}, got {n}")
         lm = self._lm if request.adapter is None else self._lm.with_adapter(request.adapter)
-        state = lm.start_state(request.state)
-        self._pool.check(state)
-        chunks = lm.open_prompt(request.prompt, request.state, chunk_tokens=self._chunk_tokens)
-        first = Sampler(request.params, self._tokenizer.vocab_size)
-        seeds = [(first.seed + i) % 2**63 for i in range(n)]
-        params = [replace(request.params, seed=seed) for seed in seeds]
-        samplers = {next(self._ids): Sampler(each, first.vocab_size) for each in params}
-        prompt = _Prompt(chunks, state, lm, samplers)
+        reader = PromptReader(request, lm, chunk_tokens=self._chunk_tokens)
+        self._pool.check(reader.state)
+        samplers = {next(self._ids): each for each in self._samplers(request, n)}
+        prompt = _Prompt(reader, lm, request.logprobs, samplers)
         self._prompts |= dict.fromkeys(samplers, prompt)
         self._scheduler.add(list(samplers))
         return list(samplers)
+
+    def _samplers(self, request: Request, n: int) -> list[Sampler]:
+        """Return a sampler for each text of a family."""
+        first = Sampler(request.params, self._tokenizer.vocab_size)
+        params = [replace(request.params, seed=(first.seed + i) % 2**63) for i in range(n)]
+        begin = request.constraint
+        constraints = [None if begin is None else begin() for _ in range(n)]
+        return [
+            Sampler(each, first.vocab_size, constraint)
+            for each, constraint in zip(params, constraints, strict=True)
+        ]
 
     def step(self) -> list[Output]:
         """Read one chunk, write a token of each sequence, and return what came of it.
@@ -161,7 +176,7 @@ class Engine:
         for family in self._scheduler.admit(self._pool.n_free):
             prompt = self._prompts[family[0]]
             prompt.slot = self._pool.acquire()
-            self._pool.write(prompt.slot, prompt.state)
+            self._pool.write(prompt.slot, prompt.reader.state)
         return [*self._read(), *self._write()]
 
     def cancel(self, request_id: int) -> bool:
@@ -183,6 +198,12 @@ class Engine:
                 self._pool.release(prompt.slot)
             return True
         return False
+
+    def cancel_all(self) -> list[int]:
+        """Forget all requests, and return their ids; none has a further output."""
+        ids = [*self._prompts, *self._sequences]
+        self._forget(ids)
+        return ids
 
     def generate(
         self, prompts: Sequence[Prompt], params: SamplingParams | None = None
@@ -224,51 +245,63 @@ class Engine:
         if not family:
             return []
         prompt = self._prompts[family[0]]
-        assert prompt.slot is not None
+        slot = prompt.slot
+        assert slot is not None
         try:
-            chunk = next(prompt.chunks)
+            chunk, tokens = prompt.reader.next_chunk()
         except (TypeError, ValueError) as error:
-            self._cancel_all(family)
-            return [Output(id=each, error=error) for each in family]
+            return self._failed(family, error)
         except BaseException:
             # A stream that broke can not be gone on with, and why is for its owner to know.
-            self._cancel_all(family)
+            self._forget(family)
             raise
-        logits = self._prefill(family, prompt, chunk)
-        if not prompt.chunks.is_stand_in:
-            for sampler in prompt.samplers.values():
-                sampler.add_prompt(chunk)
-        if prompt.chunks.is_over:
-            self._begin_to_write(prompt, prompt.slot, logits)
-        return []
-
-    def _prefill(
-        self, family: Sequence[int], prompt: _Prompt, chunk: Sequence[int]
-    ) -> Float[Tensor, " V"]:
-        """Feed a chunk; if that fails, nobody knows what was read, and the family is forgotten."""
-        assert prompt.slot is not None
         try:
-            return self._runner.prefill(prompt.slot, chunk, prompt.lm.model)
+            logits = prompt.reader.feed(self._runner, slot, chunk)
+            for sampler in prompt.samplers.values():
+                sampler.add_prompt(tokens)
+        except Exception as error:  # noqa: BLE001 (what was read was nobody else's)
+            return self._failed(family, error)
         except BaseException:
-            self._cancel_all(family)
+            self._forget(family)
             raise
+        return self._begin_to_write(prompt, slot, logits) if prompt.reader.is_over else []
 
-    def _cancel_all(self, family: Sequence[int]) -> None:
-        for each in family:
+    def _failed(self, family: Sequence[int], error: Exception) -> list[Output]:
+        self._forget(family)
+        return [Output(id=each, error=error) for each in family]
+
+    def _forget(self, ids: Sequence[int]) -> None:
+        for each in ids:
             self.cancel(each)
 
-    def _begin_to_write(self, prompt: _Prompt, read: int, logits: Float[Tensor, " V"]) -> None:
-        """Give each member of a family its own copy of the state in the slot `read`."""
-        for i, (id_, sampler) in enumerate(prompt.samplers.items()):
+    def _begin_to_write(
+        self, prompt: _Prompt, read: int, logits: Float[Tensor, " V"]
+    ) -> list[Output]:
+        """Give each member of a family its own copy of the state in the slot `read`.
+
+        Returns:
+            Of members that want no token.
+        """
+        told = prompt.reader.told()
+        slots = [read, *(self._pool.acquire() for _ in range(len(prompt.samplers) - 1))]
+        for slot in slots[1:]:
+            self._pool.copy(read, slot)
+        outputs: list[Output] = []
+        for (id_, sampler), slot in zip(prompt.samplers.items(), slots, strict=True):
             self._scheduler.remove(id_)
             del self._prompts[id_]
-            slot = read if i == 0 else self._pool.acquire()
-            if slot != read:
-                self._pool.copy(read, slot)
-            n_tokens = prompt.chunks.n_tokens
             read_state = partial(self._state_at, slot, prompt.lm)
-            draft = Draft(self._tokenizer, sampler, n_tokens, read_state)
-            self._sequences[id_] = _Sequence(slot, prompt.lm, draft, logits)
+            try:
+                draft = Draft(self._tokenizer, sampler, told.n_tokens, read_state)
+            except Exception as error:  # noqa: BLE001 (it ends this text alone)
+                self._pool.release(slot)
+                outputs.append(Output(id=id_, prompt=told, error=error))
+                continue
+            sequence = _Sequence(slot, prompt.lm, draft, logits, prompt.logprobs, told)
+            self._sequences[id_] = sequence
+            if draft.finish_reason is not None:
+                outputs.append(self._finished(Output(id=id_, prompt=told)))
+        return outputs
 
     def _state_at(self, slot: int, lm: LanguageModel) -> State:
         return lm.signed(self._pool.read(slot))
@@ -279,16 +312,27 @@ class Engine:
             return []
         logits = torch.stack([each.logits for each in self._sequences.values()])
         samplers = [each.draft.sampler for each in self._sequences.values()]
-        chosen = dict(zip(self._sequences, choose_tokens(samplers, logits), strict=True))
-        failed = {id_: error for id_, error in chosen.items() if isinstance(error, ValueError)}
-        tokens = {id_: token for id_, token in chosen.items() if isinstance(token, int)}
-        self._cancel_all(list(failed))
-        texts = {id_: self._sequences[id_].draft.push(token) for id_, token in tokens.items()}
-        self._feed(tokens)
-        return [
-            *(Output(id=id_, error=error) for id_, error in failed.items()),
-            *(self._output(id_, token, texts[id_]) for id_, token in tokens.items()),
-        ]
+        chosen = zip(list(self._sequences), choose_tokens(samplers, logits), strict=True)
+        outputs = [self._written(id_, token) for id_, token in chosen]
+        self._forget([each.id for each in outputs if each.error is not None])
+        self._feed({each.id: each.token for each in outputs if each.token is not None})
+        return [self._finished(each) if self._is_over(each) else each for each in outputs]
+
+    def _written(self, id_: int, token: int | Exception) -> Output:
+        """Return what the choice of a token did for a sequence."""
+        sequence = self._sequences[id_]
+        prompt, sequence.prompt = sequence.prompt, None
+        if isinstance(token, Exception):
+            return Output(id=id_, prompt=prompt, error=token)
+        logprobs, n_top = None, sequence.logprobs
+        try:
+            if n_top is not None:
+                vocab_size = self._tokenizer.vocab_size
+                logprobs = token_logprobs(sequence.logits, token, n_top, vocab_size)
+            text = sequence.draft.push(token)
+        except Exception as error:  # noqa: BLE001 (it ends this text alone)
+            return Output(id=id_, prompt=prompt, error=error)
+        return Output(id=id_, prompt=prompt, token=token, text=text, logprobs=logprobs)
 
     def _feed(self, tokens: dict[int, int]) -> None:
         """Feed the tokens that are awaited, all in one call."""
@@ -301,17 +345,21 @@ class Engine:
             try:
                 logits = self._runner.decode(slots, [tokens[id_] for id_ in awaited], changes)
             except BaseException:
-                self._cancel_all(list(awaited))  # their states may be those of half a step
+                # Their states may be those of half a step, and what others got is not passed on.
+                self._forget(list(self._sequences))
                 raise
             for row, sequence in enumerate(awaited.values()):
                 sequence.logits = logits[row]
 
-    def _output(self, id_: int, token: int, text: str) -> Output:
-        """Return what a step did for a sequence, and end it if its text is over."""
-        sequence = self._sequences[id_]
-        draft = sequence.draft
-        if draft.finish_reason is None:
-            return Output(id=id_, token=token, text=text)
-        generation = draft.finish(sequence.lm.forward)
-        self.cancel(id_)
-        return Output(id=id_, token=token, text=text, generation=generation)
+    def _is_over(self, output: Output) -> bool:
+        return output.error is None and self._sequences[output.id].draft.finish_reason is not None
+
+    def _finished(self, output: Output) -> Output:
+        """Return the last output of a sequence whose text is over, and forget it."""
+        sequence = self._sequences[output.id]
+        try:
+            output = replace(output, generation=sequence.draft.finish(sequence.lm.forward))
+        except Exception as error:  # noqa: BLE001 (it ends this text alone)
+            output = replace(output, error=error)
+        self.cancel(output.id)
+        return output

@@ -35,7 +35,8 @@ class Generation:
     """Where a stop string begins within a token, the text of that token before it is tokenized
     anew, so that these can differ at their end from what the model chose."""
     finish_reason: FinishReason
-    """A stop string, `max_tokens`, or the token that ends a text."""
+    """A stop string or the end of what a constraint allows, `max_tokens`, or the token that ends
+    a text."""
     prompt_tokens: int
     """How many tokens the prompt had."""
     generated_tokens: int
@@ -117,7 +118,11 @@ class Draft:
         """
         self.sampler = sampler
         self.finish_reason: FinishReason | None = None
-        """Why the text is over; None while it is not."""
+        """Why the text is over; None while it is not. It may be over before it begins."""
+        if sampler.constraint is not None and sampler.constraint.is_over:
+            self.finish_reason = "stop"
+        elif not sampler.params.max_tokens:
+            self.finish_reason = "length"
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
         self._read_state = read_state
@@ -132,6 +137,8 @@ class Draft:
     @property
     def awaits_its_token(self) -> bool:
         """Whether the model is to be fed the token that was pushed last."""
+        if self.finish_reason == "stop":
+            return self._scanner.found is None  # the constraint's last token is of the text
         return self.finish_reason in (None, "length")
 
     def push(self, token: int) -> str:
@@ -143,15 +150,21 @@ class Draft:
         if token == self._tokenizer.end_of_text:
             self.finish_reason = "end_of_text"
             return self._flush()
+        constraint = self.sampler.constraint
+        if constraint is not None:
+            constraint.accept(token)
         self._tokens.append(token)
         text = self._let_out(self._detokenizer.push(token))
         if self._scanner.found is not None:
             self.finish_reason = "stop"
             return text
         self._move_border()
-        if len(self._tokens) < self.sampler.params.max_tokens:
+        if constraint is not None and constraint.is_over:
+            self.finish_reason = "stop"
+        elif len(self._tokens) >= self.sampler.params.max_tokens:
+            self.finish_reason = "length"
+        else:
             return text
-        self.finish_reason = "length"
         return text + self._flush()
 
     def finish(self, feed: Feed) -> Generation:

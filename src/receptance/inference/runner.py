@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from receptance.inference.state_pool import StatePool
-from receptance.models import RWKV4, LowRankChanges, PackedModel
+from receptance.models import RWKV4, LowRankChanges, PackedModel, RWKV4State
 
 
 class Runner:
@@ -40,6 +40,34 @@ class Runner:
         logits, state = model(chunk, self.pool.read(slot), last_only=True)
         self.pool.write(slot, state)
         return logits[0, -1]
+
+    @torch.inference_mode()
+    def prefill_features(
+        self, slot: int, tokens: Sequence[int], model: RWKV4
+    ) -> Float[Tensor, "T C"]:
+        """Feed a chunk as `prefill` does, and return what the model's head sees at each token.
+
+        Args:
+            slot: As for `prefill`, and so are the others.
+            tokens: T of them.
+            model: What reads them.
+        """
+        chunk = torch.tensor([tokens], device=self._device)
+        before = self.pool.read(slot)
+        assert isinstance(before, RWKV4State)
+        features, state = model.features(chunk, before)
+        self.pool.write(slot, state)
+        return features[0]
+
+    @torch.inference_mode()
+    def head(self, features: Float[Tensor, "T C"], model: RWKV4) -> Float[Tensor, "T V"]:
+        """Return the logits that follow from features, as the forward of `model` computes them.
+
+        Args:
+            features: What `prefill_features` gave, or some rows of it.
+            model: The same.
+        """
+        return model.head(features[None])[0].to(features.dtype)
 
     @torch.inference_mode()
     def decode(

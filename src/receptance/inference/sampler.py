@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from receptance.inference.constraint import Constraint
 from receptance.inference.sampling import SamplingParams, TokenHistory, draw, steps_of
 
 # Seeds that were not given are short, for they are shown to be typed in again.
@@ -20,12 +21,15 @@ _BLOCK_LOGITS = 2**18
 class Sampler:
     """Chooses tokens one after the other, with random numbers and a history of its own."""
 
-    def __init__(self, params: SamplingParams, vocab_size: int) -> None:
+    def __init__(
+        self, params: SamplingParams, vocab_size: int, constraint: Constraint | None = None
+    ) -> None:
         """Begin a sequence.
 
         Args:
             params: How to choose.
             vocab_size: How many tokens there are to choose from.
+            constraint: Which of them may be chosen; whoever keeps the text tells it which were.
 
         Raises:
             ValueError: If `params.logit_bias` names a token that there is not.
@@ -34,6 +38,7 @@ class Sampler:
         if biased >= vocab_size:
             raise ValueError(f"`logit_bias` must name tokens below {vocab_size}, got {biased}")
         self.params = params
+        self.constraint = constraint
         self.seed = secrets.randbits(_DRAWN_SEED_BITS) if params.seed is None else params.seed
         """Of the random numbers; drawn if none was given. Global random state is not touched."""
         self.vocab_size = vocab_size
@@ -46,7 +51,7 @@ class Sampler:
     def add_prompt(self, tokens: Sequence[int]) -> None:
         """Note tokens of the prompt, which penalties may look at."""
         if self.params.repetition_penalty != 1:
-            self.history.add_prompt_(torch.tensor(tokens))
+            self.history.add_prompt_(torch.tensor(tokens, dtype=torch.int64))
 
     def choose(self, logits: Float[Tensor, " V"]) -> int:
         """Return the next token.
@@ -57,16 +62,17 @@ class Sampler:
 
         Raises:
             ValueError: If a logit is NaN or infinite, or every token is forbidden.
+            Exception: What the constraint raises.
         """
         (token,) = choose_tokens([self], logits[None])
-        if isinstance(token, ValueError):
+        if isinstance(token, Exception):
             raise token
         return token
 
 
 def choose_tokens(
     samplers: Sequence[Sampler], logits: Float[Tensor, "B V"]
-) -> list[int | ValueError]:
+) -> list[int | Exception]:
     """Return the next token of every sequence, or what `Sampler.choose` would raise for it.
 
     Rows with the same settings go through the steps together. Each gets what it would get alone,
@@ -76,17 +82,52 @@ def choose_tokens(
         samplers: Those of the sequences.
         logits: Of their next tokens, as for `Sampler.choose`.
     """
+    chosen: dict[int, int | Exception] = {}
     rows_alike: dict[Hashable, list[int]] = defaultdict(list)
-    for row, sampler in enumerate(samplers):
-        rows_alike[_likeness(sampler)].append(row)
-    chosen: dict[int, int | ValueError] = {}
     logits = logits.to("cpu")
+    if any(sampler.constraint is not None for sampler in samplers):
+        logits, failed = _constrained(samplers, logits)
+        chosen |= failed
+    for row, sampler in enumerate(samplers):
+        if row not in chosen:
+            rows_alike[_likeness(sampler)].append(row)
     n = max(1, _BLOCK_LOGITS // logits.shape[1])
     for alike in rows_alike.values():
         for rows in (alike[start : start + n] for start in range(0, len(alike), n)):
-            tokens = _choose_alike([samplers[row] for row in rows], logits[rows])
+            tokens = _choose_contained([samplers[row] for row in rows], logits[rows])
             chosen |= zip(rows, tokens, strict=True)
     return [chosen[row] for row in range(len(samplers))]
+
+
+def _constrained(
+    samplers: Sequence[Sampler], logits: Float[Tensor, "B V"]
+) -> tuple[Float[Tensor, "B V"], dict[int, Exception]]:
+    """Return the logits with what constraints forbid at minus infinity, and which of these failed.
+
+    No bias and no penalty brings a token back, so it makes no difference that they come after.
+    """
+    logits, failed = logits.clone(), dict[int, Exception]()
+    for row, sampler in enumerate(samplers):
+        if sampler.constraint is not None:
+            try:
+                allowed = sampler.constraint.allowed()
+                logits[row, : sampler.vocab_size].masked_fill_(~allowed, -math.inf)
+            except Exception as error:  # noqa: BLE001 (it ends this text alone)
+                failed[row] = error
+    return logits, failed
+
+
+def _choose_contained(
+    samplers: Sequence[Sampler], logits: Float[Tensor, "B V"]
+) -> list[int | Exception]:
+    """Choose from rows that are alike, so that a row that fails fails alone."""
+    try:
+        return _choose_alike(samplers, logits)
+    except Exception as error:  # noqa: BLE001 (it ends this text alone)
+        if len(samplers) == 1:
+            return [error]
+    # Nothing was drawn yet: random numbers are the last that is asked for.
+    return [_choose_contained([each], logits[row, None])[0] for row, each in enumerate(samplers)]
 
 
 def _likeness(sampler: Sampler) -> Hashable:
@@ -100,7 +141,7 @@ def _likeness(sampler: Sampler) -> Hashable:
 
 def _choose_alike(
     samplers: Sequence[Sampler], logits: Float[Tensor, "B V"]
-) -> list[int | ValueError]:
+) -> list[int | Exception]:
     """Choose from rows that go through the steps of the first sampler."""
     first = samplers[0]
     logits = logits[:, : first.vocab_size].to(torch.float64)
@@ -143,7 +184,7 @@ def _noted(sampler: Sampler, token: int, largest: float) -> int | ValueError:
     if not math.isfinite(largest):
         return ValueError(
             f"the largest logit must be finite to choose a token, got {largest}; does "
-            "`logit_bias` or a penalty forbid every token, or has the model diverged?"
+            "`logit_bias`, a penalty or a constraint forbid every token, or has the model diverged?"
         )
     if sampler.params.is_penalising:
         sampler.history.add_generated_(token)

@@ -25,7 +25,7 @@ class SamplingParams:
     """
 
     max_tokens: int = 256
-    """The most tokens that are generated; at least 1."""
+    """The most tokens that are generated. 0 reads the prompt and writes nothing."""
     temperature: float = 1.0
     """Logits are divided by it. 0 takes the likeliest token always (greedy)."""
     top_k: int = 0
@@ -55,7 +55,7 @@ class SamplingParams:
             _check_range(
                 name, value, is_integer or (name == "seed" and value is None), "an integer"
             )
-        _check_range("max_tokens", self.max_tokens, self.max_tokens >= 1, "at least 1")
+        _check_range("max_tokens", self.max_tokens, self.max_tokens >= 0, "at least 0")
         for name in ("temperature", "presence_penalty", "frequency_penalty"):
             value = getattr(self, name)
             _check_range(name, value, math.isfinite(value), "a finite number")

@@ -1,0 +1,141 @@
+"""States after prompts, remembered so that a prompt which begins alike need not be read again."""
+
+from array import array
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from receptance.models import State
+
+Scope = tuple[str, ...]
+"""Whose a state is: of which model, and for whom."""
+
+CHECKPOINT_TOKENS = 1024
+"""At which multiples of it the states within long prompts are remembered too."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """A state and the tokens that it has seen."""
+
+    scope: Scope
+    tokens: bytes
+    state: State
+    n_bytes: int
+
+
+class PrefixCache:
+    """Remembers states by the tokens that led to them, the lately used ones, in bounded memory.
+
+    Scopes know nothing of each other. A state that is found is that of exactly these tokens: they
+    are compared, so that no collision of hashes can hand over another's.
+
+    It belongs to the thread of its engine; another may read its numbers.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        """Begin empty.
+
+        Args:
+            max_bytes: How much memory the states and their tokens may take; 0 keeps none.
+
+        Raises:
+            ValueError: If it is negative.
+        """
+        if max_bytes < 0:
+            raise ValueError(f"`max_bytes` must be at least 0, got {max_bytes}")
+        self.max_bytes = max_bytes
+        self.n_bytes = 0
+        """How much memory is taken."""
+        self.n_hits = 0
+        """How many prompts went on from a state."""
+        self.n_misses = 0
+        """How many found none."""
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        # How many states of each scope have seen so many tokens: the prefixes worth a look.
+        self._lengths: defaultdict[Scope, dict[int, int]] = defaultdict(dict)
+
+    def __len__(self) -> int:
+        """How many states are remembered."""
+        return len(self._entries)
+
+    def find(self, scope: Scope, tokens: Sequence[int]) -> tuple[int, State] | None:
+        """Return the longest beginning of `tokens` that is remembered, and the state after it.
+
+        Args:
+            scope: Whose states are searched.
+            tokens: A prompt. At least its last one is to be read, so it is never found whole.
+
+        Returns:
+            How many tokens the state has seen, and the state, not to be modified; or None.
+        """
+        prompt = _packed(tokens)
+        found = None
+        digest, start = _hash_of(scope), 0
+        for n in sorted(self._lengths.get(scope, ())):
+            if n >= len(tokens):
+                break
+            digest.update(prompt[start * 4 : n * 4])
+            start = n
+            entry = self._entries.get(key := digest.digest())
+            if entry and entry.scope == scope and entry.tokens == prompt[: n * 4]:
+                found = key, n, entry.state
+        if found is None:
+            self.n_misses += 1
+            return None
+        self.n_hits += 1
+        key, n, state = found
+        self._entries.move_to_end(key)
+        return n, state
+
+    def put(self, scope: Scope, tokens: Sequence[int], state: State) -> None:
+        """Remember a state, and forget those that were not used for longest if memory is short.
+
+        Args:
+            scope: As for `find`.
+            tokens: All that the state has seen since the model's start.
+            state: Of one sequence, all of it read as a prompt: a decoded token leaves other last
+                digits. Kept as it is, so it must not be modified afterwards.
+        """
+        seen = _packed(tokens)
+        n_bytes = len(seen) + sum(each.nbytes for each in state.tensors.values())
+        if n_bytes > self.max_bytes:
+            return
+        digest = _hash_of(scope)
+        digest.update(seen)
+        key = digest.digest()
+        if key in self._entries:
+            self._forget(key)
+        self._entries[key] = _Entry(scope, seen, state, n_bytes)
+        self._lengths[scope][len(tokens)] = self._lengths[scope].get(len(tokens), 0) + 1
+        self.n_bytes += n_bytes
+        while self.n_bytes > self.max_bytes:
+            self._forget(next(iter(self._entries)))
+
+    def clear(self) -> None:
+        """Forget all states."""
+        self._entries.clear()
+        self._lengths.clear()
+        self.n_bytes = 0
+
+    def _forget(self, key: bytes) -> None:
+        entry = self._entries.pop(key)
+        self.n_bytes -= entry.n_bytes
+        lengths, n_tokens = self._lengths[entry.scope], len(entry.tokens) // 4
+        lengths[n_tokens] -= 1
+        if not lengths[n_tokens]:
+            del lengths[n_tokens]
+        if not lengths:
+            del self._lengths[entry.scope]
+
+
+def _packed(tokens: Sequence[int]) -> bytes:
+    """Return four bytes for each token."""
+    return array("i", tokens).tobytes()
+
+
+def _hash_of(scope: Scope) -> blake2b:
+    """Return a hash of a scope that is ready for tokens."""
+    name = repr(scope).encode()
+    return blake2b(len(name).to_bytes(8, "little") + name, digest_size=32)

@@ -1,0 +1,104 @@
+"""A prompt on its way through the model: what is fed of it, and what is to be told of it."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor
+
+from receptance.inference.language_model import LanguageModel
+from receptance.inference.logprobs import TokenLogprobs, token_logprobs
+from receptance.inference.request import PromptRead, Request
+from receptance.inference.runner import Runner
+
+# Logits of so many tokens of a prompt are there at once: of a large vocabulary, some megabytes.
+_BLOCK_TOKENS = 16
+
+
+class PromptReader:
+    """Reads the prompt of one request, a chunk each time, into a slot."""
+
+    def __init__(self, request: Request, lm: LanguageModel, *, chunk_tokens: int | None) -> None:
+        """Open the prompt.
+
+        Args:
+            request: What is to be read, and what is to be told of it.
+            lm: What reads it.
+            chunk_tokens: How many tokens a chunk has; None is as in all calls of `lm`.
+
+        Raises:
+            ValueError: As `LanguageModel.open_prompt`, and if the state is of several sequences.
+            TokenizerError: As there.
+        """
+        self.state = lm.start_state(request.state)
+        """What the first chunk is fed to."""
+        self._lm = lm
+        self._chunks = lm.open_prompt(request.prompt, request.state, chunk_tokens=chunk_tokens)
+        self._n_top = request.prompt_logprobs
+        self._wants_features = request.wants_features
+        self._logprobs: list[TokenLogprobs | None] = []
+        self._features: Tensor | None = None
+        self._logits: Tensor | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all was fed."""
+        return self._chunks.is_over
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens of the prompt were read."""
+        return self._chunks.n_tokens
+
+    def next_chunk(self) -> tuple[list[int], list[int]]:
+        """Return what is to be fed next, and what of it are tokens of the prompt.
+
+        Raises:
+            ValueError: If a token is not in the vocabulary.
+            TypeError: If one is no integer.
+        """
+        chunk = next(self._chunks)
+        return chunk, [] if self._chunks.is_stand_in else chunk
+
+    def feed(self, runner: Runner, slot: int, chunk: Sequence[int]) -> Float[Tensor, " V"]:
+        """Feed a chunk and return the logits after it.
+
+        Args:
+            runner: Of the model's weights.
+            slot: Where the state is.
+            chunk: What `next_chunk` gave.
+        """
+        model = self._lm.model
+        wants_features = self._wants_features and self.is_over
+        if self._n_top is None and not wants_features:
+            return runner.prefill(slot, chunk, model)
+        features = runner.prefill_features(slot, chunk, model)
+        if wants_features:
+            self._features = features[-1].float().clone()
+        if self._n_top is not None and not self._chunks.is_stand_in:
+            self._note_logprobs(runner, features, chunk, self._n_top)
+        # Of one row, as the forward of a whole prompt computes it.
+        self._logits = runner.head(features[-1:], model)[0]
+        return self._logits
+
+    def told(self) -> PromptRead:
+        """Return what is known of the prompt, once all was fed."""
+        logprobs = None if self._n_top is None else tuple(self._logprobs)
+        return PromptRead(n_tokens=self.n_tokens, logprobs=logprobs, features=self._features)
+
+    def _note_logprobs(
+        self, runner: Runner, features: Float[Tensor, "T C"], chunk: Sequence[int], n_top: int
+    ) -> None:
+        """Note how likely each token of a chunk was by the logits before it."""
+        vocab_size = self._lm.tokenizer.vocab_size
+        first = None
+        if self._logits is not None:
+            first = token_logprobs(self._logits, chunk[0], n_top, vocab_size)
+        self._logprobs.append(first)
+        n = len(chunk) - 1
+        for start, end in pairwise([*range(0, n, _BLOCK_TOKENS), n]):
+            logits = runner.head(features[start:end], self._lm.model)
+            self._logprobs += [
+                token_logprobs(row, token, n_top, vocab_size)
+                for row, token in zip(logits, chunk[start + 1 : end + 1], strict=True)
+            ]
