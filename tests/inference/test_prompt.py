@@ -78,3 +78,10 @@ def test_a_token_that_is_no_integer_is_refused():
 def test_a_chunk_has_tokens():
     with pytest.raises(ValueError, match="`chunk_tokens` must be at least 1, got 0"):
         chunks_of([1], 0)
+
+
+def test_chunks_end_at_marks_that_count_what_came_before():
+    chunks = Chunks(range(20), chunk_tokens=5, vocab_size=20, cut_at=8, n_before=3)
+
+    assert [len(chunk) for chunk in chunks] == [5, 5, 3, 5, 2]
+    assert chunks.n_tokens == 20

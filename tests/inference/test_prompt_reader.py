@@ -3,16 +3,23 @@
 import pytest
 import torch
 
-from receptance.inference import Engine, PromptRead, Request, SamplingParams
+from receptance.inference import (
+    Engine,
+    PrefixCache,
+    PromptRead,
+    Request,
+    SamplingParams,
+    prompt_reader,
+)
 from tests.inference.engine_runs import run
 
 PROMPT = list(b"a prompt of several chunks, and more")
 NOTHING = SamplingParams(max_tokens=0)
 
 
-def told(lm, request: Request, **options: int) -> PromptRead:
+def told(lm, request: Request, chunk_tokens: int | None = None) -> PromptRead:
     """Return what an engine tells of a prompt, which it tells once."""
-    engine = Engine(lm, poison=True, **options)
+    engine = Engine(lm, chunk_tokens=chunk_tokens, poison=True)
     id_ = engine.add(request)
     outputs = run(engine)[id_]
     assert all(each.prompt is None for each in outputs[1:])
@@ -99,3 +106,73 @@ def test_every_text_of_a_family_is_told_of_the_prompt(lm):
     reads = [outputs[id_][0].prompt for id_ in ids]
     assert all(each is reads[0] for each in reads)
     assert reads[0] is not None
+
+
+def remembering(lm) -> Engine:
+    return Engine(lm, chunk_tokens=5, poison=True, prefix_cache=PrefixCache(10**6))
+
+
+def cached_tokens(engine: Engine, request: Request) -> int:
+    engine.add(request)
+    (outputs,) = run(engine).values()
+    assert outputs[0].prompt is not None
+    return outputs[0].prompt.cached_tokens
+
+
+def test_the_next_turn_goes_on_from_the_prompt_before_and_reads_only_what_is_new(lm):
+    engine = remembering(lm)
+    assert cached_tokens(engine, Request(PROMPT, NOTHING, cache_scope="a")) == 0
+
+    lengths = []
+    hook = lm.model.register_forward_pre_hook(lambda _, args: lengths.append(args[0].shape[1]))
+    try:
+        n = cached_tokens(engine, Request([*PROMPT, 1, 2], NOTHING, cache_scope="a"))
+    finally:
+        hook.remove()
+
+    assert n == len(PROMPT)
+    assert lengths == [2]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cache_scope": "b"},
+        {"cache_scope": None},
+        {"cache_scope": "a", "prompt_logprobs": 0},
+        {"cache_scope": "a", "state": True},
+    ],
+)
+def test_states_are_gone_on_from_only_where_they_may_be(lm, options):
+    engine = remembering(lm)
+    assert cached_tokens(engine, Request(PROMPT, NOTHING, cache_scope="a")) == 0
+
+    state = lm.prefill("before") if options.pop("state", False) else None
+    longer = Request([*PROMPT, 1, 2], NOTHING, state=state, **options)
+
+    assert cached_tokens(engine, longer) == 0
+    if state is not None or options["cache_scope"] is None:
+        assert cached_tokens(engine, Request([*PROMPT, 1, 2, 3], NOTHING, cache_scope="a")) == 36
+
+
+def test_a_stream_is_read_as_a_stream(lm):
+    engine = remembering(lm)
+    for _ in range(2):
+        assert cached_tokens(engine, Request(iter(PROMPT), NOTHING, cache_scope="a")) == 0
+
+
+def test_long_prompts_are_remembered_on_their_way(lm, monkeypatch):
+    monkeypatch.setattr(prompt_reader, "CHECKPOINT_TOKENS", 8)
+    engine = remembering(lm)
+    cached_tokens(engine, Request(PROMPT, NOTHING, cache_scope="a"))
+
+    for kept, expected in [(8, 0), (9, 8), (16, 9), (17, 16), (31, 24), (33, 32)]:
+        assert cached_tokens(engine, Request(PROMPT[:kept], NOTHING, cache_scope="a")) == expected
+
+
+def test_tokens_that_there_are_not_are_refused_before_anything_is_remembered(lm):
+    engine = remembering(lm)
+    for wrong in (256, -1, 2**40):
+        with pytest.raises(ValueError, match=f"tokens must be from 0 to 255.* got {wrong}"):
+            engine.add(Request([*PROMPT, wrong], NOTHING, cache_scope="a"))
+    assert engine.n_waiting == 0

@@ -12,8 +12,9 @@ from torch import Tensor
 from receptance.inference.generation import Draft, Generation
 from receptance.inference.language_model import LanguageModel
 from receptance.inference.logprobs import token_logprobs
+from receptance.inference.prefix_cache import PrefixCache, model_key
 from receptance.inference.prompt import Prompt
-from receptance.inference.prompt_reader import PromptReader
+from receptance.inference.prompt_reader import Memory, PromptReader
 from receptance.inference.request import Output, PromptRead, Request
 from receptance.inference.runner import Runner
 from receptance.inference.sampler import Sampler, choose_tokens
@@ -72,6 +73,7 @@ class Engine:
         max_sequences: int = 16,
         chunk_tokens: int | None = None,
         poison: bool = False,
+        prefix_cache: PrefixCache | None = None,
     ) -> None:
         """Take the memory for the states.
 
@@ -81,6 +83,8 @@ class Engine:
             chunk_tokens: How many tokens of a prompt go through the model in a step; None is as
                 `lm` does. Fewer delay the other sequences less, more read the prompt faster.
             poison: Whether slots that are free hold NaN, to show a mistake of the engine.
+            prefix_cache: Remembers the states of prompts for requests that have a `cache_scope`;
+                they change no text, by no bit. It may outlive this engine.
 
         Raises:
             ValueError: If one of the numbers is not positive.
@@ -93,6 +97,8 @@ class Engine:
         self._chunk_tokens = chunk_tokens
         self._pool = StatePool(lm.zero_state(), max_sequences, poison=poison)
         self._runner = Runner(lm.packed, self._pool)
+        self._prefix_cache = prefix_cache
+        self._model_key = "" if prefix_cache is None else model_key(lm)
         self._scheduler = Scheduler()
         self._ids = count()
         self._prompts: dict[int, _Prompt] = {}
@@ -147,13 +153,21 @@ class Engine:
         if not 1 <= n <= self._pool.n_slots:
             raise ValueError(f"`n` must be from 1 to {self._pool.n_slots}, got {n}")
         lm = self._lm if request.adapter is None else self._lm.with_adapter(request.adapter)
-        reader = PromptReader(request, lm, chunk_tokens=self._chunk_tokens)
+        memory = self._memory(request)
+        reader = PromptReader(request, lm, chunk_tokens=self._chunk_tokens, memory=memory)
         self._pool.check(reader.state)
         samplers = {next(self._ids): each for each in self._samplers(request, n)}
         prompt = _Prompt(reader, lm, request.logprobs, samplers)
         self._prompts |= dict.fromkeys(samplers, prompt)
         self._scheduler.add(list(samplers))
         return list(samplers)
+
+    def _memory(self, request: Request) -> Memory | None:
+        """Return where states of a request's prompt may be remembered."""
+        if self._prefix_cache is None or request.cache_scope is None:
+            return None
+        adapter = "" if request.adapter is None else request.adapter.fingerprint
+        return Memory(self._prefix_cache, (self._model_key, adapter, request.cache_scope))
 
     def _samplers(self, request: Request, n: int) -> list[Sampler]:
         """Return a sampler for each text of a family."""
@@ -175,7 +189,10 @@ class Engine:
         """
         for family in self._scheduler.admit(self._pool.n_free):
             prompt = self._prompts[family[0]]
+            remembered = prompt.reader.remember()
             prompt.slot = self._pool.acquire()
+            for sampler in prompt.samplers.values():
+                sampler.add_prompt(remembered)
             self._pool.write(prompt.slot, prompt.reader.state)
         return [*self._read(), *self._write()]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from receptance.inference.language_model import LanguageModel
 from receptance.models import State
 
 Scope = tuple[str, ...]
@@ -128,6 +129,20 @@ class PrefixCache:
             del lengths[n_tokens]
         if not lengths:
             del self._lengths[entry.scope]
+
+
+def model_key(lm: LanguageModel) -> str:
+    """Return a word for all that the bits of a state depend on, beside the tokens that it has seen.
+
+    These are the weights, how they are rounded and laid out, where they are, and the state that
+    the model starts from.
+    """
+    total = blake2b(lm.fingerprint.encode(), digest_size=32)
+    for name, tensor in lm.model.state_dict().items():
+        total.update(f"{name} {tensor.dtype} {list(tensor.shape)} {tensor.device}\n".encode())
+    for tensor in lm.start_state(None).tensors.values():
+        total.update(tensor.cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 def _packed(tokens: Sequence[int]) -> bytes:

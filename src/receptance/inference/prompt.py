@@ -22,6 +22,8 @@ class Chunks(Iterator[list[int]]):
         chunk_tokens: int,
         vocab_size: int,
         if_empty: Sequence[int] = (),
+        cut_at: int | None = None,
+        n_before: int = 0,
     ) -> None:
         """Read the first chunk.
 
@@ -30,6 +32,8 @@ class Chunks(Iterator[list[int]]):
             chunk_tokens: How many a chunk has; the last one may have fewer.
             vocab_size: How many tokens there are.
             if_empty: What stands in for a prompt without tokens.
+            cut_at: A chunk ends at each multiple of it as well.
+            n_before: How many tokens of the prompt are not handed out, which this counts with.
 
         Raises:
             ValueError: If `chunk_tokens` is not positive, or a token of the first chunk is not in
@@ -41,6 +45,8 @@ class Chunks(Iterator[list[int]]):
         self._tokens = iter(tokens)
         self._chunk_tokens = chunk_tokens
         self._vocab_size = vocab_size
+        self._cut_at = cut_at
+        self._n_read = n_before
         self._next = self._read()
         self.n_tokens = 0
         """How many tokens of the prompt were handed out; those of `if_empty` are none of its."""
@@ -66,11 +72,23 @@ class Chunks(Iterator[list[int]]):
         return chunk
 
     def _read(self) -> list[int]:
-        chunk = [operator.index(token) for token in islice(self._tokens, self._chunk_tokens)]
-        if chunk and (min(chunk) < 0 or max(chunk) >= self._vocab_size):
-            wrong = next(token for token in chunk if not 0 <= token < self._vocab_size)
-            raise ValueError(
-                f"tokens must be from 0 to {self._vocab_size - 1}, as the model's vocabulary is, "
-                f"got {wrong}"
-            )
+        n = self._chunk_tokens
+        if self._cut_at is not None:
+            n = min(n, self._cut_at - self._n_read % self._cut_at)
+        chunk = [operator.index(token) for token in islice(self._tokens, n)]
+        self._n_read += len(chunk)
+        check_tokens(chunk, self._vocab_size)
         return chunk
+
+
+def check_tokens(tokens: Sequence[int], vocab_size: int) -> None:
+    """Refuse tokens that a model does not know.
+
+    Raises:
+        ValueError: If one is not from 0 to `vocab_size` - 1.
+    """
+    if tokens and (min(tokens) < 0 or max(tokens) >= vocab_size):
+        wrong = next(token for token in tokens if not 0 <= token < vocab_size)
+        raise ValueError(
+            f"tokens must be from 0 to {vocab_size - 1}, as the model's vocabulary is, got {wrong}"
+        )

@@ -1,13 +1,18 @@
 """A prompt on its way through the model: what is fed of it, and what is to be told of it."""
 
+import operator
+from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor
 
-from receptance.inference.language_model import LanguageModel
+from receptance.inference.language_model import CHUNK_TOKENS, LanguageModel
 from receptance.inference.logprobs import TokenLogprobs, token_logprobs
+from receptance.inference.prefix_cache import CHECKPOINT_TOKENS, PrefixCache, Scope
+from receptance.inference.prompt import Chunks, Prompt, check_tokens
 from receptance.inference.request import PromptRead, Request
 from receptance.inference.runner import Runner
 
@@ -15,16 +20,32 @@ from receptance.inference.runner import Runner
 _BLOCK_TOKENS = 16
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Where the states of a prompt are remembered, and in whose scope."""
+
+    cache: PrefixCache
+    scope: Scope
+
+
 class PromptReader:
     """Reads the prompt of one request, a chunk each time, into a slot."""
 
-    def __init__(self, request: Request, lm: LanguageModel, *, chunk_tokens: int | None) -> None:
+    def __init__(
+        self,
+        request: Request,
+        lm: LanguageModel,
+        *,
+        chunk_tokens: int | None,
+        memory: Memory | None = None,
+    ) -> None:
         """Open the prompt.
 
         Args:
             request: What is to be read, and what is to be told of it.
             lm: What reads it.
             chunk_tokens: How many tokens a chunk has; None is as in all calls of `lm`.
+            memory: What may know the state after a part of it.
 
         Raises:
             ValueError: As `LanguageModel.open_prompt`, and if the state is of several sequences.
@@ -33,12 +54,22 @@ class PromptReader:
         self.state = lm.start_state(request.state)
         """What the first chunk is fed to."""
         self._lm = lm
-        self._chunks = lm.open_prompt(request.prompt, request.state, chunk_tokens=chunk_tokens)
+        self._chunk_tokens = chunk_tokens
         self._n_top = request.prompt_logprobs
         self._wants_features = request.wants_features
         self._logprobs: list[TokenLogprobs | None] = []
         self._features: Tensor | None = None
         self._logits: Tensor | None = None
+        self._cached_tokens = 0
+        self._tokens = array("i")
+        is_whole = request.state is None and isinstance(request.prompt, Sequence)
+        if memory is not None and is_whole:
+            self._tokens = self._all_tokens(request.prompt)
+        self._memory = memory if self._tokens else None
+        if self._memory is None:
+            self._chunks = lm.open_prompt(request.prompt, request.state, chunk_tokens=chunk_tokens)
+        else:
+            self._chunks = self._chunks_from(0)
 
     @property
     def is_over(self) -> bool:
@@ -47,8 +78,23 @@ class PromptReader:
 
     @property
     def n_tokens(self) -> int:
-        """How many tokens of the prompt were read."""
-        return self._chunks.n_tokens
+        """How many tokens of the prompt were read, or remembered."""
+        return self._cached_tokens + self._chunks.n_tokens
+
+    def remember(self) -> Sequence[int]:
+        """Go on from the longest part of the prompt whose state is remembered.
+
+        Returns:
+            The tokens that need not be fed. None, if all logprobs are wanted.
+        """
+        if self._memory is None or self._n_top is not None:
+            return []
+        found = self._memory.cache.find(self._memory.scope, self._tokens)
+        if found is None:
+            return []
+        self._cached_tokens, self.state = found
+        self._chunks = self._chunks_from(self._cached_tokens)
+        return self._tokens[: self._cached_tokens]
 
     def next_chunk(self) -> tuple[list[int], list[int]]:
         """Return what is to be fed next, and what of it are tokens of the prompt.
@@ -68,6 +114,26 @@ class PromptReader:
             slot: Where the state is.
             chunk: What `next_chunk` gave.
         """
+        logits = self._logits = self._feed(runner, slot, chunk)
+        if self._memory is not None:
+            n = self.n_tokens
+            if self.is_over or n % CHECKPOINT_TOKENS == 0:
+                state = runner.pool.read(slot)
+                self._memory.cache.put(self._memory.scope, self._tokens[:n], state)
+        return logits
+
+    def told(self) -> PromptRead:
+        """Return what is known of the prompt, once all was fed."""
+        logprobs = None if self._n_top is None else tuple(self._logprobs)
+        return PromptRead(
+            n_tokens=self.n_tokens,
+            cached_tokens=self._cached_tokens,
+            logprobs=logprobs,
+            features=self._features,
+        )
+
+    def _feed(self, runner: Runner, slot: int, chunk: Sequence[int]) -> Float[Tensor, " V"]:
+        """Feed a chunk, and note what is to be told of it."""
         model = self._lm.model
         wants_features = self._wants_features and self.is_over
         if self._n_top is None and not wants_features:
@@ -78,13 +144,24 @@ class PromptReader:
         if self._n_top is not None and not self._chunks.is_stand_in:
             self._note_logprobs(runner, features, chunk, self._n_top)
         # Of one row, as the forward of a whole prompt computes it.
-        self._logits = runner.head(features[-1:], model)[0]
-        return self._logits
+        return runner.head(features[-1:], model)[0]
 
-    def told(self) -> PromptRead:
-        """Return what is known of the prompt, once all was fed."""
-        logprobs = None if self._n_top is None else tuple(self._logprobs)
-        return PromptRead(n_tokens=self.n_tokens, logprobs=logprobs, features=self._features)
+    def _chunks_from(self, n_before: int) -> Chunks:
+        """Return the tokens from one on, cut where states are to be remembered."""
+        return Chunks(
+            self._tokens[n_before:],
+            chunk_tokens=self._chunk_tokens or CHUNK_TOKENS,
+            vocab_size=self._lm.model.config.vocab_size,
+            cut_at=CHECKPOINT_TOKENS,
+            n_before=n_before,
+        )
+
+    def _all_tokens(self, prompt: Prompt) -> "array[int]":
+        """Return a prompt's tokens, each in four bytes."""
+        ids = self._lm.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        tokens = [operator.index(token) for token in ids]
+        check_tokens(tokens, self._lm.model.config.vocab_size)
+        return array("i", tokens)
 
     def _note_logprobs(
         self, runner: Runner, features: Float[Tensor, "T C"], chunk: Sequence[int], n_top: int
