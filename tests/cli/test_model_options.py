@@ -40,6 +40,7 @@ def test_without_options_the_params_are_the_defaults_of_the_library():
 def test_every_option_reaches_its_param():
     args = ["--max-tokens", "7", "--temperature", "0.5", "--top-k", "3", "--top-p", "0.9"]
     args += ["--min-p", "0.1", "--repetition-penalty", "1.1", "--presence-penalty", "-0.5"]
+    args += ["--typical-p", "0.8", "--penalty-decay", "0.99"]
     args += ["--frequency-penalty", "0.25", "--seed", "4", "--stop", "a", "--stop", r"\n\tUser"]
 
     assert run(*args)[1] == [
@@ -49,6 +50,8 @@ def test_every_option_reaches_its_param():
             top_k=3,
             top_p=0.9,
             min_p=0.1,
+            typical_p=0.8,
+            penalty_decay=0.99,
             seed=4,
             repetition_penalty=1.1,
             presence_penalty=-0.5,
@@ -66,6 +69,8 @@ def test_every_option_reaches_its_param():
         (["--temperature", "warm"], "'warm' is not a valid float"),
         (["--top-p", "0"], "'--top-p': 0.0 is not in the range 0<x<=1"),
         (["--min-p", "1"], "'--min-p': 1.0 is not in the range 0<=x<1"),
+        (["--typical-p", "0"], "'--typical-p': 0.0 is not in the range 0<x<=1"),
+        (["--penalty-decay", "2"], "'--penalty-decay': 2.0 is not in the range 0<=x<=1"),
         (["--top-k", "-1"], "'--top-k': -1 is not in the range x>=0"),
         (["--max-tokens", "0"], "'--max-tokens': 0 is not in the range x>=1"),
         (["--seed", "-1"], "'--seed': -1 is not in the range"),

@@ -13,6 +13,7 @@ from receptance.inference.sampling import (
     TokenHistory,
     draw,
     keep_top_p,
+    keep_typical,
     steps_of,
     weights,
     with_temperature,
@@ -80,7 +81,11 @@ KINDS = [
     {"temperature": 0.8, "top_k": 20, "top_p": 0.7, "min_p": 0.05},
     {"min_p": 0.1},
     {"top_k": 3, "min_p": 0.01},
+    {"typical_p": 0.5},
+    {"typical_p": 0.9, "top_k": 30, "temperature": 1.5},
     {"repetition_penalty": 1.3, "top_p": 0.9},
+    {"frequency_penalty": 1.0, "penalty_decay": 0.7},
+    {"presence_penalty": 1.0, "penalty_decay": 0.7},
     {"frequency_penalty": 0.4, "presence_penalty": 0.2, "temperature": 0.0},
     {"logit_bias": {3: 2.0, 7: -math.inf}, "top_k": 4},
 ]
@@ -95,13 +100,14 @@ def many_logits(n: int, *, seed: int, step: float = 0.0) -> torch.Tensor:
 
 def by_definition(params: SamplingParams, logits: torch.Tensor, n_tokens: int) -> list[int]:
     """Return tokens chosen as `sampling` defines it, over all of the vocabulary."""
-    history = TokenHistory.empty(V)
+    fades = params.penalty_decay < 1
+    history = TokenHistory.empty(V, fades=fades)
     generator = torch.Generator().manual_seed(params.seed or 0)
     tokens = []
     for row in logits[:n_tokens].double():
         steps = steps_of(params)(row, history)
         token = int(steps.argmax() if params.is_greedy else draw(steps[None], [generator]))
-        history.add_generated_(token)
+        history.add_generated_(token, params.penalty_decay)
         tokens.append(token)
     return tokens
 
@@ -137,7 +143,15 @@ def test_a_sequence_gets_the_tokens_that_it_gets_alone(kinds, step, seed):
 def test_the_numbers_behind_a_choice_do_not_depend_on_the_rows_beside_it():
     logits = many_logits(16, seed=0).double()
 
-    for step in (lambda x: with_temperature(x, 0.7), lambda x: keep_top_p(x, 0.9), weights):
+    def typical(x: torch.Tensor) -> torch.Tensor:
+        return keep_typical(x, 0.5)
+
+    for step in (
+        lambda x: with_temperature(x, 0.7),
+        lambda x: keep_top_p(x, 0.9),
+        typical,
+        weights,
+    ):
         together = step(logits)
         for row in range(16):
             assert torch.equal(together[row : row + 1], step(logits[row : row + 1]))
@@ -170,3 +184,67 @@ def test_rows_beyond_the_vocabulary_are_no_tokens_of_a_prompt():
     sampler.add_prompt([1, 1, 5])
 
     assert sampler.history.prompt.tolist() == [0, 2, 0, 0]
+
+
+class Mask:
+    """Allows some tokens, always."""
+
+    is_over = False
+
+    def __init__(self, tokens: list[int], n: int = V) -> None:
+        self.mask = torch.zeros(n, dtype=torch.bool)
+        self.mask[tokens] = True
+
+    def allowed(self) -> torch.Tensor:
+        return self.mask
+
+    def accept(self, token: int) -> None:
+        raise AssertionError(token)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_constraint_is_a_bias_that_forbids(kind):
+    allowed = [2, 3, 5, 50, 299]
+    bias = {**dict.fromkeys(set(range(V)) - set(allowed), -math.inf), **kind.get("logit_bias", {})}
+    bias = {token: value for token, value in bias.items() if token in allowed or value == -math.inf}
+    options = {name: value for name, value in kind.items() if name != "logit_bias"}
+    constrained = Sampler(SamplingParams(seed=3, **kind), V, Mask(allowed))
+    biased = Sampler(SamplingParams(seed=3, logit_bias=bias, **options), V)
+    logits = many_logits(20, seed=2)
+
+    tokens = [constrained.choose(row) for row in logits]
+
+    assert tokens == [biased.choose(row) for row in logits]
+    assert set(tokens) <= set(allowed)
+    assert torch.equal(logits, many_logits(20, seed=2))
+
+
+def test_a_constraint_changes_nothing_for_the_rows_beside_it():
+    samplers = [
+        Sampler(SamplingParams(seed=1), V, Mask([7]) if row == 1 else None) for row in range(3)
+    ]
+    logits = many_logits(1, seed=3).repeat(3, 1)
+
+    first, constrained, last = choose_tokens(samplers, logits)
+
+    assert constrained == 7
+    assert first == last == Sampler(SamplingParams(seed=1), V).choose(logits[0])
+
+
+def test_what_breaks_in_a_sampler_is_its_own():
+    def fail(*_: object) -> torch.Tensor:
+        raise MemoryError
+
+    samplers = [Sampler(SamplingParams(seed=1), V) for _ in range(3)]
+    samplers[0].steps = fail
+    logits = many_logits(1, seed=3).repeat(3, 1)
+
+    broken, *good = choose_tokens(samplers, logits)
+
+    assert isinstance(broken, MemoryError)
+    assert good == [Sampler(SamplingParams(seed=1), V).choose(logits[0])] * 2
+
+
+def test_nothing_is_chosen_if_a_constraint_allows_nothing():
+    with pytest.raises(ValueError, match="a constraint forbid every token"):
+        Sampler(SamplingParams(), V, Mask([])).choose(many_logits(1, seed=0)[0])

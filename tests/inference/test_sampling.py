@@ -15,6 +15,7 @@ from receptance.inference.sampling import (
     keep_min_p,
     keep_top_k,
     keep_top_p,
+    keep_typical,
     steps_of,
     with_bias,
     with_presence_and_frequency,
@@ -52,6 +53,10 @@ def history(prompt: list[int], generated: list[int]) -> TokenHistory:
         ({"top_p": 0.0}, "`top_p` must be above 0 and at most 1, got 0.0"),
         ({"top_p": 1.1}, "`top_p` must be above 0 and at most 1, got 1.1"),
         ({"top_p": math.nan}, "`top_p` must be above 0 and at most 1, got nan"),
+        ({"typical_p": 0.0}, "`typical_p` must be above 0 and at most 1, got 0.0"),
+        ({"typical_p": 1.1}, "`typical_p` must be above 0 and at most 1, got 1.1"),
+        ({"penalty_decay": -0.1}, "`penalty_decay` must be from 0 to 1, got -0.1"),
+        ({"penalty_decay": math.nan}, "`penalty_decay` must be from 0 to 1, got nan"),
         ({"min_p": 1.0}, "`min_p` must be at least 0 and below 1, got 1.0"),
         ({"repetition_penalty": 0.0}, "`repetition_penalty` must be above 0 and finite, got 0.0"),
         ({"presence_penalty": math.inf}, "`presence_penalty` must be a finite number, got inf"),
@@ -171,16 +176,57 @@ def test_min_p_keeps_what_is_likely_beside_the_likeliest(p, kept):
     assert probabilities(keep_min_p(LOGITS, p)) == pytest.approx(kept)
 
 
+# The mean surprise is 1.28, and those of the tokens are 1.20, 2.30, 0.92 and 1.61.
+@pytest.mark.parametrize(
+    ("p", "kept"),
+    [
+        (1e-9, [1, 0, 0, 0]),
+        (0.29, [1, 0, 0, 0]),
+        (0.31, [3 / 5, 0, 0, 2 / 5]),
+        (0.51, [3 / 9, 0, 4 / 9, 2 / 9]),
+        (0.91, [0.3, 0.1, 0.4, 0.2]),
+    ],
+)
+def test_typical_keeps_the_fewest_of_usual_surprise_that_reach_p(p, kept):
+    assert probabilities(keep_typical(LOGITS, p)) == pytest.approx(kept)
+
+
+@given(st.floats(0.01, 0.9999), st.integers(0, 1000))
+def test_what_is_forbidden_makes_no_difference_to_what_is_typical(p, seed):
+    logits = torch.randn(30, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    with_more = torch.full((60,), -math.inf, dtype=torch.float64)
+    with_more[::2] = logits
+
+    assert torch.equal(keep_typical(with_more, p)[::2], keep_typical(logits, p))
+    assert not keep_typical(with_more, p)[1::2].isfinite().any()
+
+
+def test_of_equally_typical_tokens_all_are_kept():
+    assert keep_typical(torch.zeros(7, dtype=torch.float64), 0.1).isfinite().all()
+
+
+def test_counts_fade_for_the_frequency_penalty_alone():
+    counts = TokenHistory.empty(4, fades=True)
+    for token in (2, 2, 3):
+        counts.add_generated_(token, 0.5)
+
+    penalised = with_presence_and_frequency(LOGITS, counts, 1.0, 8.0)
+
+    # Of token 2: (1 + 0.5) · 0.5 times.
+    assert (LOGITS - penalised).tolist() == pytest.approx([0.0, 0.0, 1 + 8 * 0.75, 1 + 8])
+
+
 def test_steps_come_in_their_documented_order():
     params = SamplingParams(
         logit_bias={1: 3.0}, repetition_penalty=1.5, presence_penalty=0.3, temperature=0.7, top_k=3,
-        top_p=0.8, min_p=0.1,
+        top_p=0.8, min_p=0.1, typical_p=0.6,
     )  # fmt: skip
     seen = history([0], [2])
 
     expected = with_repetition(with_bias(LOGITS, {1: 3.0}), seen, 1.5)
     expected = with_temperature(with_presence_and_frequency(expected, seen, 0.3, 0.0), 0.7)
     expected = keep_min_p(keep_top_p(keep_top_k(expected, 3), 0.8), 0.1)
+    expected = keep_typical(expected, 0.6)
 
     assert torch.equal(steps_of(params)(LOGITS, seen), expected)
 

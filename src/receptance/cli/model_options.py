@@ -44,6 +44,11 @@ _SAMPLING_OPTIONS = (
         help="Keep tokens at least this likely beside the likeliest.  [default: 0]",
     ),
     click.option(
+        "--typical-p",
+        type=click.FloatRange(0, 1, min_open=True),
+        help="Keep the fewest tokens of usual surprise with this probability.  [default: 1]",
+    ),
+    click.option(
         "--repetition-penalty",
         type=click.FloatRange(min=0, min_open=True),
         help="Above 1: make tokens of the prompt and the text less likely.  [default: 1]",
@@ -55,6 +60,11 @@ _SAMPLING_OPTIONS = (
         "--frequency-penalty",
         type=float,
         help="Taken from tokens for each time they are in the text.  [default: 0]",
+    ),
+    click.option(
+        "--penalty-decay",
+        type=click.FloatRange(0, 1),
+        help="Below 1: the frequency penalty forgets; the authors use 0.996.  [default: 1]",
     ),
     click.option(
         "--seed",

@@ -46,7 +46,8 @@ class Sampler:
         self.generator = torch.Generator().manual_seed(self.seed)
         # Without penalties nothing is counted, since two numbers for each token of a vocabulary
         # may be more than the state of a small model.
-        self.history = TokenHistory.empty(vocab_size if params.is_penalising else 0)
+        fades = bool(params.frequency_penalty) and params.penalty_decay < 1
+        self.history = TokenHistory.empty(vocab_size if params.is_penalising else 0, fades=fades)
 
     def add_prompt(self, tokens: Sequence[int]) -> None:
         """Note tokens of the prompt, which penalties may look at."""
@@ -135,7 +136,7 @@ def _likeness(sampler: Sampler) -> Hashable:
     params = sampler.params
     if params.logit_bias or params.is_penalising:
         return sampler
-    chance = params.temperature, params.top_k, params.top_p, params.min_p
+    chance = params.temperature, params.top_k, params.top_p, params.min_p, params.typical_p
     return sampler.vocab_size, chance
 
 
@@ -187,5 +188,5 @@ def _noted(sampler: Sampler, token: int, largest: float) -> int | ValueError:
             "`logit_bias`, a penalty or a constraint forbid every token, or has the model diverged?"
         )
     if sampler.params.is_penalising:
-        sampler.history.add_generated_(token)
+        sampler.history.add_generated_(token, sampler.params.penalty_decay)
     return token

@@ -1,6 +1,6 @@
 """From logits to the next token: pure functions on logits, put in a row by `steps_of`.
 
-    logits + bias → penalties → / temperature → top-k → top-p → min-p → a draw
+    logits + bias → penalties → / temperature → top-k → top-p → min-p → typical → a draw
 
 Everything is float64 on the CPU, whatever computed the logits: a draw costs little beside a
 token's forward, and so the same logits and seed give the same token on every machine. A function
@@ -34,6 +34,9 @@ class SamplingParams:
     """Only the fewest likeliest tokens that together have this probability; in (0, 1]."""
     min_p: float = 0.0
     """Only tokens at least this many times as likely as the likeliest; in [0, 1)."""
+    typical_p: float = 1.0
+    """Only the fewest tokens that together have this probability, those first whose surprise is
+    nearest to the one to be expected (Meister et al. 2022); in (0, 1]."""
     repetition_penalty: float = 1.0
     """Positive logits of tokens in the prompt or generated are divided by it, negative ones
     multiplied, as Hugging Face does; above 0."""
@@ -41,6 +44,10 @@ class SamplingParams:
     """Taken once from the logit of every token that was generated, as OpenAI does."""
     frequency_penalty: float = 0.0
     """Taken from a token's logit for each time that it was generated, as OpenAI does."""
+    penalty_decay: float = 1.0
+    """For `frequency_penalty`, the times that a token was generated fade: they are multiplied by
+    this with each further token, as the authors' chat does (its alpha_decay, 0.996). It changes
+    nothing of `presence_penalty`. In [0, 1]; 1 forgets nothing."""
     seed: int | None = None
     """The same seed gives the same text; None draws a new one. From 0 to 2⁶³ - 1."""
     stop: tuple[str, ...] = ()
@@ -63,6 +70,10 @@ class SamplingParams:
         _check_range("top_k", self.top_k, self.top_k >= 0, "at least 0 (0 keeps all tokens)")
         _check_range("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1")
         _check_range("min_p", self.min_p, 0 <= self.min_p < 1, "at least 0 and below 1")
+        _check_range("typical_p", self.typical_p, 0 < self.typical_p <= 1, "above 0 and at most 1")
+        _check_range(
+            "penalty_decay", self.penalty_decay, 0 <= self.penalty_decay <= 1, "from 0 to 1"
+        )
         penalty = self.repetition_penalty
         _check_range("repetition_penalty", penalty, 0 < penalty < math.inf, "above 0 and finite")
         if self.seed is not None:
@@ -101,21 +112,36 @@ class TokenHistory:
 
     prompt: Float64[Tensor, " V"]
     generated: Float64[Tensor, " V"]
+    faded: Float64[Tensor, " V"] | None = None
+    """Those generated, counted for less the longer ago it was; None if they do not fade."""
 
     @classmethod
-    def empty(cls, vocab_size: int) -> "TokenHistory":
-        """Return the history of no tokens."""
+    def empty(cls, vocab_size: int, *, fades: bool = False) -> "TokenHistory":
+        """Return the history of no tokens.
+
+        Args:
+            vocab_size: How many tokens there are.
+            fades: Whether tokens that were generated long ago are to count for less.
+        """
         zeros = torch.zeros(vocab_size, dtype=torch.float64)
-        return cls(zeros, zeros.clone())
+        return cls(zeros, zeros.clone(), zeros.clone() if fades else None)
 
     def add_prompt_(self, tokens: Int[Tensor, " T"]) -> None:
         """Count tokens of the prompt; a model's rows that are no tokens are left out."""
         known = tokens[tokens < len(self.prompt)]
         self.prompt.index_add_(0, known, torch.ones(len(known), dtype=self.prompt.dtype))
 
-    def add_generated_(self, token: int) -> None:
-        """Count a token that was chosen."""
+    def add_generated_(self, token: int, decay: float = 1.0) -> None:
+        """Count a token that was chosen.
+
+        Args:
+            token: The token.
+            decay: By how much those before it fade, if they do.
+        """
         self.generated[token] += 1
+        if self.faded is not None:
+            self.faded.mul_(decay)
+            self.faded[token] += 1
 
 
 Logits = Float64[Tensor, "*B V"]
@@ -158,6 +184,8 @@ def _steps_of_chance(params: SamplingParams) -> list[Step]:
         steps.append(lambda logits, _: keep_top_p(logits, params.top_p))
     if params.min_p:
         steps.append(lambda logits, _: keep_min_p(logits, params.min_p))
+    if params.typical_p < 1:
+        steps.append(lambda logits, _: keep_typical(logits, params.typical_p))
     return steps
 
 
@@ -183,10 +211,14 @@ def with_repetition(logits: Logits, history: TokenHistory, penalty: float) -> Lo
 def with_presence_and_frequency(
     logits: Logits, history: TokenHistory, presence: float, frequency: float
 ) -> Logits:
-    """Return logits - (presence + frequency · count) for the tokens that were generated."""
+    """Return logits - (presence + frequency · count) for the tokens that were generated.
+
+    Source: BlinkDL/ChatRWKV, API_DEMO_CHAT.py, for counts that fade.
+    """
     before = history.generated.nonzero()[:, 0]
+    counts = history.generated if history.faded is None else history.faded
     penalised = logits.clone()
-    penalised[..., before] -= presence + frequency * history.generated[before]
+    penalised[..., before] -= presence + frequency * counts[before]
     return penalised
 
 
@@ -225,6 +257,27 @@ def keep_min_p(logits: Logits, p: float) -> Logits:
     """Return the logits with tokens less than `p` times as likely as the likeliest forbidden."""
     least = logits.amax(-1, keepdim=True) + math.log(p)
     return logits.masked_fill(logits < least, -math.inf)
+
+
+def keep_typical(logits: Logits, p: float) -> Logits:
+    """Return the logits of the fewest most typical tokens with probability `p` together.
+
+    A token is the more typical the nearer its surprise, -ln p, is to the mean surprise H of all.
+    All others are at minus infinity; tokens as typical as the last one that is kept are kept.
+
+    Source: Meister et al. 2022, arXiv:2202.00666, section 4.
+    """
+    shifted = logits - logits.amax(-1, keepdim=True)
+    weight = shifted.exp()
+    # Added from first to last: see `draw`.
+    total = weight.cumsum(-1)[..., -1:]
+    surprise = torch.where(weight > 0, total.log() - shifted, 0)
+    mean_surprise = (weight * surprise).cumsum(-1)[..., -1:] / total
+    distance = torch.where(weight > 0, (surprise - mean_surprise).abs(), math.inf)
+    ordered, order = distance.sort(dim=-1, stable=True)
+    n_before_last = (weight.gather(-1, order).cumsum(-1) < p * total).sum(-1, keepdim=True)
+    last = n_before_last.clamp(max=logits.shape[-1] - 1)
+    return logits.masked_fill(distance > ordered.gather(-1, last), -math.inf)
 
 
 def draw(
