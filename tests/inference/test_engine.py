@@ -1,6 +1,7 @@
 """Each request gets the text that it would get alone, whatever else the engine does."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from receptance.errors import TokenizerError
 from receptance.inference import Engine, LanguageModel, Output, Request, SamplingParams
 from receptance.tokenizer import load_tokenizer, train_bpe
-from tests.inference.engine_runs import assert_same, run, whole
+from tests.inference.engine_runs import assert_same, assert_same_state, run, whole
 from tests.random_models import random_rwkv4
 
 PROMPTS = ["def main(", "", "a much longer prompt, of several chunks", "x", "naïve ✓"]
@@ -317,3 +318,60 @@ def test_what_fails_in_the_model_is_forgotten_and_the_rest_goes_on(lm, engine, m
     assert not engine.cancel(broken)
     (found,) = engine.generate(["x"], params)
     assert_same(found, lm.generate("x", params))
+
+
+def test_what_fails_before_a_prompt_is_read_ends_its_request(engine, monkeypatch):
+    good = engine.add(Request("good", SamplingParams(max_tokens=2, seed=1)))
+    engine.step()
+    bad = engine.add(Request("bad"))
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine._pool, "write", fail)
+        (*_, output) = sorted(engine.step(), key=lambda each: each.id)
+
+    assert (output.id, type(output.error)) == (bad, MemoryError)
+    assert not engine.cancel(good)
+    assert engine.n_running + engine.n_waiting == 0
+    assert len(engine.fork(Request("a"), 3)) == 3
+
+
+def test_what_fails_after_the_last_token_ends_its_request(lm, engine, monkeypatch):
+    params = SamplingParams(max_tokens=3, seed=1, logit_bias={0: -100.0})
+    ids = [engine.add(Request("a", replace(params, max_tokens=n))) for n in (3, 4)]
+    engine.step()
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    sequence = engine._sequences[ids[0]]
+    with monkeypatch.context() as patched:
+        patched.setattr(sequence.draft, "finish", fail)
+        outputs = run(engine)
+
+    assert isinstance(outputs[ids[0]][-1].error, MemoryError)
+    assert_same(whole(outputs[ids[1]]), lm.generate("a", params, max_tokens=4))
+    assert len(engine.fork(Request("a"), 3)) == 3
+
+
+def test_all_that_there_is_can_be_cancelled_at_once(engine):
+    params = SamplingParams(max_tokens=50, logit_bias={0: -100.0})
+    ids = [engine.add(Request("many chunks of tokens", params)) for _ in range(5)]
+    for _ in range(6):
+        engine.step()
+
+    assert sorted(engine.cancel_all()) == ids
+    assert engine.n_running + engine.n_waiting == 0
+    assert engine.step() == engine.cancel_all() == []
+    assert len(engine.fork(Request("a"), 3)) == 3
+
+
+def test_a_prompt_may_be_all_that_is_wanted(lm, engine):
+    found = lm.generate("once", max_tokens=0, seed=1)
+    (same,) = engine.generate(["once"], SamplingParams(max_tokens=0, seed=1))
+
+    assert (found.text, found.finish_reason, found.generated_tokens) == ("", "length", 0)
+    assert_same(same, found)
+    assert_same_state(found.state, lm.prefill("once"))

@@ -1,7 +1,7 @@
 """Whatever is asked of an engine in whatever order, each text is the one of pure states."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +19,15 @@ from hypothesis.stateful import (
 from jaxtyping import config as jaxtyping_config
 from torch.testing import assert_close
 
-from receptance.inference import Engine, Generation, LanguageModel, Output, Request, SamplingParams
+from receptance.inference import (
+    Engine,
+    Generation,
+    LanguageModel,
+    Output,
+    PrefixCache,
+    Request,
+    SamplingParams,
+)
 from receptance.inference.sampler import Sampler
 from receptance.models import State
 from receptance.tokenizer import load_tokenizer
@@ -102,7 +110,11 @@ class EngineMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.max_sequences = max_sequences
         self.engine = Engine(
-            LM, max_sequences=max_sequences, chunk_tokens=chunk_tokens, poison=True
+            LM,
+            max_sequences=max_sequences,
+            chunk_tokens=chunk_tokens,
+            poison=True,
+            prefix_cache=PrefixCache(40_000),
         )
         self.live: dict[int, Expected] = {}
         self.finished: list[Memory] = []
@@ -123,6 +135,20 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(target=ids, prompt=tokens, params=params)
     def add(self, prompt, params):
         return self._expect(self.engine.add(Request(iter(prompt), params)), (), prompt, params)
+
+    @rule(target=ids, memory=memories, more=tokens, params=params, scope=st.sampled_from("ab"))
+    def add_what_may_be_remembered(self, memory, more, params, scope):
+        prompt = (*memory.seen, *more)
+        id_ = self.engine.add(Request(prompt, params, cache_scope=scope))
+        return self._expect(id_, (), prompt, params)
+
+    @rule(target=ids, prompt=tokens, n=st.integers(1, 4), params=params)
+    def fork_what_is_to_be_remembered(self, prompt, n, params):
+        n = min(n, self.max_sequences)
+        ids = self.engine.fork(Request(prompt, params, cache_scope="a"), n)
+        for i, id_ in enumerate(ids):
+            self._expect(id_, (), prompt, replace(params, seed=(params.seed or 0) + i))
+        return multiple(*ids)
 
     @rule(target=ids, prompt=tokens, cut=st.integers(1, 11), params=params)
     def add_a_prompt_in_two(self, prompt, cut, params):

@@ -187,14 +187,10 @@ class Engine:
         text and the state after it, or the error that ended it. No output means that nothing is to
         be done, or that all there is are prompts that go on.
         """
+        outputs: list[Output] = []
         for family in self._scheduler.admit(self._pool.n_free):
-            prompt = self._prompts[family[0]]
-            remembered = prompt.reader.remember()
-            prompt.slot = self._pool.acquire()
-            for sampler in prompt.samplers.values():
-                sampler.add_prompt(remembered)
-            self._pool.write(prompt.slot, prompt.reader.state)
-        return [*self._read(), *self._write()]
+            outputs += self._begin_to_read(family)
+        return [*outputs, *self._read(), *self._write()]
 
     def cancel(self, request_id: int) -> bool:
         """Forget a request; it has no further output.
@@ -255,6 +251,23 @@ class Engine:
             for each in ids:
                 self.cancel(each)
         return [texts[each] for each in ids]
+
+    def _begin_to_read(self, family: Sequence[int]) -> list[Output]:
+        """Give a family its slot, with the state that its prompt is fed to.
+
+        Returns:
+            Nothing, unless that failed.
+        """
+        prompt = self._prompts[family[0]]
+        try:
+            remembered = prompt.reader.remember()
+            for sampler in prompt.samplers.values():
+                sampler.add_prompt(remembered)
+            prompt.slot = self._pool.acquire()
+            self._pool.write(prompt.slot, prompt.reader.state)
+        except Exception as error:  # noqa: BLE001 (it ends this family alone)
+            return self._failed(family, error)
+        return []
 
     def _read(self) -> list[Output]:
         """Read a chunk of the prompt whose turn it is."""
