@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from receptance.inference import SamplingParams
+from receptance.inference.generation import Draft
 from receptance.inference.language_model import LanguageModel
+from receptance.inference.sampler import Sampler
 from receptance.tokenizer import train_bpe
+from tests.inference.constraints import OneOf
 from tests.random_models import random_rwkv4
 
 SEEDS = range(3)
@@ -192,3 +195,43 @@ def test_generating_leaves_gradients_and_global_randomness_as_they_were(lm):
         assert not torch.is_inference_mode_enabled()
 
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def constrained(lm, texts, stop=(), max_tokens=9) -> Draft:
+    params = SamplingParams(max_tokens=max_tokens, stop=stop, seed=0)
+    sampler = Sampler(params, 256, OneOf(texts))
+    return Draft(lm.tokenizer, sampler, 1, lm.zero_state)
+
+
+def test_the_last_token_that_a_constraint_allows_is_of_the_text_and_is_fed(lm):
+    draft = constrained(lm, [b"ab"])
+
+    assert draft.push(ord("a")) == "a"
+    assert (draft.finish_reason, draft.awaits_its_token) == (None, True)
+    assert draft.push(ord("b")) == "b"
+    assert (draft.finish_reason, draft.awaits_its_token) == ("stop", True)
+    assert draft.finish(lm.forward).text == "ab"
+
+
+def test_what_was_held_back_comes_out_at_the_end_of_a_constraint(lm):
+    draft = constrained(lm, [b"ab", b"\xc3"], stop=("bc",))
+    assert [draft.push(each) for each in b"ab"] == ["a", "b"]
+
+    draft = constrained(lm, [b"\xc3"])
+    assert draft.push(0xC3) == "\ufffd"
+    assert draft.finish_reason == "stop"
+
+
+def test_a_stop_string_goes_before_the_end_of_a_constraint(lm):
+    draft = constrained(lm, [b"ab"], stop=("b",))
+
+    assert draft.push(ord("a")) + draft.push(ord("b")) == "a"
+    assert (draft.finish_reason, draft.awaits_its_token) == ("stop", False)
+    assert draft.finish(lm.forward).tokens == (ord("a"),)
+
+
+def test_a_text_may_be_over_before_it_begins(lm):
+    assert constrained(lm, [b""]).finish_reason == "stop"
+    assert constrained(lm, [b""], max_tokens=0).finish_reason == "stop"
+    assert constrained(lm, [b"a"], max_tokens=0).finish_reason == "length"
+    assert list(lm.stream("a", max_tokens=0)) == []

@@ -16,6 +16,12 @@ def test_a_request_is_a_value():
         request.prompt = "other"  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.parametrize("name", ["logprobs", "prompt_logprobs"])
+def test_fewer_likeliest_tokens_than_none_are_refused(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 0, got -1"):
+        dataclasses.replace(Request("a"), **{name: -1})
+
+
 def test_the_last_output_has_the_whole_or_an_error(lm):
     generation = lm.generate("a", max_tokens=1)
 

@@ -31,6 +31,21 @@ def test_a_prompt_in_chunks_is_the_prompt(runner):
     torch.testing.assert_close(logits, logits_after([1, 2, 3, 4, 5]), **ALGEBRA)
 
 
+def test_features_lead_to_the_logits_of_every_token_and_to_the_same_state(runner):
+    slot, other = runner.pool.acquire(), runner.pool.acquire()
+    runner.prefill(slot, [1, 2, 3], MODEL)
+    expected = runner.prefill(slot, [4, 5], MODEL)
+
+    runner.prefill_features(other, [1, 2, 3], MODEL)
+    features = runner.prefill_features(other, [4, 5], MODEL)
+
+    before = runner.head(features[:1], MODEL)[0]
+    torch.testing.assert_close(before, logits_after([1, 2, 3, 4]), **ALGEBRA)
+    assert torch.equal(runner.head(features[1:], MODEL)[0], expected)
+    for name, tensor in runner.pool.read(slot).tensors.items():
+        assert torch.equal(tensor, runner.pool.read(other).tensors[name])
+
+
 def test_each_sequence_gets_its_own_token(runner):
     prompts = {runner.pool.acquire(): [5, 6], runner.pool.acquire(): [9, 8, 7]}
     for slot, tokens in prompts.items():

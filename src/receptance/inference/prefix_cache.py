@@ -71,24 +71,23 @@ class PrefixCache:
         Returns:
             How many tokens the state has seen, and the state, not to be modified; or None.
         """
-        prompt = _packed(tokens)
-        found = None
+        prompt = memoryview(_packed(tokens))
         digest, start = _hash_of(scope), 0
+        candidates: list[tuple[int, bytes]] = []
         for n in sorted(self._lengths.get(scope, ())):
             if n >= len(tokens):
                 break
             digest.update(prompt[start * 4 : n * 4])
             start = n
-            entry = self._entries.get(key := digest.digest())
-            if entry and entry.scope == scope and entry.tokens == prompt[: n * 4]:
-                found = key, n, entry.state
-        if found is None:
-            self.n_misses += 1
-            return None
-        self.n_hits += 1
-        key, n, state = found
-        self._entries.move_to_end(key)
-        return n, state
+            candidates.append((n, digest.digest()))
+        for n, key in reversed(candidates):
+            entry = self._entries.get(key)
+            if entry and entry.scope == scope and memoryview(entry.tokens) == prompt[: n * 4]:
+                self._entries.move_to_end(key)
+                self.n_hits += 1
+                return n, entry.state
+        self.n_misses += 1
+        return None
 
     def put(self, scope: Scope, tokens: Sequence[int], state: State) -> None:
         """Remember a state, and forget those that were not used for longest if memory is short.
