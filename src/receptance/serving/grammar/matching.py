@@ -1,0 +1,49 @@
+"""One text on its way through a grammar: a `Constraint` of the engine."""
+
+import llguidance
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+_BROKEN = "the text must stay within its grammar, but the grammar gave up; make it simpler"
+
+
+class Matching:
+    """Which tokens may come next in one text."""
+
+    def __init__(self, matcher: llguidance.LLMatcher, vocab_size: int) -> None:
+        """Begin a text.
+
+        Args:
+            matcher: Of this text alone.
+            vocab_size: How many tokens the tokenizer has.
+        """
+        self._matcher = matcher
+        self._vocab_size = vocab_size
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the text is whole and nothing can follow."""
+        return self._matcher.is_stopped() and not self._matcher.is_error()
+
+    def allowed(self) -> Bool[Tensor, " V"]:
+        """Return which tokens may come next, the one that ends a text among them.
+
+        Raises:
+            RuntimeError: If the grammar takes too much to go on with.
+        """
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        if self._matcher.is_error():
+            raise RuntimeError(_BROKEN)
+        mask = np.unpackbits(bits, count=self._vocab_size, bitorder="little")
+        return torch.from_numpy(mask.view(np.bool_))
+
+    def accept(self, token: int) -> None:
+        """Go on by a token.
+
+        Raises:
+            RuntimeError: If it was not allowed, or the grammar takes too much to go on with.
+        """
+        if not self._matcher.consume_token(token):
+            raise RuntimeError(_BROKEN)
