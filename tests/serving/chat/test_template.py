@@ -21,6 +21,10 @@ def test_who_cannot_speak_is_refused_by_the_place_of_the_message():
     assert param_of([Message("wizard", "Hi")]) == "messages[0].role"
 
 
+def test_half_a_character_is_refused():
+    assert param_of([Message("user", "a\ud800b")]) == "messages[0].content"
+
+
 def test_a_state_that_is_gone_on_from_takes_no_instructions():
     assert param_of([Message("system", "Obey.")], goes_on=True) == "messages[0].role"
     checked([Message("system", "Obey.")], goes_on=False)

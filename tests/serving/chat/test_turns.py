@@ -1,12 +1,17 @@
 """The authors' turns, written message by message."""
 
+from itertools import pairwise
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from receptance.chat_format import CHAT_FORMATS, ChatFormat
 from receptance.errors import RequestError
+from receptance.serving.chat.finding import find_template
 from receptance.serving.chat.template import Message
 from receptance.serving.chat.turns import PlainTemplate, TurnTemplate
-from receptance.tokenizer import BytesTokenizer
+from receptance.tokenizer import BytesTokenizer, train_bpe
 
 BYTES = BytesTokenizer()
 WORLD = TurnTemplate("world", ChatFormat(), BYTES)
@@ -94,3 +99,18 @@ def test_what_cannot_be_written_is_refused_by_its_place(pairs: list[tuple[str, s
 def test_a_plain_model_is_not_asked_to_go_on_from_nothing():
     with pytest.raises(RequestError, match=r"messages\[0\].content"):
         PLAIN.render(messages(("user", "")))
+
+
+LINES = st.text("ab 漢é\n:.0", min_size=1, max_size=12).filter(lambda text: bool(text.strip()))
+
+
+@given(st.lists(LINES, min_size=1, max_size=7), st.sampled_from(["world", "raven", "plain"]))
+@settings(max_examples=60)
+def test_a_longer_conversation_begins_with_the_shorter_one(texts: list[str], name: str):
+    tokenizer = train_bpe(["User: a\n\nAssistant: ab.\n\n: b ab漢 ab\n"] * 4, vocab_size=300)
+    template = find_template(None, name, tokenizer)
+    roles = ("user", "assistant")
+    said = [Message(roles[number % 2], text) for number, text in enumerate(texts)]
+    prompts = [template.render(said[:n]).tokens for n in range(1, len(said) + 1, 2)]
+    for shorter, longer in pairwise(prompts):
+        assert longer[: len(shorter)] == shorter

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from receptance.chat_format import CHAT_FORMATS
 from receptance.inference import LanguageModel
+from receptance.serving.chat.folder_template import FolderTemplate, read_template
 from receptance.serving.chat.template import ChatTemplate
 from receptance.serving.chat.turns import PlainTemplate, TurnTemplate
 from receptance.tokenizer import Tokenizer
@@ -24,9 +25,14 @@ def find_template(
 
     Raises:
         ValueError: If no template has this name.
+        CheckpointError: If the model's own is damaged, fails, or takes too much.
     """
-    del source
-    name = name or TEMPLATE_NAMES[0]
+    if name is None:
+        folder = source.path if isinstance(source, LanguageModel) else source
+        own = read_template(folder) if folder is not None and folder.is_dir() else None
+        if own is not None:
+            return FolderTemplate(own, tokenizer)
+        name = TEMPLATE_NAMES[0]
     if name == PlainTemplate.name:
         return PlainTemplate(tokenizer)
     if name not in CHAT_FORMATS:

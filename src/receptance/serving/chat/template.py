@@ -74,8 +74,8 @@ def checked(messages: Sequence[Message], *, goes_on: bool) -> None:
         goes_on: As for `render`.
 
     Raises:
-        RequestError: If there is no message, a role is not one of `ROLES`, or a state that is gone
-            on from is given new instructions.
+        RequestError: If there is no message, a role is not one of `ROLES`, a state that is gone on
+            from is given new instructions, or a text holds half a character.
     """
     if not messages:
         raise RequestError(_NO_MESSAGES, param="messages")
@@ -99,6 +99,18 @@ def checked(messages: Sequence[Message], *, goes_on: bool) -> None:
                 "its instructions; leave this message out, or make a new state",
                 param=param,
             )
+        _check_text(number, message.content)
+
+
+def _check_text(number: int, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        param = f"messages[{number}].content"
+        raise RequestError(
+            f"`{param}` must be Unicode, but character {error.start} is half of a surrogate pair",
+            param=param,
+        ) from error
 
 
 def without_empty_lines(text: str) -> str:
