@@ -1,0 +1,358 @@
+"""The thread that owns the engine: it takes orders between steps and reports after each."""
+
+import asyncio
+import logging
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from receptance.errors import ReceptanceError, RequestError
+from receptance.inference import Engine, Generation, Output, Request
+from receptance.serving.engine_room.job import Finished, PromptRead
+from receptance.serving.engine_room.ticket import Ticket
+from receptance.serving.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+News = list[Callable[[], object]]
+"""What is to be done on the event loop because of one step, in order."""
+
+_HOUR = 3600.0
+
+
+@dataclass(eq=False)
+class Family:
+    """A job on its way through the thread: its texts wait together, and then run together."""
+
+    ticket: Ticket
+    request: Request
+    n: int
+    owner: str
+    n_prompt_tokens: int
+    arrived: float
+    members: dict[int, int] = field(default_factory=dict)
+    """Texts that the engine writes: their index by its id."""
+    last_token: dict[int, float] = field(default_factory=dict)
+    """When each text got its last token."""
+
+
+class EngineThread:
+    """Runs an engine that nobody else touches.
+
+    Orders come in from any thread and are obeyed between two steps. All that a step brought goes
+    out in one call of `report`. If the engine breaks, all that it had is reported as failed, and
+    there is a new one, as often in an hour as is allowed.
+    """
+
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        *,
+        n_slots: int,
+        restarts_per_hour: int,
+        metrics: Metrics,
+        report: Callable[[News], None],
+        on_begin: Callable[[Ticket], None],
+        on_text_end: Callable[[Ticket], None],
+        on_end: Callable[[Ticket], None],
+    ) -> None:
+        """Make the engine; the thread begins with `start`.
+
+        Args:
+            make_engine: Makes one; again after it broke.
+            n_slots: How many texts it can have at once.
+            restarts_per_hour: How many new engines there may be.
+            metrics: What is counted.
+            report: Carries news to the event loop.
+            on_begin: Told there of each job that waits no more.
+            on_text_end: Told there of each text that is finished.
+            on_end: Told there of each job that is gone.
+        """
+        self._make_engine = make_engine
+        self._n_slots = n_slots
+        self._restarts_per_hour = restarts_per_hour
+        self._metrics = metrics
+        self._report = report
+        self._on_begin = on_begin
+        self._on_text_end = on_text_end
+        self._on_end = on_end
+        self._engine: Engine | None = make_engine()
+        self._orders: deque[Callable[[], None]] = deque()
+        self._works: deque[Callable[[], None]] = deque()
+        self._changed = threading.Condition()
+        self._families: dict[Ticket, Family] = {}
+        self._waiting: dict[Ticket, Family] = {}
+        self._by_id: dict[int, Family] = {}
+        self._running_of: Counter[str] = Counter()
+        self._restarts: deque[float] = deque()
+        self._news: News = []
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether orders are obeyed."""
+        return self._thread.is_alive() and self._engine is not None
+
+    @property
+    def n_running(self) -> int:
+        """How many texts the engine reads or writes."""
+        return len(self._by_id)
+
+    @property
+    def n_works(self) -> int:
+        """How many functions wait to be called."""
+        return len(self._works)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def submit(self, family: Family) -> None:
+        """Line up a job."""
+        self._order(partial(self._line_up, family))
+
+    def forget(self, ticket: Ticket, error: RequestError, reason: str) -> None:
+        """End a job before the next step; one that is over is passed over.
+
+        Args:
+            ticket: Of the job.
+            error: What is raised to who waits for it.
+            reason: A word to count it by.
+        """
+        self._order(partial(self._forget, ticket, error, reason))
+
+    def work(self, work: Callable[[], Any], result: "asyncio.Future[Any]") -> None:
+        """Call a function between two steps, one of those that wait in each gap.
+
+        Args:
+            work: The function.
+            result: Gets, on the event loop, what it returned or raised.
+        """
+        with self._changed:
+            self._works.append(partial(self._work, work, result))
+            self._changed.notify()
+
+    def close(self, error: RequestError) -> None:
+        """End all jobs, and then the thread.
+
+        Args:
+            error: What is raised to who waits for one.
+        """
+        self._order(partial(self._close, error))
+
+    def join(self) -> None:
+        """Wait for the end of the thread."""
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _order(self, order: Callable[[], None]) -> None:
+        with self._changed:
+            self._orders.append(order)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while not self._is_closing:
+            try:
+                self._turn()
+            except BaseException as error:  # noqa: BLE001 - nobody may wait for ever
+                self._recover(error)
+            news, self._news = self._news, []
+            if news:
+                self._report(news)
+
+    def _turn(self) -> None:
+        """Obey what was ordered, let in who is next, and take a step."""
+        with self._changed:
+            while not (self._orders or self._works or self._by_id or self._waiting):
+                self._changed.wait()
+        while self._orders:
+            self._orders.popleft()()
+        if self._works:  # one a step, so that many of them do not hold up the texts
+            self._works.popleft()()
+        self._let_in()
+        if self._by_id and self._engine is not None:
+            outputs = self._engine.step()
+            now = time.monotonic()
+            self._metrics.batch_size.observe(len(outputs))
+            for output in outputs:
+                self._pass_on(output, now)
+
+    def _line_up(self, family: Family) -> None:
+        if self._engine is None:
+            self._end(family, engine_error())
+            return
+        self._families[family.ticket] = family
+        self._waiting[family.ticket] = family
+
+    def _let_in(self) -> None:
+        """Begin jobs while there is room: the first of the key that has the fewest texts running.
+
+        The one whose turn it is is passed by nobody, so a job of many texts comes to its places.
+        """
+        while self._waiting and self._engine is not None and self.n_running < self._n_slots:
+            family = min(self._waiting.values(), key=lambda each: self._running_of[each.owner])
+            if self.n_running + family.n > self._n_slots:
+                break
+            del self._waiting[family.ticket]
+            self._begin(self._engine, family)
+
+    def _begin(self, engine: Engine, family: Family) -> None:
+        try:
+            ids = engine.fork(family.request, family.n)
+        except Exception as error:  # noqa: BLE001 - it is one job's, whatever it is
+            self._end(family, as_request_error(error))
+            return
+        family.members = {id_: index for index, id_ in enumerate(ids)}
+        self._by_id |= dict.fromkeys(ids, family)
+        self._running_of[family.owner] += family.n
+        self._metrics.queue.observe(time.monotonic() - family.arrived)
+        self._news.append(partial(self._on_begin, family.ticket))
+
+    def _pass_on(self, output: Output, now: float) -> None:
+        """Report what a step did for one text."""
+        family = self._by_id.get(output.id)
+        if family is None:  # another text of its job failed in this step
+            return
+        if output.error is not None:
+            self._cancel(family)
+            self._end(family, as_request_error(output.error))
+            return
+        if not family.last_token:
+            self._note_prompt(family, PromptRead(n_tokens=family.n_prompt_tokens))
+            self._metrics.first_token.observe(now - family.arrived)
+        elif (last := family.last_token.get(output.id)) is not None:
+            self._metrics.inter_token.observe(now - last)
+        family.last_token[output.id] = now
+        self._metrics.generation_tokens.inc()
+        index = family.members[output.id]
+        self._news.append(partial(family.ticket.put, index, output.text, ()))
+        if output.generation is not None:
+            self._finish(family, output.id, output.generation, now)
+
+    def _note_prompt(self, family: Family, prompt: PromptRead) -> None:
+        self._metrics.prompt_tokens.inc(prompt.n_tokens)
+        self._news.append(partial(family.ticket.put_prompt, prompt))
+
+    def _finish(self, family: Family, id_: int, generation: Generation, now: float) -> None:
+        """Report that one text is whole, and the job gone with its last one."""
+        index = family.members.pop(id_)
+        self._leave(family, id_)
+        self._metrics.success.labels(generation.finish_reason).inc()
+        self._metrics.request.observe(now - family.arrived)
+        self._news.append(partial(family.ticket.put_finished, Finished(index, generation, ())))
+        self._news.append(partial(self._on_text_end, family.ticket))
+        if not family.members:
+            self._drop(family)
+
+    def _forget(self, ticket: Ticket, error: RequestError, reason: str) -> None:
+        if family := self._families.get(ticket):
+            self._metrics.cancelled.labels(reason).inc()
+            self._cancel(family)
+            self._end(family, error)
+
+    def _cancel(self, family: Family) -> None:
+        """Take a job out of the engine."""
+        for id_ in family.members:
+            if self._engine is not None:
+                self._engine.cancel(id_)
+            self._leave(family, id_)
+        family.members = {}
+
+    def _leave(self, family: Family, id_: int) -> None:
+        del self._by_id[id_]
+        self._running_of[family.owner] -= 1
+        if not self._running_of[family.owner]:
+            del self._running_of[family.owner]
+
+    def _end(self, family: Family, error: RequestError) -> None:
+        """Report that a job failed."""
+        self._news.append(partial(family.ticket.fail, error))
+        self._drop(family)
+
+    def _drop(self, family: Family) -> None:
+        self._families.pop(family.ticket, None)
+        self._waiting.pop(family.ticket, None)
+        self._news.append(partial(self._on_end, family.ticket))
+
+    def _work(self, work: Callable[[], Any], result: "asyncio.Future[Any]") -> None:
+        try:
+            value = work()
+        except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
+            self._news.append(partial(_settle, result, None, error))
+        else:
+            self._news.append(partial(_settle, result, value, None))
+
+    def _close(self, error: RequestError) -> None:
+        self._is_closing = True
+        self._fail_all(error)
+        while self._works:
+            self._works.popleft()()
+
+    def _fail_all(self, error: RequestError) -> None:
+        for family in list(self._families.values()):
+            self._cancel(family)
+            self._end(family, error)
+
+    def _recover(self, error: BaseException) -> None:
+        """Fail all that the engine had, and make another one, if that may help."""
+        logger.error("the engine broke: %s", _whence(error))
+        self._metrics.engine_errors.inc()
+        self._engine = None  # its memory goes before the next one takes it
+        self._fail_all(engine_error())
+        now = time.monotonic()
+        while self._restarts and now - self._restarts[0] > _HOUR:
+            self._restarts.popleft()
+        if len(self._restarts) >= self._restarts_per_hour:
+            logger.error("the engine broke too often in an hour, and stays down")
+            return
+        self._restarts.append(now)
+        try:
+            self._engine = self._make_engine()
+        except Exception as again:  # noqa: BLE001 - then there is none, which is told
+            logger.error("the engine can not be made again: %s", _whence(again))  # noqa: TRY400
+
+
+def engine_error() -> RequestError:
+    """Return what a client is told when the engine broke."""
+    return RequestError(_BROKE, status=500, code="engine_error")
+
+
+def as_request_error(error: Exception) -> RequestError:
+    """Return what a client is told when its job failed.
+
+    Args:
+        error: Of the engine: a wrong argument is the client's to mend, and all else ours.
+    """
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, ValueError | TypeError | ReceptanceError):
+        return RequestError(str(error))
+    logger.error("a request failed: %s", _whence(error))
+    return RequestError(_FAILED, status=500, code="engine_error")
+
+
+def _whence(error: BaseException) -> str:
+    """Return what an error is and where it came from, without its message: it may hold a prompt."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{Path(each.filename).name}:{each.lineno} {each.name}" for each in frames]
+    return " < ".join([type(error).__name__, *reversed(places)])
+
+
+def _settle(result: "asyncio.Future[Any]", value: Any, error: Exception | None) -> None:
+    if result.done():  # who asked has left
+        return
+    if error is None:
+        result.set_result(value)
+    else:
+        result.set_exception(error)
+
+
+_BROKE = "the engine broke while it wrote this text; ask again"
+_FAILED = "this text failed within the engine; others are not touched"

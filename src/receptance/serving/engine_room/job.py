@@ -1,0 +1,64 @@
+"""What the engine room is asked for, and what it hands out."""
+
+from dataclasses import dataclass
+
+from receptance.inference import Generation, Request
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """How likely a token was, and which others were."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    """The likeliest tokens and their ln p, the likeliest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRead:
+    """What is known of a prompt once it was read."""
+
+    n_tokens: int
+    cached_tokens: int = 0
+    """How many of them were not read, as the state after them was there."""
+    logprobs: tuple[TokenLogprobs | None, ...] | None = None
+    """Of each of its tokens, given those before it; none for the first. None if nobody asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A request to the engine, and for whom it is."""
+
+    request: Request
+    owner: str
+    """The key that asks, by its name; places in the queue are counted by it."""
+    n: int = 1
+    """How many texts go on from the prompt."""
+    max_seconds: float | None = None
+    """From its arrival to its end, if less than the settings give everyone."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One text of a job, whole."""
+
+    index: int
+    """Which of the job's `n` it is."""
+    generation: Generation
+    tokens: tuple[TokenLogprobs, ...]
+    """Of each token that was chosen; none if nobody asked."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What came of one text since the piece before."""
+
+    index: int
+    """Which of the job's `n` it is."""
+    text: str
+    """Whole characters; may be empty."""
+    tokens: tuple[TokenLogprobs, ...]
+    """Of the tokens that were chosen meanwhile; none if nobody asked."""
+    finished: Finished | None
+    """The whole, if this is its last piece."""

@@ -1,0 +1,360 @@
+"""The door to the engine: who gets in, who waits, who is told to come again, and when it ends."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from operator import index
+from typing import SupportsIndex, TypeVar
+
+from receptance.errors import ReceptanceError, RequestError
+from receptance.inference import Engine, LanguageModel, Request
+from receptance.serving.engine_room.engine_thread import EngineThread, Family, News
+from receptance.serving.engine_room.job import Job
+from receptance.serving.engine_room.pace import Pace
+from receptance.serving.engine_room.ticket import Ticket
+from receptance.serving.metrics import Metrics
+from receptance.serving.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_SHORT_PROMPT = 2048  # characters or tokens; going to another thread would take longer
+
+
+@dataclass(eq=False)
+class _Place:
+    """What a job takes of the room."""
+
+    owner: str
+    n: int
+    """Texts that are not finished."""
+    is_waiting: bool = True
+    began: float = 0.0
+    alarms: list[asyncio.TimerHandle] = field(default_factory=list)
+
+
+class EngineRoom:
+    """An engine on its own thread, for handlers on one event loop.
+
+    A place is promised before anything is done for a request, so one that finds none is told at
+    once. All methods belong to the event loop on which `start` was called.
+    """
+
+    def __init__(self, lm: LanguageModel, settings: Settings, metrics: Metrics) -> None:
+        """Take the memory for all texts that may run at once.
+
+        Args:
+            lm: The model, with a tokenizer.
+            settings: All limits.
+            metrics: What is counted.
+
+        Raises:
+            TokenizerError: If the model has no tokenizer.
+        """
+        self._lm = lm
+        self._tokenizer = lm.tokenizer
+        self._settings = settings
+        self._metrics = metrics
+        self._thread = EngineThread(
+            self._make_engine,
+            n_slots=settings.max_sequences,
+            restarts_per_hour=settings.max_engine_restarts_per_hour,
+            metrics=metrics,
+            report=self._report,
+            on_begin=self._on_begin,
+            on_text_end=self._on_text_end,
+            on_end=self._on_end,
+        )
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._places: dict[Ticket, _Place] = {}
+        self._n_open = 0
+        self._waiting_of: Counter[str] = Counter()
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+        self._is_retired = False
+        self._is_draining = False
+        self._pace = Pace()
+        metrics.watch(running=lambda: self.n_running, waiting=lambda: self.n_waiting)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the engine's thread takes steps."""
+        return self._thread.is_alive
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request would be taken now, and more of them are welcome."""
+        unready = self._is_retired or self._is_draining or self._n_open >= self._capacity
+        return self.is_alive and not unready
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether no request is taken any more, as the server ends."""
+        return self._is_draining
+
+    @property
+    def n_running(self) -> int:
+        """How many texts are read or written."""
+        return self._thread.n_running
+
+    @property
+    def n_waiting(self) -> int:
+        """How many texts wait for their turn."""
+        return max(0, self._n_open - self.n_running)
+
+    @property
+    def _capacity(self) -> int:
+        return self._settings.max_sequences + self._settings.max_waiting
+
+    def start(self) -> None:
+        """Begin, on the event loop that is running.
+
+        Raises:
+            RuntimeError: If none is.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def submit(self, job: Job) -> Ticket:
+        """Take a job.
+
+        Raises:
+            RequestError: If there is no place (429), the engine is down or ends (503), or the
+                prompt is none of this model (400).
+        """
+        return (await self.submit_all([job]))[0]
+
+    async def submit_all(self, jobs: Sequence[Job]) -> list[Ticket]:
+        """Take several jobs, or none of them.
+
+        Args:
+            jobs: All of one owner.
+
+        Returns:
+            Their tickets, in the order of the jobs.
+
+        Raises:
+            RequestError: As `submit`.
+        """
+        owner, n = jobs[0].owner, sum(job.n for job in jobs)
+        self._require_place(owner, jobs)
+        arrived = self._now()
+        self._promise(owner, n)
+        try:
+            requests = [await self._tokenized(job) for job in jobs]
+            self._require_service()
+        except BaseException:
+            self._take_back(owner, n)
+            raise
+        return [self._send(job, each, arrived) for job, each in zip(jobs, requests, strict=True)]
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Call a function on the engine's thread, between two steps, and return what it does.
+
+        Args:
+            work: As short as a step, as all texts wait for it. What it raises is raised here.
+
+        Raises:
+            RequestError: If the engine is down (503), or too many wait for it (429).
+        """
+        if not self.is_alive:
+            raise _unavailable(_DEAD, "engine_dead")
+        if self._thread.n_works >= self._settings.max_connections:
+            raise self._full(_NO_PLACE.format(self._settings.max_connections))
+        result = self._running_loop.create_future()
+        self._thread.work(work, result)
+        return await result
+
+    def retire(self) -> None:
+        """Be unready from now on, so that a balancer looks away; requests are still taken."""
+        self._is_retired = True
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more requests, and wait until those that are here are finished.
+
+        Args:
+            seconds: How long; then the rest of them fails with an error.
+        """
+        self._is_draining = True
+        try:
+            await asyncio.wait_for(self._is_empty.wait(), seconds)
+        except TimeoutError:
+            for ticket in list(self._places):
+                self._end(ticket, _unavailable(_ENDS, "shutting_down"), "shutdown")
+
+    async def close(self) -> None:
+        """End what is left, and the engine's thread."""
+        self._is_draining = True
+        self._thread.close(_unavailable(_ENDS, "shutting_down"))
+        await asyncio.to_thread(self._thread.join)
+        self._encoder.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        assert self._loop is not None, "`start` must be called first"
+        return self._loop
+
+    def _now(self) -> float:
+        return self._running_loop.time()
+
+    def _make_engine(self) -> Engine:
+        """Make an engine whose free slots hold NaN, so that nobody finds another's state there."""
+        return Engine(
+            self._lm,
+            max_sequences=self._settings.max_sequences,
+            chunk_tokens=self._settings.chunk_tokens,
+            poison=True,
+        )
+
+    def _require_service(self) -> None:
+        if self._is_draining:
+            raise self._rejected(_unavailable(_ENDS, "draining"))
+        if not self.is_alive:
+            raise self._rejected(_unavailable(_DEAD, "engine_dead"))
+
+    def _require_place(self, owner: str, jobs: Sequence[Job]) -> None:
+        """Refuse what can not be taken now, before anything is done for it."""
+        self._require_service()
+        settings = self._settings
+        n, most = sum(job.n for job in jobs), max(job.n for job in jobs)
+        if most > settings.max_sequences:
+            raise RequestError(_TOO_MANY.format(settings.max_sequences, most), param="n")
+        if self._n_open + n > self._capacity:
+            raise self._full(_NO_PLACE.format(settings.max_waiting))
+        has_room = self._n_open + n <= settings.max_sequences
+        if not has_room and self._waiting_of[owner] + n > settings.max_waiting_per_key:
+            raise self._full(_NO_PLACE_OF_KEY.format(settings.max_waiting_per_key))
+
+    def _full(self, message: str) -> RequestError:
+        seconds = self._pace.seconds_until_a_place(self.n_waiting, self._settings.max_sequences)
+        error = RequestError(message, status=429, code="queue_full", retry_after=seconds)
+        return self._rejected(error)
+
+    def _rejected(self, error: RequestError) -> RequestError:
+        self._metrics.rejected.labels(error.code).inc()
+        return error
+
+    def _promise(self, owner: str, n: int) -> None:
+        self._n_open += n
+        self._waiting_of[owner] += n
+        self._is_empty.clear()
+
+    def _take_back(self, owner: str, n: int) -> None:
+        self._n_open -= n
+        self._no_longer_waiting(owner, n)
+        if not self._n_open:
+            self._is_empty.set()
+
+    def _no_longer_waiting(self, owner: str, n: int) -> None:
+        self._waiting_of[owner] -= n
+        if not self._waiting_of[owner]:
+            del self._waiting_of[owner]
+
+    async def _tokenized(self, job: Job) -> Request:
+        """Return a job's request with a prompt of tokens that the model has."""
+        prompt = job.request.prompt
+        if isinstance(prompt, Sequence) and len(prompt) <= _SHORT_PROMPT:
+            tokens = self._tokens(prompt)
+        else:
+            tokens = await self._running_loop.run_in_executor(self._encoder, self._tokens, prompt)
+        if not tokens and job.request.state is not None:
+            raise RequestError(_EMPTY, param="prompt")
+        return replace(job.request, prompt=tokens)
+
+    def _tokens(self, prompt: str | Iterable[SupportsIndex]) -> list[int]:
+        most, vocab_size = self._settings.max_prompt_tokens, self._lm.model.config.vocab_size
+        try:
+            found = self._tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+            tokens = [index(token) for token in islice(found, most + 1)]
+        except (TypeError, ReceptanceError) as error:
+            raise RequestError(str(error), param="prompt") from error
+        if len(tokens) > most:
+            message = _LONG_PROMPT.format(most)
+            raise RequestError(message, code="context_length_exceeded", param="prompt")
+        if tokens and not 0 <= min(tokens) <= max(tokens) < vocab_size:
+            wrong = next(token for token in tokens if not 0 <= token < vocab_size)
+            raise RequestError(_NO_TOKEN.format(vocab_size - 1, wrong), param="prompt")
+        return tokens
+
+    def _send(self, job: Job, request: Request, arrived: float) -> Ticket:
+        """Send a job with a promised place to the engine."""
+        assert isinstance(request.prompt, list)
+        ticket = Ticket(job.n, self._settings, forget=self._thread.forget)
+        seconds = self._settings.request_seconds
+        seconds = seconds if job.max_seconds is None else min(seconds, job.max_seconds)
+        place = self._places[ticket] = _Place(job.owner, job.n)
+        timeout = RequestError(_TIMEOUT.format(seconds), status=408, code="timeout")
+        late = _unavailable(_QUEUE_TIMEOUT.format(self._settings.queue_seconds), "queue_timeout")
+        call_at = self._running_loop.call_at
+        place.alarms = [
+            call_at(arrived + seconds, self._end, ticket, timeout, "timeout"),
+            call_at(arrived + self._settings.queue_seconds, self._end_waiting, ticket, late),
+        ]
+        family = Family(ticket, request, job.n, job.owner, len(request.prompt), arrived)
+        self._thread.submit(family)
+        return ticket
+
+    def _end(self, ticket: Ticket, error: RequestError, reason: str) -> None:
+        """Tell who waits for a job that it failed, and let the engine forget it."""
+        ticket.fail(error)
+        self._thread.forget(ticket, error, reason)
+
+    def _end_waiting(self, ticket: Ticket, error: RequestError) -> None:
+        if self._places[ticket].is_waiting:
+            self._end(ticket, error, "queue_timeout")
+
+    def _report(self, news: News) -> None:
+        """Carry what a step did to the event loop, in one call; from the engine's thread."""
+        try:
+            self._running_loop.call_soon_threadsafe(_read_out, news)
+        except RuntimeError:  # the loop is closed: nobody is left to be told
+            logger.warning("the event loop ended before the engine did")
+
+    def _on_begin(self, ticket: Ticket) -> None:
+        place = self._places[ticket]
+        place.is_waiting = False
+        place.began = self._now()
+        self._no_longer_waiting(place.owner, place.n)
+
+    def _on_text_end(self, ticket: Ticket) -> None:
+        place = self._places[ticket]
+        place.n -= 1
+        self._n_open -= 1
+        self._pace.note(self._now() - place.began)
+
+    def _on_end(self, ticket: Ticket) -> None:
+        place = self._places.pop(ticket)
+        for alarm in place.alarms:
+            alarm.cancel()
+        if place.is_waiting:
+            self._no_longer_waiting(place.owner, place.n)
+        self._n_open -= place.n
+        if not self._n_open:
+            self._is_empty.set()
+
+
+def _read_out(news: News) -> None:
+    for each in news:
+        each()
+
+
+def _unavailable(message: str, code: str) -> RequestError:
+    return RequestError(message, status=503, code=code, retry_after=1.0)
+
+
+_TOO_MANY = "`n` must be at most {}, as many texts as are written at once, but it is {}"
+_NO_PLACE = "all {} places in the queue are taken; ask again later"
+_NO_PLACE_OF_KEY = "all {} places of this key in the queue are taken; ask again later"
+_ENDS = "the server is ending; ask again in a while, or another one"
+_DEAD = "the engine is down, and the server must be started again"
+_EMPTY = "`prompt` must hold at least one token when there is a state, but it is empty"
+_LONG_PROMPT = "`prompt` must have at most {} tokens, but it has more; shorten it"
+_NO_TOKEN = "`prompt` must be tokens from 0 to {}, but one is {}"
+_TIMEOUT = "a request may take {:g} seconds, and was not finished by then; ask for fewer tokens"
+_QUEUE_TIMEOUT = "a request may wait {:g} seconds for its turn, which did not come; ask again later"

@@ -1,0 +1,67 @@
+"""A room to test in, and what to ask it."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from receptance.inference import LanguageModel, Request, SamplingParams
+from receptance.serving import Settings
+from receptance.serving.engine_room import EngineRoom, Job
+from receptance.serving.metrics import Metrics
+
+LONG = 10_000
+"""More tokens than any test waits for."""
+
+
+@asynccontextmanager
+async def open_room(lm: LanguageModel, **limits: Any) -> AsyncIterator[EngineRoom]:
+    """A room with three places and a queue of four, which is closed at the end."""
+    few: dict[str, Any] = {
+        "max_sequences": 3,
+        "max_waiting": 4,
+        "chunk_tokens": 8,
+        "coalesce_seconds": 0.0,
+    }
+    room = EngineRoom(lm, Settings(**(few | limits)), Metrics())
+    room.start()
+    try:
+        yield room
+    finally:
+        await room.close()
+
+
+def job(
+    prompt: str | list[int] = "a prompt",
+    n_tokens: int = 5,
+    *,
+    n: int = 1,
+    owner: str = "someone",
+    max_seconds: float | None = None,
+    **options: Any,
+) -> Job:
+    """Ask for texts of so many tokens, which the end of a text does not cut."""
+    params = SamplingParams(max_tokens=n_tokens, seed=1, logit_bias={0: -1000.0}, **options)
+    return Job(request=Request(prompt, params), n=n, owner=owner, max_seconds=max_seconds)
+
+
+@contextmanager
+def held(room: EngineRoom) -> Iterator[None]:
+    """Keep the engine from taking a step."""
+    gate = threading.Event()
+    holding = asyncio.ensure_future(room.run(lambda: gate.wait(10)))
+    try:
+        yield
+    finally:
+        gate.set()
+        holding.add_done_callback(lambda done: done.exception())
+
+
+async def until(condition: Any) -> None:
+    """Wait until something is so."""
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.002)
+    raise AssertionError("it did not come to be")
