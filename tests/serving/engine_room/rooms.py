@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from receptance.inference import LanguageModel, Request, SamplingParams
@@ -46,16 +46,22 @@ def job(
     return Job(request=Request(prompt, params), n=n, owner=owner, max_seconds=max_seconds)
 
 
-@contextmanager
-def held(room: EngineRoom) -> Iterator[None]:
+@asynccontextmanager
+async def held(room: EngineRoom) -> AsyncIterator[None]:
     """Keep the engine from taking a step."""
-    gate = threading.Event()
-    holding = asyncio.ensure_future(room.run(lambda: gate.wait(10)))
+    is_held, gate = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        is_held.set()
+        gate.wait(10)
+
+    holding = asyncio.ensure_future(room.run(hold))
+    await until(is_held.is_set)
     try:
         yield
     finally:
         gate.set()
-        holding.add_done_callback(lambda done: done.exception())
+        await holding
 
 
 async def until(condition: Any) -> None:

@@ -15,13 +15,11 @@ from typing import Any
 from receptance.errors import ReceptanceError, RequestError
 from receptance.inference import Engine, Generation, Output, Request
 from receptance.serving.engine_room.job import Finished, PromptRead
+from receptance.serving.engine_room.mailbox import News
 from receptance.serving.engine_room.ticket import Ticket
 from receptance.serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
-
-News = list[Callable[[], object]]
-"""What is to be done on the event loop because of one step, in order."""
 
 _HOUR = 3600.0
 
@@ -57,7 +55,7 @@ class EngineThread:
         n_slots: int,
         restarts_per_hour: int,
         metrics: Metrics,
-        report: Callable[[News], None],
+        report: Callable[[News], bool],
         on_begin: Callable[[Ticket], None],
         on_text_end: Callable[[Ticket], None],
         on_end: Callable[[Ticket], None],
@@ -69,7 +67,7 @@ class EngineThread:
             n_slots: How many texts it can have at once.
             restarts_per_hour: How many new engines there may be.
             metrics: What is counted.
-            report: Carries news to the event loop.
+            report: Carries news to the event loop; whether there still is one.
             on_begin: Told there of each job that waits no more.
             on_text_end: Told there of each text that is finished.
             on_end: Told there of each job that is gone.
@@ -147,10 +145,11 @@ class EngineThread:
         """
         self._order(partial(self._close, error))
 
-    def join(self) -> None:
-        """Wait for the end of the thread."""
+    def join(self, seconds: float) -> bool:
+        """Wait for the end of the thread, so long at most; return whether it ended."""
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _order(self, order: Callable[[], None]) -> None:
         with self._changed:
@@ -164,8 +163,8 @@ class EngineThread:
             except BaseException as error:  # noqa: BLE001 - nobody may wait for ever
                 self._recover(error)
             news, self._news = self._news, []
-            if news:
-                self._report(news)
+            if news and not self._report(news):
+                break
 
     def _turn(self) -> None:
         """Obey what was ordered, let in who is next, and take a step."""
@@ -305,7 +304,11 @@ class EngineThread:
         logger.error("the engine broke: %s", _whence(error))
         self._metrics.engine_errors.inc()
         self._engine = None  # its memory goes before the next one takes it
-        self._fail_all(engine_error())
+        self._by_id.clear()
+        self._running_of.clear()
+        for family in list(self._families.values()):
+            family.members = {}
+            self._end(family, engine_error())
         now = time.monotonic()
         while self._restarts and now - self._restarts[0] > _HOUR:
             self._restarts.popleft()

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -12,9 +11,11 @@ from typing import SupportsIndex, TypeVar
 
 from receptance.errors import ReceptanceError, RequestError
 from receptance.inference import Engine, LanguageModel, Request
-from receptance.serving.engine_room.engine_thread import EngineThread, Family, News
+from receptance.serving.engine_room.admission import Admission
+from receptance.serving.engine_room.engine_thread import EngineThread, Family
 from receptance.serving.engine_room.job import Job
-from receptance.serving.engine_room.pace import Pace
+from receptance.serving.engine_room.mailbox import Mailbox
+from receptance.serving.engine_room.memory import require_memory
 from receptance.serving.engine_room.ticket import Ticket
 from receptance.serving.metrics import Metrics
 from receptance.serving.settings import Settings
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_MAX_LETTERS = 256  # steps that the engine may be ahead of the event loop
 _SHORT_PROMPT = 2048  # characters or tokens; going to another thread would take longer
 
 
@@ -55,7 +57,9 @@ class EngineRoom:
 
         Raises:
             TokenizerError: If the model has no tokenizer.
+            ConfigError: If there is not enough memory.
         """
+        require_memory(lm, settings)
         self._lm = lm
         self._tokenizer = lm.tokenizer
         self._settings = settings
@@ -65,7 +69,7 @@ class EngineRoom:
             n_slots=settings.max_sequences,
             restarts_per_hour=settings.max_engine_restarts_per_hour,
             metrics=metrics,
-            report=self._report,
+            report=lambda news: self._mailbox.post(news),
             on_begin=self._on_begin,
             on_text_end=self._on_text_end,
             on_end=self._on_end,
@@ -73,13 +77,11 @@ class EngineRoom:
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._places: dict[Ticket, _Place] = {}
-        self._n_open = 0
-        self._waiting_of: Counter[str] = Counter()
+        self._admission = Admission(settings)
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._is_retired = False
         self._is_draining = False
-        self._pace = Pace()
         metrics.watch(running=lambda: self.n_running, waiting=lambda: self.n_waiting)
 
     @property
@@ -90,7 +92,7 @@ class EngineRoom:
     @property
     def is_ready(self) -> bool:
         """Whether a request would be taken now, and more of them are welcome."""
-        unready = self._is_retired or self._is_draining or self._n_open >= self._capacity
+        unready = self._is_retired or self._is_draining or self._admission.is_full
         return self.is_alive and not unready
 
     @property
@@ -106,11 +108,7 @@ class EngineRoom:
     @property
     def n_waiting(self) -> int:
         """How many texts wait for their turn."""
-        return max(0, self._n_open - self.n_running)
-
-    @property
-    def _capacity(self) -> int:
-        return self._settings.max_sequences + self._settings.max_waiting
+        return max(0, self._admission.n_open - self.n_running)
 
     def start(self) -> None:
         """Begin, on the event loop that is running.
@@ -119,6 +117,7 @@ class EngineRoom:
             RuntimeError: If none is.
         """
         self._loop = asyncio.get_running_loop()
+        self._mailbox = Mailbox(self._loop, max_letters=_MAX_LETTERS)
         self._thread.start()
 
     async def submit(self, job: Job) -> Ticket:
@@ -143,14 +142,23 @@ class EngineRoom:
             RequestError: As `submit`.
         """
         owner, n = jobs[0].owner, sum(job.n for job in jobs)
-        self._require_place(owner, jobs)
+        self._require_service()
+        most, room_for = max(job.n for job in jobs), self._settings.max_sequences
+        if most > room_for:
+            raise RequestError(_TOO_MANY.format(room_for, most), param="n")
+        try:
+            self._admission.require_place(owner, n)
+        except RequestError as full:
+            raise self._rejected(full) from None
         arrived = self._now()
-        self._promise(owner, n)
+        self._admission.promise(owner, n)
+        self._is_empty.clear()
         try:
             requests = [await self._tokenized(job) for job in jobs]
             self._require_service()
         except BaseException:
-            self._take_back(owner, n)
+            self._admission.begin(owner, n)
+            self._leave(n)
             raise
         return [self._send(job, each, arrived) for job, each in zip(jobs, requests, strict=True)]
 
@@ -166,7 +174,8 @@ class EngineRoom:
         if not self.is_alive:
             raise _unavailable(_DEAD, "engine_dead")
         if self._thread.n_works >= self._settings.max_connections:
-            raise self._full(_NO_PLACE.format(self._settings.max_connections))
+            full = self._admission.full(_BUSY.format(self._settings.max_connections))
+            raise self._rejected(full)
         result = self._running_loop.create_future()
         self._thread.work(work, result)
         return await result
@@ -192,7 +201,8 @@ class EngineRoom:
         """End what is left, and the engine's thread."""
         self._is_draining = True
         self._thread.close(_unavailable(_ENDS, "shutting_down"))
-        await asyncio.to_thread(self._thread.join)
+        if not await asyncio.to_thread(self._thread.join, self._settings.shutdown_seconds):
+            logger.error("the engine did not end its step in time, and is left behind")
         self._encoder.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -218,43 +228,9 @@ class EngineRoom:
         if not self.is_alive:
             raise self._rejected(_unavailable(_DEAD, "engine_dead"))
 
-    def _require_place(self, owner: str, jobs: Sequence[Job]) -> None:
-        """Refuse what can not be taken now, before anything is done for it."""
-        self._require_service()
-        settings = self._settings
-        n, most = sum(job.n for job in jobs), max(job.n for job in jobs)
-        if most > settings.max_sequences:
-            raise RequestError(_TOO_MANY.format(settings.max_sequences, most), param="n")
-        if self._n_open + n > self._capacity:
-            raise self._full(_NO_PLACE.format(settings.max_waiting))
-        has_room = self._n_open + n <= settings.max_sequences
-        if not has_room and self._waiting_of[owner] + n > settings.max_waiting_per_key:
-            raise self._full(_NO_PLACE_OF_KEY.format(settings.max_waiting_per_key))
-
-    def _full(self, message: str) -> RequestError:
-        seconds = self._pace.seconds_until_a_place(self.n_waiting, self._settings.max_sequences)
-        error = RequestError(message, status=429, code="queue_full", retry_after=seconds)
-        return self._rejected(error)
-
     def _rejected(self, error: RequestError) -> RequestError:
         self._metrics.rejected.labels(error.code).inc()
         return error
-
-    def _promise(self, owner: str, n: int) -> None:
-        self._n_open += n
-        self._waiting_of[owner] += n
-        self._is_empty.clear()
-
-    def _take_back(self, owner: str, n: int) -> None:
-        self._n_open -= n
-        self._no_longer_waiting(owner, n)
-        if not self._n_open:
-            self._is_empty.set()
-
-    def _no_longer_waiting(self, owner: str, n: int) -> None:
-        self._waiting_of[owner] -= n
-        if not self._waiting_of[owner]:
-            del self._waiting_of[owner]
 
     async def _tokenized(self, job: Job) -> Request:
         """Return a job's request with a prompt of tokens that the model has."""
@@ -309,39 +285,29 @@ class EngineRoom:
         if self._places[ticket].is_waiting:
             self._end(ticket, error, "queue_timeout")
 
-    def _report(self, news: News) -> None:
-        """Carry what a step did to the event loop, in one call; from the engine's thread."""
-        try:
-            self._running_loop.call_soon_threadsafe(_read_out, news)
-        except RuntimeError:  # the loop is closed: nobody is left to be told
-            logger.warning("the event loop ended before the engine did")
-
     def _on_begin(self, ticket: Ticket) -> None:
         place = self._places[ticket]
         place.is_waiting = False
         place.began = self._now()
-        self._no_longer_waiting(place.owner, place.n)
+        self._admission.begin(place.owner, place.n)
 
     def _on_text_end(self, ticket: Ticket) -> None:
         place = self._places[ticket]
         place.n -= 1
-        self._n_open -= 1
-        self._pace.note(self._now() - place.began)
+        self._admission.finish(self._now() - place.began)
 
     def _on_end(self, ticket: Ticket) -> None:
         place = self._places.pop(ticket)
         for alarm in place.alarms:
             alarm.cancel()
         if place.is_waiting:
-            self._no_longer_waiting(place.owner, place.n)
-        self._n_open -= place.n
-        if not self._n_open:
+            self._admission.begin(place.owner, place.n)
+        self._leave(place.n)
+
+    def _leave(self, n: int) -> None:
+        self._admission.leave(n)
+        if not self._admission.n_open:
             self._is_empty.set()
-
-
-def _read_out(news: News) -> None:
-    for each in news:
-        each()
 
 
 def _unavailable(message: str, code: str) -> RequestError:
@@ -349,8 +315,7 @@ def _unavailable(message: str, code: str) -> RequestError:
 
 
 _TOO_MANY = "`n` must be at most {}, as many texts as are written at once, but it is {}"
-_NO_PLACE = "all {} places in the queue are taken; ask again later"
-_NO_PLACE_OF_KEY = "all {} places of this key in the queue are taken; ask again later"
+_BUSY = "all {} places of those who wait for the engine are taken; ask again later"
 _ENDS = "the server is ending; ask again in a while, or another one"
 _DEAD = "the engine is down, and the server must be started again"
 _EMPTY = "`prompt` must hold at least one token when there is a state, but it is empty"

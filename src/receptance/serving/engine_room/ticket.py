@@ -79,22 +79,25 @@ class Ticket:
     async def pieces(self) -> AsyncIterator[Piece]:
         """Yield what comes of all texts, until all are finished; once, to one reader.
 
-        The first piece comes at once, and later ones gather for `coalesce_seconds`.
+        The first piece comes at once, and later ones gather for `coalesce_seconds`. Who stops
+        reading before the end cancels the job.
 
         Raises:
             RequestError: If the job fails, behind what came before.
         """
         loop = asyncio.get_running_loop()
         next_at = loop.time()
-        while True:
-            await self._arrived.wait()
-            if not self.is_over and (seconds := next_at - loop.time()) > 0:
-                await asyncio.sleep(seconds)
-            next_at = loop.time() + self._settings.coalesce_seconds
-            for piece in self._take():
-                yield piece
-            if self.is_over and not self._pending:
-                break
+        try:
+            while not self.is_over or self._pending:
+                await self._arrived.wait()
+                if not self.is_over and (seconds := next_at - loop.time()) > 0:
+                    await asyncio.sleep(seconds)
+                next_at = loop.time() + self._settings.coalesce_seconds
+                for piece in self._take():
+                    yield piece
+        finally:
+            if not self.is_over:
+                self.cancel("client")
         if self._error is not None:
             raise self._error
 
