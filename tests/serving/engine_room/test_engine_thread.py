@@ -1,19 +1,25 @@
 """Orders are obeyed between steps, and an engine that breaks takes nobody's hope along."""
 
 import asyncio
+import math
+import random
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
+import torch
 
 from receptance.errors import RequestError, TokenizerError
-from receptance.inference import Engine
-from receptance.serving.engine_room.engine_thread import as_request_error
-from tests.serving.engine_room.rooms import LONG, job, open_room
+from receptance.inference import Engine, TokenLogprobs
+from receptance.serving.engine_room import EngineRoom, Job
+from receptance.serving.engine_room.engine_thread import EngineThread, as_request_error
+from tests.serving.engine_room.rooms import LONG, held, job, open_room, until
 
 
 def test_when_the_engine_breaks_every_job_fails_and_the_next_one_is_written(lm, monkeypatch):
     async def main():
         async with open_room(lm) as room:
-            tickets = [await room.submit(job(n_tokens=LONG)) for _ in range(5)]
+            tickets = await room.submit_all([job(n_tokens=LONG)] * 5)
             await tickets[0].prompt()
             with monkeypatch.context() as broken:
                 broken.setattr(Engine, "step", lambda _: 1 / 0)
@@ -40,3 +46,216 @@ def test_a_wrong_argument_is_told_and_all_else_is_not(error, status, message):
     found = as_request_error(error)
     assert found.status == status
     assert str(found).startswith(message)
+
+
+def test_a_text_that_fails_takes_no_other_along(lm):
+    async def main():
+        broken = lm.prefill("x")
+        for tensor in broken.tensors.values():
+            tensor.fill_(math.nan)
+        async with open_room(lm) as room:
+            good = await room.submit(job("a good prompt", n_tokens=30))
+            request = replace(job().request, state=broken)
+            bad = await room.submit(Job(request=request, owner="someone"))
+            with pytest.raises(RequestError, match="must be finite") as failed:
+                await bad.finished()
+            assert failed.value.status == 400
+            (text,) = await good.finished()
+            assert room._metrics.value("engine_errors_total") == 0
+            return text.generation.text
+
+    found = asyncio.run(main())
+    assert found == lm.generate("a good prompt", job(n_tokens=30).request.params).text
+
+
+class Broken:
+    """A rule that breaks at its third token."""
+
+    is_over = False
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def allowed(self) -> torch.Tensor:
+        if self.n == 3:
+            raise RuntimeError("/a/path and a prompt")
+        return torch.ones(256, dtype=torch.bool)
+
+    def accept(self, token: int) -> None:
+        self.n += token > 0
+
+
+def test_what_broke_within_a_text_is_not_told_to_the_client_or_the_log(lm, caplog):
+    async def main():
+        async with open_room(lm) as room:
+            request = replace(job().request, constraint=Broken)
+            ticket = await room.submit(Job(request=request, owner="someone"))
+            with pytest.raises(RequestError, match="failed within the engine") as failed:
+                await ticket.finished()
+            assert (failed.value.status, failed.value.code) == (500, "engine_error")
+            assert "path" not in str(failed.value)
+
+    asyncio.run(main())
+    assert "RuntimeError < test_engine_thread.py" in caplog.text
+    assert "prompt" not in caplog.text
+
+
+def test_logprobs_come_with_the_pieces_and_the_whole(lm):
+    async def main():
+        async with open_room(lm) as room:
+            request = replace(job(n_tokens=6).request, logprobs=2, prompt_logprobs=0)
+            ticket = await room.submit(Job(request=request, owner="someone", n=2))
+            tokens: dict[int, list[TokenLogprobs]] = {0: [], 1: []}
+            async for piece in ticket.pieces():
+                tokens[piece.index] += piece.tokens
+            for text in await ticket.finished():
+                assert list(text.tokens) == tokens[text.index]
+                assert tuple(each.token for each in text.tokens) == text.generation.tokens
+                assert {len(each.top) for each in text.tokens} == {2}
+            read = await ticket.prompt()
+            assert read.logprobs is not None
+            assert len(read.logprobs) == read.n_tokens
+
+    asyncio.run(main())
+
+
+def test_a_job_without_a_token_only_reads_its_prompt(lm):
+    async def main():
+        async with open_room(lm) as room:
+            request = replace(job("a prompt", 0).request, wants_features=True)
+            ticket = await room.submit(Job(request=request, owner="someone"))
+            (piece,) = [each async for each in ticket.pieces()]
+            assert piece.finished is not None
+            assert (piece.text, piece.finished.generation.finish_reason) == ("", "length")
+            read = await ticket.prompt()
+            assert (read.n_tokens, read.features is None) == (8, False)
+            await until(lambda: not room.n_running)
+
+    asyncio.run(main())
+
+
+def test_an_engine_that_breaks_too_often_stays_down(lm, monkeypatch):
+    async def main():
+        async with open_room(lm, max_engine_restarts_per_hour=2) as room:
+            monkeypatch.setattr(Engine, "step", lambda _: 1 / 0)
+            for is_left in (True, True, False):
+                with pytest.raises(RequestError, match="the engine broke"):
+                    await (await room.submit(job())).finished()
+                await until(lambda is_left=is_left: room.is_alive == is_left)
+            assert not room.is_ready
+            for ask in (room.submit(job()), room.run(lambda: 5)):
+                with pytest.raises(RequestError, match="the engine is down") as refused:
+                    await ask
+                assert (refused.value.status, refused.value.code) == (503, "engine_dead")
+            assert room._metrics.value("engine_errors_total") == 3
+
+    asyncio.run(main())
+
+
+def test_an_engine_that_can_not_be_made_again_stays_down(lm, monkeypatch):
+    async def main():
+        async with open_room(lm) as room:
+            monkeypatch.setattr(Engine, "step", lambda _: 1 / 0)
+            monkeypatch.setattr(Engine, "__init__", lambda *_, **__: 1 / 0)
+            for ticket in await room.submit_all([job()] * 3):
+                with pytest.raises(RequestError, match="the engine broke"):
+                    await ticket.finished()
+            await until(lambda: not room.is_alive)
+
+    asyncio.run(main())
+
+
+def test_a_job_is_forgotten_within_a_step_even_while_its_prompt_is_read(lm, monkeypatch):
+    steps: list[int] = []
+    step = Engine.step
+    monkeypatch.setattr(Engine, "step", lambda self: (steps.append(1), step(self))[1])
+
+    async def main():
+        async with open_room(lm) as room:
+            for asked in (job("x" * 20_000), job(n_tokens=LONG)):
+                ticket = await room.submit(asked)
+                await until(lambda: steps)
+                async with held(room):
+                    ticket.cancel("client")
+                    before = len(steps)
+                with pytest.raises(RequestError, match="cancelled"):
+                    await ticket.finished()
+                await until(lambda: not room.n_running)
+                assert len(steps) - before <= 1
+                steps.clear()
+
+    asyncio.run(main())
+
+
+def test_a_reader_that_reads_nothing_delays_nobody_and_loses_its_job(lm):
+    async def main():
+        async with open_room(lm, backlog_bytes=200) as room:
+            slow = await room.submit(job("slow", n_tokens=LONG))
+            reading = slow.pieces()
+            await anext(reading)  # and then its socket takes no more
+            quick = [await room.submit(job(f"quick {i}", n_tokens=40)) for i in range(4)]
+            texts = [(await each.finished())[0].generation.text for each in quick]
+            await until(lambda: slow.is_over)
+            with pytest.raises(RequestError, match="read faster") as failed:
+                await anext(reading)
+            assert failed.value.code == "backlog"
+            await until(lambda: not room.n_running)
+            assert room._metrics.value("cancelled_total", reason="backlog") == 1
+        return texts
+
+    texts = asyncio.run(main())
+    params = job(n_tokens=40).request.params
+    assert texts == [lm.generate(f"quick {i}", params).text for i in range(4)]
+
+
+def test_a_reader_that_stops_reading_cancels_its_job(lm):
+    async def main():
+        async with open_room(lm) as room:
+            ticket = await room.submit(job(n_tokens=LONG))
+            pieces = ticket.pieces()
+            await anext(pieces)
+            await pieces.aclose()
+            await until(lambda: not room.n_running)
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_jobs_that_are_aborted_at_any_moment_leave_nothing(lm):
+    """No place, no slot and no task; and those that stay get what they would get alone."""
+
+    async def use(room: EngineRoom, i: int, chance: random.Random) -> str | None:
+        asked = job(f"prompt {i} " * chance.randint(1, 12), n_tokens=8, n=chance.randint(1, 3))
+        ticket = await room.submit(asked)
+        if chance.random() < 0.7:
+            for _ in range(chance.randint(0, 12)):
+                await asyncio.sleep(0)
+            await asyncio.sleep(chance.random() * 0.02)
+            ticket.cancel("client")
+            with suppress(RequestError):
+                await ticket.finished()
+            return None
+        texts = [""] * asked.n
+        async for piece in ticket.pieces():
+            texts[piece.index] += piece.text
+        assert texts[0] == lm.generate(asked.request.prompt, asked.request.params).text
+        return texts[0]
+
+    async def main():
+        chance = random.Random(0)
+        async with open_room(lm, max_waiting=1000, max_waiting_per_key=1000) as room:
+            tasks = asyncio.all_tasks()
+            texts = await asyncio.gather(*(use(room, i, chance) for i in range(60)))
+            assert sum(each is not None for each in texts) > 5
+            await until(lambda: not room.n_running + room.n_waiting)
+            assert asyncio.all_tasks() == tasks
+            assert not room._places
+            assert await room.run(lambda: left_of(room._thread)) == (3, 0, 0, 0, 0)
+
+    asyncio.run(main())
+
+
+def left_of(thread: EngineThread) -> tuple[int, ...]:
+    assert thread._engine is not None
+    left = (thread._families, thread._waiting, thread._by_id, thread._running_of)
+    return (thread._engine._pool.n_free, *map(len, left))

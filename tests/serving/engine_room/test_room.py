@@ -186,16 +186,25 @@ def test_a_long_prompt_is_tokenized_beside_the_event_loop(lm, monkeypatch):
 
 def test_a_job_that_waits_too_long_for_its_turn_is_told(lm):
     async def main():
-        async with open_room(lm, max_sequences=1, queue_seconds=0.02) as room:
-            first = await room.submit(job(n_tokens=LONG))
-            await first.prompt()
-            late = await room.submit(job())
-            with pytest.raises(RequestError, match=r"may wait 0\.02 seconds") as failed:
-                await late.finished()
+        async with open_room(lm, queue_seconds=0.02) as room:
+            async with held(room):
+                late = await room.submit(job())
+                with pytest.raises(RequestError, match=r"may wait 0\.02 seconds") as failed:
+                    await late.finished()
             assert (failed.value.status, failed.value.code) == (503, "queue_timeout")
             await until(lambda: room.n_waiting == 0)
-            assert not first.is_over  # which did not wait
             assert room._metrics.value("cancelled_total", reason="queue_timeout") == 1
+
+    asyncio.run(main())
+
+
+def test_a_job_that_began_in_time_may_go_on(lm):
+    async def main():
+        async with open_room(lm) as room:
+            ticket = await room.submit(job(n_tokens=LONG))
+            await ticket.prompt()
+            room._end_waiting(ticket, RequestError("late"))
+            assert not ticket.is_over
 
     asyncio.run(main())
 

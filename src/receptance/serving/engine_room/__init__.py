@@ -1,6 +1,7 @@
 """The engine on a thread of its own, behind asyncio."""
 
-from receptance.serving.engine_room.job import Finished, Job, Piece, PromptRead, TokenLogprobs
+from receptance.inference import PromptRead, TokenLogprobs
+from receptance.serving.engine_room.job import Finished, Job, Piece
 from receptance.serving.engine_room.room import EngineRoom
 from receptance.serving.engine_room.ticket import Ticket
 

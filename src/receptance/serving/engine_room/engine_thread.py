@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from receptance.errors import ReceptanceError, RequestError
-from receptance.inference import Engine, Generation, Output, Request
-from receptance.serving.engine_room.job import Finished, PromptRead
+from receptance.inference import Engine, Generation, Output, Request, TokenLogprobs
+from receptance.serving.engine_room.job import Finished
 from receptance.serving.engine_room.mailbox import News
 from receptance.serving.engine_room.ticket import Ticket
 from receptance.serving.metrics import Metrics
@@ -32,12 +32,15 @@ class Family:
     request: Request
     n: int
     owner: str
-    n_prompt_tokens: int
     arrived: float
     members: dict[int, int] = field(default_factory=dict)
     """Texts that the engine writes: their index by its id."""
+    is_read: bool = False
+    """Whether it was told that the prompt was read."""
     last_token: dict[int, float] = field(default_factory=dict)
     """When each text got its last token."""
+    logprobs: dict[int, list[TokenLogprobs]] = field(default_factory=dict)
+    """Of the tokens of each text, if they were asked for."""
 
 
 class EngineThread:
@@ -179,7 +182,8 @@ class EngineThread:
         if self._by_id and self._engine is not None:
             outputs = self._engine.step()
             now = time.monotonic()
-            self._metrics.batch_size.observe(len(outputs))
+            if n_tokens := sum(output.token is not None for output in outputs):
+                self._metrics.batch_size.observe(n_tokens)
             for output in outputs:
                 self._pass_on(output, now)
 
@@ -223,21 +227,28 @@ class EngineThread:
             self._cancel(family)
             self._end(family, as_request_error(output.error))
             return
+        if output.prompt is not None and not family.is_read:
+            family.is_read = True
+            self._metrics.prompt_tokens.inc(output.prompt.n_tokens)
+            self._news.append(partial(family.ticket.put_prompt, output.prompt))
+        if output.token is not None:
+            self._note_token(family, output, now)
+        if output.generation is not None:
+            self._finish(family, output.id, output.generation, now)
+
+    def _note_token(self, family: Family, output: Output, now: float) -> None:
+        """Report the token that one text got."""
         if not family.last_token:
-            self._note_prompt(family, PromptRead(n_tokens=family.n_prompt_tokens))
             self._metrics.first_token.observe(now - family.arrived)
         elif (last := family.last_token.get(output.id)) is not None:
             self._metrics.inter_token.observe(now - last)
         family.last_token[output.id] = now
         self._metrics.generation_tokens.inc()
+        logprobs = () if output.logprobs is None else (output.logprobs,)
+        if logprobs:
+            family.logprobs.setdefault(output.id, []).extend(logprobs)
         index = family.members[output.id]
-        self._news.append(partial(family.ticket.put, index, output.text, ()))
-        if output.generation is not None:
-            self._finish(family, output.id, output.generation, now)
-
-    def _note_prompt(self, family: Family, prompt: PromptRead) -> None:
-        self._metrics.prompt_tokens.inc(prompt.n_tokens)
-        self._news.append(partial(family.ticket.put_prompt, prompt))
+        self._news.append(partial(family.ticket.put, index, output.text, logprobs))
 
     def _finish(self, family: Family, id_: int, generation: Generation, now: float) -> None:
         """Report that one text is whole, and the job gone with its last one."""
@@ -245,7 +256,8 @@ class EngineThread:
         self._leave(family, id_)
         self._metrics.success.labels(generation.finish_reason).inc()
         self._metrics.request.observe(now - family.arrived)
-        self._news.append(partial(family.ticket.put_finished, Finished(index, generation, ())))
+        finished = Finished(index, generation, tuple(family.logprobs.get(id_, ())))
+        self._news.append(partial(family.ticket.put_finished, finished))
         self._news.append(partial(self._on_text_end, family.ticket))
         if not family.members:
             self._drop(family)

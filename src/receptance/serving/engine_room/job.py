@@ -2,28 +2,7 @@
 
 from dataclasses import dataclass
 
-from receptance.inference import Generation, Request
-
-
-@dataclass(frozen=True)
-class TokenLogprobs:
-    """How likely a token was, and which others were."""
-
-    token: int
-    logprob: float
-    top: tuple[tuple[int, float], ...]
-    """The likeliest tokens and their ln p, the likeliest first."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptRead:
-    """What is known of a prompt once it was read."""
-
-    n_tokens: int
-    cached_tokens: int = 0
-    """How many of them were not read, as the state after them was there."""
-    logprobs: tuple[TokenLogprobs | None, ...] | None = None
-    """Of each of its tokens, given those before it; none for the first. None if nobody asked."""
+from receptance.inference import Generation, Request, TokenLogprobs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +26,8 @@ class Finished:
     """Which of the job's `n` it is."""
     generation: Generation
     tokens: tuple[TokenLogprobs, ...]
-    """Of each token that was chosen; none if nobody asked."""
+    """Of each token that was chosen, those of a stop string and the end of the text included; none
+    if nobody asked."""
 
 
 @dataclass(frozen=True)

@@ -260,7 +260,6 @@ class EngineRoom:
 
     def _send(self, job: Job, request: Request, arrived: float) -> Ticket:
         """Send a job with a promised place to the engine."""
-        assert isinstance(request.prompt, list)
         ticket = Ticket(job.n, self._settings, forget=self._thread.forget)
         seconds = self._settings.request_seconds
         seconds = seconds if job.max_seconds is None else min(seconds, job.max_seconds)
@@ -272,7 +271,7 @@ class EngineRoom:
             call_at(arrived + seconds, self._end, ticket, timeout, "timeout"),
             call_at(arrived + self._settings.queue_seconds, self._end_waiting, ticket, late),
         ]
-        family = Family(ticket, request, job.n, job.owner, len(request.prompt), arrived)
+        family = Family(ticket, request, job.n, job.owner, arrived)
         self._thread.submit(family)
         return ticket
 
@@ -317,7 +316,7 @@ def _unavailable(message: str, code: str) -> RequestError:
 _TOO_MANY = "`n` must be at most {}, as many texts as are written at once, but it is {}"
 _BUSY = "all {} places of those who wait for the engine are taken; ask again later"
 _ENDS = "the server is ending; ask again in a while, or another one"
-_DEAD = "the engine is down, and the server must be started again"
+_DEAD = "the engine is down; ask again in a while"
 _EMPTY = "`prompt` must hold at least one token when there is a state, but it is empty"
 _LONG_PROMPT = "`prompt` must have at most {} tokens, but it has more; shorten it"
 _NO_TOKEN = "`prompt` must be tokens from 0 to {}, but one is {}"

@@ -1,12 +1,13 @@
 """What a handler holds while the engine works for it: everything that comes, as it comes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
 from receptance.errors import RequestError
-from receptance.serving.engine_room.job import Finished, Piece, PromptRead, TokenLogprobs
+from receptance.inference import PromptRead, TokenLogprobs
+from receptance.serving.engine_room.job import Finished, Piece
 from receptance.serving.settings import Settings
 
 _LOGPROB_BYTES = 64  # about what one token with its number takes in an answer
@@ -76,7 +77,7 @@ class Ticket:
             raise self._error
         return self._prompt
 
-    async def pieces(self) -> AsyncIterator[Piece]:
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
         """Yield what comes of all texts, until all are finished; once, to one reader.
 
         The first piece comes at once, and later ones gather for `coalesce_seconds`. Who stops
