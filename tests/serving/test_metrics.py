@@ -52,6 +52,7 @@ def test_two_servers_count_apart():
 
 def test_what_changes_all_the_time_is_asked_for():
     metrics, running = Metrics(), [1, 2]
-    metrics.watch(running=lambda: len(running), waiting=lambda: 0)
+    metrics.watch(running=lambda: len(running), waiting=lambda: 0, cache_bytes=lambda: 7)
     running.append(3)
     assert metrics.value("num_requests_running") == 3
+    assert metrics.value("state_cache_bytes") == 7

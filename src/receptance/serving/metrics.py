@@ -47,21 +47,29 @@ class Metrics:
         self.success = counter("request_success_total", "Texts to their end.", "finished_reason")
         self.cache_hits = counter("state_cache_hits_total", "Prompts that went on from a state.")
         self.cache_misses = counter("state_cache_misses_total", "Prompts read from the start.")
-        self.cache_bytes = gauge("state_cache_bytes", "What the states that are kept take.")
+        self._cache_bytes = gauge("state_cache_bytes", "What the states that are kept take.")
         self.batch_size = histogram("batch_size", "Texts that got a token in a step.", _SEQUENCES)
         self.cancelled = counter("cancelled_total", "Requests that were ended early.", "reason")
         self.rejected = counter("rejected_total", "Requests that were not taken.", "reason")
         self.engine_errors = counter("engine_errors_total", "Times that the engine broke.")
 
-    def watch(self, *, running: Callable[[], int], waiting: Callable[[], int]) -> None:
+    def watch(
+        self,
+        *,
+        running: Callable[[], int],
+        waiting: Callable[[], int],
+        cache_bytes: Callable[[], int],
+    ) -> None:
         """Ask for the numbers that change all the time when they are wanted.
 
         Args:
             running: How many texts are read or written.
             waiting: How many wait for their turn.
+            cache_bytes: How much memory the states take that are remembered.
         """
         self._running.set_function(lambda: float(running()))
         self._waiting.set_function(lambda: float(waiting()))
+        self._cache_bytes.set_function(lambda: float(cache_bytes()))
 
     def value(self, name: str, **labels: str) -> float:
         """Return the number of one sample.

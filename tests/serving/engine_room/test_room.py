@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from receptance.errors import RequestError
+from receptance.inference import Engine
 from receptance.serving import Settings
 from receptance.serving.engine_room import EngineRoom, Job, Ticket
 from receptance.serving.metrics import Metrics
@@ -339,5 +340,52 @@ def test_what_is_done_is_counted(lm):
             assert value("batch_size_sum") == 14
             assert value("num_requests_running") == 0
             assert value("num_requests_waiting") == 0
+
+    asyncio.run(main())
+
+
+def scoped(scope: str, prompt: str, n_tokens: int = 6) -> Job:
+    asked = job(prompt, n_tokens)
+    return replace(asked, request=replace(asked.request, cache_scope=scope))
+
+
+def test_the_next_turn_reads_only_what_is_new_and_only_for_its_own_key(lm):
+    async def main():
+        async with open_room(lm) as room:
+            first = await room.submit(scoped("a", "a first turn"))
+            await first.finished()
+            assert room._metrics.value("state_cache_bytes") > 0
+            turns = [scoped("a", "a first turn, a second"), scoped("b", "a first turn, a second")]
+            tickets = [await room.submit(each) for each in turns]
+            texts = [(await each.finished())[0].generation.text for each in tickets]
+            assert [(await each.prompt()).cached_tokens for each in tickets] == [12, 0]
+            assert room._metrics.value("state_cache_hits_total") == 1
+            assert room._metrics.value("state_cache_misses_total") == 2
+            return texts
+
+    texts = asyncio.run(main())
+    expected = lm.generate("a first turn, a second", scoped("a", "").request.params).text
+    assert texts == [expected, expected]
+
+
+def test_an_engine_that_is_made_anew_remembers_nothing_of_the_one_that_broke(lm, monkeypatch):
+    async def main():
+        async with open_room(lm) as room:
+            await (await room.submit(scoped("a", "a first turn"))).finished()
+            with monkeypatch.context() as broken:
+                broken.setattr(Engine, "step", lambda _: 1 / 0)
+                with pytest.raises(RequestError, match="the engine broke"):
+                    await (await room.submit(job())).finished()
+            assert room._metrics.value("state_cache_bytes") == 0
+
+    asyncio.run(main())
+
+
+def test_a_room_may_remember_nothing(lm):
+    async def main():
+        async with open_room(lm, state_cache_bytes=0) as room:
+            for prompt in ("a first turn", "a first turn, a second"):
+                ticket = await room.submit(scoped("a", prompt))
+                assert (await ticket.prompt()).cached_tokens == 0
 
     asyncio.run(main())

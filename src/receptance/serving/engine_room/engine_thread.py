@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from receptance.errors import ReceptanceError, RequestError
-from receptance.inference import Engine, Generation, Output, Request, TokenLogprobs
+from receptance.inference import Engine, Generation, Output, PromptRead, Request, TokenLogprobs
 from receptance.serving.engine_room.job import Finished
 from receptance.serving.engine_room.mailbox import News
 from receptance.serving.engine_room.ticket import Ticket
@@ -228,13 +228,21 @@ class EngineThread:
             self._end(family, as_request_error(output.error))
             return
         if output.prompt is not None and not family.is_read:
-            family.is_read = True
-            self._metrics.prompt_tokens.inc(output.prompt.n_tokens)
-            self._news.append(partial(family.ticket.put_prompt, output.prompt))
+            self._note_prompt(family, output.prompt)
         if output.token is not None:
             self._note_token(family, output, now)
         if output.generation is not None:
             self._finish(family, output.id, output.generation, now)
+
+    def _note_prompt(self, family: Family, prompt: PromptRead) -> None:
+        """Report that the prompt of a job was read."""
+        family.is_read = True
+        self._metrics.prompt_tokens.inc(prompt.n_tokens)
+        if prompt.cached_tokens:
+            self._metrics.cache_hits.inc()
+        elif family.request.cache_scope is not None:
+            self._metrics.cache_misses.inc()
+        self._news.append(partial(family.ticket.put_prompt, prompt))
 
     def _note_token(self, family: Family, output: Output, now: float) -> None:
         """Report the token that one text got."""

@@ -10,7 +10,7 @@ from operator import index
 from typing import SupportsIndex, TypeVar
 
 from receptance.errors import ReceptanceError, RequestError
-from receptance.inference import Engine, LanguageModel, Request
+from receptance.inference import Engine, LanguageModel, PrefixCache, Request
 from receptance.serving.engine_room.admission import Admission
 from receptance.serving.engine_room.engine_thread import EngineThread, Family
 from receptance.serving.engine_room.job import Job
@@ -64,6 +64,7 @@ class EngineRoom:
         self._tokenizer = lm.tokenizer
         self._settings = settings
         self._metrics = metrics
+        self._cache = PrefixCache(settings.state_cache_bytes)
         self._thread = EngineThread(
             self._make_engine,
             n_slots=settings.max_sequences,
@@ -82,7 +83,11 @@ class EngineRoom:
         self._is_empty.set()
         self._is_retired = False
         self._is_draining = False
-        metrics.watch(running=lambda: self.n_running, waiting=lambda: self.n_waiting)
+        metrics.watch(
+            running=lambda: self.n_running,
+            waiting=lambda: self.n_waiting,
+            cache_bytes=lambda: self._cache.n_bytes,
+        )
 
     @property
     def is_alive(self) -> bool:
@@ -214,12 +219,17 @@ class EngineRoom:
         return self._running_loop.time()
 
     def _make_engine(self) -> Engine:
-        """Make an engine whose free slots hold NaN, so that nobody finds another's state there."""
+        """Make an engine whose free slots hold NaN, so that nobody finds another's state there.
+
+        What one remembered that broke is forgotten.
+        """
+        self._cache.clear()
         return Engine(
             self._lm,
             max_sequences=self._settings.max_sequences,
             chunk_tokens=self._settings.chunk_tokens,
             poison=True,
+            prefix_cache=self._cache if self._cache.max_bytes else None,
         )
 
     def _require_service(self) -> None:
