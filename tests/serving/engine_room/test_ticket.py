@@ -2,12 +2,14 @@
 
 import asyncio
 from typing import Any
+from weakref import ref
 
 import pytest
 
 from receptance.errors import RequestError
 from receptance.serving import Settings
 from receptance.serving.engine_room import Finished, Piece, PromptRead, Ticket, TokenLogprobs
+from tests.serving.engine_room.rooms import until
 
 
 def ticket(n: int = 1, **limits: Any) -> tuple[Ticket, list[str]]:
@@ -144,23 +146,45 @@ def test_numbers_of_tokens_count_as_what_waits():
     asyncio.run(main())
 
 
-def test_a_reader_that_lets_it_wait_too_long_loses_the_job():
+def test_a_reader_that_lets_it_wait_too_long_loses_the_job(generation):
     async def main():
         taken, reasons = ticket(backlog_seconds=0.01)
         taken.put(0, "a", ())
-        await asyncio.sleep(0.02)
-        taken.put(0, "b", ())
-        assert reasons == ["backlog"]
+        await until(lambda: reasons == ["backlog"])
+        whole, _ = ticket(backlog_seconds=0.01)  # nothing more comes, and yet it is not kept
+        whole.put_finished(finished(0, generation))
+        await until(lambda: not whole._pending)
+        assert whole._finished == {}
+        for each in (taken, whole):
+            with pytest.raises(RequestError, match="read faster"):
+                await anext(each.pieces())
+
+    asyncio.run(main())
+
+
+def test_a_reader_that_takes_it_in_time_loses_nothing(generation):
+    async def main():
+        taken, reasons = ticket(backlog_seconds=0.01)
+        taken.put(0, "a", ())
+        pieces = taken.pieces()
+        await anext(pieces)
+        await asyncio.sleep(0.03)
+        taken.put_finished(finished(0, generation))
+        await anext(pieces)
+        await asyncio.sleep(0.03)
+        assert reasons == []
+        assert await taken.finished() == [finished(0, generation)]
 
     asyncio.run(main())
 
 
 def test_who_waits_for_the_whole_has_no_backlog(generation):
     async def main():
-        taken, reasons = ticket(backlog_bytes=1)
+        taken, reasons = ticket(backlog_bytes=1, backlog_seconds=0.01)
         whole = asyncio.ensure_future(taken.finished())
         await asyncio.sleep(0)
         taken.put(0, "far more", ())
+        await asyncio.sleep(0.03)
         taken.put_finished(finished(0, generation))
         await whole
         assert reasons == []
@@ -181,5 +205,16 @@ def test_a_cancel_names_its_reason():
         taken.cancel("client")
         taken.cancel("client")
         assert reasons == ["client", "client"]
+
+    asyncio.run(main())
+
+
+def test_a_ticket_that_nobody_has_is_gone_with_what_it_holds(generation):
+    async def main():
+        taken, _ = ticket()
+        taken.put_finished(finished(0, generation))
+        there = ref(taken)
+        del taken
+        assert there() is None
 
     asyncio.run(main())

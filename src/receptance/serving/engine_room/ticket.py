@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
+from weakref import WeakMethod
 
 from receptance.errors import RequestError
 from receptance.inference import PromptRead, TokenLogprobs
@@ -53,7 +54,7 @@ class Ticket:
         self._prompt_known = asyncio.Event()
         self._pending: dict[int, _Pending] = {}
         self._pending_bytes = 0
-        self._pending_since = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
         self._arrived = asyncio.Event()
         self._finished: dict[int, Finished] = {}
         self._over = asyncio.Event()
@@ -105,10 +106,13 @@ class Ticket:
     async def finished(self) -> list[Finished]:
         """Return all texts, in the order of their index, once the last is finished.
 
+        For who does not want the pieces, or took them all.
+
         Raises:
             RequestError: If the job fails.
         """
         self._is_whole = True
+        self._drop_pending()
         await self._over.wait()
         if self._error is not None:
             raise self._error
@@ -129,30 +133,24 @@ class Ticket:
 
     def put(self, index: int, text: str, tokens: tuple[TokenLogprobs, ...]) -> None:
         """Take in what a step wrote of one text."""
-        if self.is_over or not (text or tokens):
+        if self.is_over or self._is_whole or not (text or tokens):
             return
-        now = asyncio.get_running_loop().time()
-        if not self._pending:
-            self._pending_since = now
-        pending = self._pending.setdefault(index, _Pending())
+        pending = self._pending_of(index)
         pending.text.append(text)
         pending.tokens += tokens
         self._pending_bytes += len(text.encode())
         self._pending_bytes += sum(_LOGPROB_BYTES * (1 + len(token.top)) for token in tokens)
         self._arrived.set()
-        late = now - self._pending_since > self._settings.backlog_seconds
-        if not self._is_whole and (late or self._pending_bytes > self._settings.backlog_bytes):
-            self._drop_pending()
-            error = RequestError(_TOO_SLOW, status=408, code="backlog")
-            self.fail(error)
-            self._forget(self, error, "backlog")
+        if self._pending_bytes > self._settings.backlog_bytes:
+            self._lose()
 
     def put_finished(self, finished: Finished) -> None:
         """Take in that one text is whole."""
         if self.is_over:
             return
         self._finished[finished.index] = finished
-        self._pending.setdefault(finished.index, _Pending()).finished = finished
+        if not self._is_whole:
+            self._pending_of(finished.index).finished = finished
         if len(self._finished) == self._n:
             self._over.set()
         self._arrived.set()
@@ -163,6 +161,23 @@ class Ticket:
             self._error = error
             for event in (self._over, self._prompt_known, self._arrived):
                 event.set()
+
+    def _pending_of(self, index: int) -> _Pending:
+        """Return what is pending of one text; if it is the first thing, it may not be for long."""
+        if not self._pending:
+            # Weakly, so that a ticket that nobody has any more is gone with all that it holds.
+            seconds, lose = self._settings.backlog_seconds, WeakMethod(self._lose)
+            self._alarm = asyncio.get_running_loop().call_later(seconds, _call, lose)
+        return self._pending.setdefault(index, _Pending())
+
+    def _lose(self) -> None:
+        """End the job, as its reader is too slow."""
+        self._drop_pending()
+        self._finished = {}  # each holds a state
+        error = RequestError(_TOO_SLOW, status=408, code="backlog")
+        self.fail(error)
+        self._error = error
+        self._forget(self, error, "backlog")
 
     def _take(self) -> list[Piece]:
         """Return what is pending, which is then not pending any more."""
@@ -176,8 +191,15 @@ class Ticket:
     def _drop_pending(self) -> None:
         self._pending = {}
         self._pending_bytes = 0
+        if self._alarm is not None:
+            self._alarm.cancel()
         if not self.is_over:
             self._arrived.clear()
+
+
+def _call(method: WeakMethod[Callable[[], None]]) -> None:
+    if there := method():
+        there()
 
 
 _CANCELLED = "the request was cancelled before its end"
