@@ -257,5 +257,5 @@ def test_jobs_that_are_aborted_at_any_moment_leave_nothing(lm):
 
 def left_of(thread: EngineThread) -> tuple[int, ...]:
     assert thread._engine is not None
-    left = (thread._families, thread._waiting, thread._by_id, thread._running_of)
+    left = (thread._families, thread._line, thread._by_id, thread._line._running_of)
     return (thread._engine._pool.n_free, *map(len, left))

@@ -1,6 +1,7 @@
 """What comes is gathered until it is taken, and who does not take it loses the job."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 from weakref import ref
 
@@ -27,6 +28,14 @@ def generation(lm):
 
 def finished(index, generation) -> Finished:
     return Finished(index, generation, ())
+
+
+async def reading(taken: Ticket) -> AsyncGenerator[Piece, None]:
+    """A reader of a ticket that took one piece."""
+    taken.put(0, "first", ())
+    pieces = taken.pieces()
+    await anext(pieces)
+    return pieces
 
 
 async def next_pieces(pieces, n: int) -> list[Piece]:
@@ -124,12 +133,13 @@ def test_a_prompt_that_was_read_is_known_even_if_the_job_fails():
 def test_a_reader_that_lets_too_much_wait_loses_the_job():
     async def main():
         taken, reasons = ticket(backlog_bytes=10)
+        pieces = await reading(taken)
         taken.put(0, "äöü", ())  # six bytes
         assert reasons == []
         taken.put(0, "äöü", ())
         assert reasons == ["backlog"]
         with pytest.raises(RequestError, match="read faster"):
-            await anext(taken.pieces())
+            await anext(pieces)
         assert taken._pending == {}
 
     asyncio.run(main())
@@ -138,6 +148,7 @@ def test_a_reader_that_lets_too_much_wait_loses_the_job():
 def test_numbers_of_tokens_count_as_what_waits():
     async def main():
         taken, reasons = ticket(backlog_bytes=200)
+        _ = await reading(taken)
         taken.put(0, "a", (TokenLogprobs(5, -0.5, ((5, -0.5), (6, -1.0))),))
         assert reasons == []
         taken.put(0, "a", (TokenLogprobs(5, -0.5, ()),))
@@ -149,15 +160,17 @@ def test_numbers_of_tokens_count_as_what_waits():
 def test_a_reader_that_lets_it_wait_too_long_loses_the_job(generation):
     async def main():
         taken, reasons = ticket(backlog_seconds=0.01)
+        pieces = await reading(taken)
         taken.put(0, "a", ())
         await until(lambda: reasons == ["backlog"])
-        whole, _ = ticket(backlog_seconds=0.01)  # nothing more comes, and yet it is not kept
-        whole.put_finished(finished(0, generation))
-        await until(lambda: not whole._pending)
-        assert whole._finished == {}
-        for each in (taken, whole):
+        done, _ = ticket(backlog_seconds=0.01)  # nothing more comes, and yet it is not kept
+        last = await reading(done)
+        done.put_finished(finished(0, generation))
+        await until(lambda: not done._pending)
+        assert done._finished == {}
+        for each in (pieces, last):
             with pytest.raises(RequestError, match="read faster"):
-                await anext(each.pieces())
+                await anext(each)
 
     asyncio.run(main())
 
@@ -165,29 +178,43 @@ def test_a_reader_that_lets_it_wait_too_long_loses_the_job(generation):
 def test_a_reader_that_takes_it_in_time_loses_nothing(generation):
     async def main():
         taken, reasons = ticket(backlog_seconds=0.01)
-        taken.put(0, "a", ())
-        pieces = taken.pieces()
-        await anext(pieces)
-        await asyncio.sleep(0.03)
+        pieces = await reading(taken)
+        for put in (lambda: taken.put(0, "b", ()), lambda: taken.put_finished(last)):
+            put()
+            await anext(pieces)
+            await asyncio.sleep(0.03)
+        assert reasons == []
+        assert await taken.finished() == [last]
+
+    last = finished(0, generation)
+    asyncio.run(main())
+
+
+def test_who_has_not_begun_to_read_loses_nothing(generation):
+    """The texts of several jobs may be asked for one after the other."""
+
+    async def main():
+        taken, reasons = ticket(backlog_bytes=1, backlog_seconds=0.01)
+        taken.put(0, "far more", ())
         taken.put_finished(finished(0, generation))
-        await anext(pieces)
         await asyncio.sleep(0.03)
         assert reasons == []
-        assert await taken.finished() == [finished(0, generation)]
+        assert [each.text async for each in taken.pieces()] == ["far more"]
 
     asyncio.run(main())
 
 
-def test_who_waits_for_the_whole_has_no_backlog(generation):
+def test_who_waits_for_the_whole_keeps_no_pieces(generation):
     async def main():
-        taken, reasons = ticket(backlog_bytes=1, backlog_seconds=0.01)
+        taken, _ = ticket()
+        taken.put(0, "a", ())
         whole = asyncio.ensure_future(taken.finished())
         await asyncio.sleep(0)
-        taken.put(0, "far more", ())
-        await asyncio.sleep(0.03)
+        assert taken._pending == {}
+        taken.put(0, "b", ())
         taken.put_finished(finished(0, generation))
-        await whole
-        assert reasons == []
+        assert taken._pending == {}
+        assert await whole == [finished(0, generation)]
 
     asyncio.run(main())
 
@@ -212,9 +239,11 @@ def test_a_cancel_names_its_reason():
 def test_a_ticket_that_nobody_has_is_gone_with_what_it_holds(generation):
     async def main():
         taken, _ = ticket()
+        pieces = await reading(taken)
         taken.put_finished(finished(0, generation))
+        await pieces.aclose()
         there = ref(taken)
-        del taken
+        del taken, pieces
         assert there() is None
 
     asyncio.run(main())

@@ -5,16 +5,16 @@ import logging
 import threading
 import time
 import traceback
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from receptance.errors import ReceptanceError, RequestError
-from receptance.inference import Engine, Generation, Output, PromptRead, Request, TokenLogprobs
+from receptance.inference import Engine, Generation, Output, PromptRead
 from receptance.serving.engine_room.job import Finished
+from receptance.serving.engine_room.line import Family, Line
 from receptance.serving.engine_room.mailbox import News
 from receptance.serving.engine_room.ticket import Ticket
 from receptance.serving.metrics import Metrics
@@ -22,25 +22,6 @@ from receptance.serving.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 _HOUR = 3600.0
-
-
-@dataclass(eq=False)
-class Family:
-    """A job on its way through the thread: its texts wait together, and then run together."""
-
-    ticket: Ticket
-    request: Request
-    n: int
-    owner: str
-    arrived: float
-    members: dict[int, int] = field(default_factory=dict)
-    """Texts that the engine writes: their index by its id."""
-    is_read: bool = False
-    """Whether it was told that the prompt was read."""
-    last_token: dict[int, float] = field(default_factory=dict)
-    """When each text got its last token."""
-    logprobs: dict[int, list[TokenLogprobs]] = field(default_factory=dict)
-    """Of the tokens of each text, if they were asked for."""
 
 
 class EngineThread:
@@ -76,7 +57,6 @@ class EngineThread:
             on_end: Told there of each job that is gone.
         """
         self._make_engine = make_engine
-        self._n_slots = n_slots
         self._restarts_per_hour = restarts_per_hour
         self._metrics = metrics
         self._report = report
@@ -88,9 +68,8 @@ class EngineThread:
         self._works: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._families: dict[Ticket, Family] = {}
-        self._waiting: dict[Ticket, Family] = {}
+        self._line = Line(n_slots)
         self._by_id: dict[int, Family] = {}
-        self._running_of: Counter[str] = Counter()
         self._restarts: deque[float] = deque()
         self._news: News = []
         self._is_closing = False
@@ -172,14 +151,17 @@ class EngineThread:
     def _turn(self) -> None:
         """Obey what was ordered, let in who is next, and take a step."""
         with self._changed:
-            while not (self._orders or self._works or self._by_id or self._waiting):
+            while not (self._orders or self._works or self._by_id or self._line):
                 self._changed.wait()
         while self._orders:
             self._orders.popleft()()
         if self._works:  # one a step, so that many of them do not hold up the texts
             self._works.popleft()()
-        self._let_in()
-        if self._by_id and self._engine is not None:
+        if self._engine is None:
+            return
+        while family := self._line.next():
+            self._begin(self._engine, family)
+        if self._by_id:
             outputs = self._engine.step()
             now = time.monotonic()
             if n_tokens := sum(output.token is not None for output in outputs):
@@ -192,29 +174,17 @@ class EngineThread:
             self._end(family, engine_error())
             return
         self._families[family.ticket] = family
-        self._waiting[family.ticket] = family
-
-    def _let_in(self) -> None:
-        """Begin jobs while there is room: the first of the key that has the fewest texts running.
-
-        The one whose turn it is is passed by nobody, so a job of many texts comes to its places.
-        """
-        while self._waiting and self._engine is not None and self.n_running < self._n_slots:
-            family = min(self._waiting.values(), key=lambda each: self._running_of[each.owner])
-            if self.n_running + family.n > self._n_slots:
-                break
-            del self._waiting[family.ticket]
-            self._begin(self._engine, family)
+        self._line.add(family)
 
     def _begin(self, engine: Engine, family: Family) -> None:
         try:
             ids = engine.fork(family.request, family.n)
         except Exception as error:  # noqa: BLE001 - it is one job's, whatever it is
+            self._line.leave(family.owner, family.n)
             self._end(family, as_request_error(error))
             return
         family.members = {id_: index for index, id_ in enumerate(ids)}
         self._by_id |= dict.fromkeys(ids, family)
-        self._running_of[family.owner] += family.n
         self._metrics.queue.observe(time.monotonic() - family.arrived)
         self._news.append(partial(self._on_begin, family.ticket))
 
@@ -286,9 +256,7 @@ class EngineThread:
 
     def _leave(self, family: Family, id_: int) -> None:
         del self._by_id[id_]
-        self._running_of[family.owner] -= 1
-        if not self._running_of[family.owner]:
-            del self._running_of[family.owner]
+        self._line.leave(family.owner, 1)
 
     def _end(self, family: Family, error: RequestError) -> None:
         """Report that a job failed."""
@@ -297,7 +265,7 @@ class EngineThread:
 
     def _drop(self, family: Family) -> None:
         self._families.pop(family.ticket, None)
-        self._waiting.pop(family.ticket, None)
+        self._line.remove(family)
         self._news.append(partial(self._on_end, family.ticket))
 
     def _work(self, work: Callable[[], Any], result: "asyncio.Future[Any]") -> None:
@@ -325,7 +293,7 @@ class EngineThread:
         self._metrics.engine_errors.inc()
         self._engine = None  # its memory goes before the next one takes it
         self._by_id.clear()
-        self._running_of.clear()
+        self._line.clear()
         for family in list(self._families.values()):
             family.members = {}
             self._end(family, engine_error())

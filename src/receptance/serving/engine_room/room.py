@@ -12,8 +12,9 @@ from typing import SupportsIndex, TypeVar
 from receptance.errors import ReceptanceError, RequestError
 from receptance.inference import Engine, LanguageModel, PrefixCache, Request
 from receptance.serving.engine_room.admission import Admission
-from receptance.serving.engine_room.engine_thread import EngineThread, Family
+from receptance.serving.engine_room.engine_thread import EngineThread
 from receptance.serving.engine_room.job import Job
+from receptance.serving.engine_room.line import Family
 from receptance.serving.engine_room.mailbox import Mailbox
 from receptance.serving.engine_room.memory import require_memory
 from receptance.serving.engine_room.ticket import Ticket

@@ -26,8 +26,8 @@ class _Pending:
 class Ticket:
     """A job that was taken. It belongs to the event loop; `cancel` may be called anywhere.
 
-    What the engine writes is gathered here until it is taken, so the engine waits for nobody; a
-    reader that is too slow loses the job.
+    What the engine writes is gathered here until it is taken, so the engine waits for nobody; who
+    begins to read pieces, and then is too slow, loses the job.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Ticket:
         self._over = asyncio.Event()
         self._error: RequestError | None = None
         self._is_whole = False
+        self._is_piecewise = False
 
     @property
     def is_over(self) -> bool:
@@ -89,6 +90,7 @@ class Ticket:
         """
         loop = asyncio.get_running_loop()
         next_at = loop.time()
+        self._is_piecewise = True
         try:
             while not self.is_over or self._pending:
                 await self._arrived.wait()
@@ -141,7 +143,7 @@ class Ticket:
         self._pending_bytes += len(text.encode())
         self._pending_bytes += sum(_LOGPROB_BYTES * (1 + len(token.top)) for token in tokens)
         self._arrived.set()
-        if self._pending_bytes > self._settings.backlog_bytes:
+        if self._is_piecewise and self._pending_bytes > self._settings.backlog_bytes:
             self._lose()
 
     def put_finished(self, finished: Finished) -> None:
@@ -164,7 +166,7 @@ class Ticket:
 
     def _pending_of(self, index: int) -> _Pending:
         """Return what is pending of one text; if it is the first thing, it may not be for long."""
-        if not self._pending:
+        if not self._pending and self._is_piecewise:
             # Weakly, so that a ticket that nobody has any more is gone with all that it holds.
             seconds, lose = self._settings.backlog_seconds, WeakMethod(self._lose)
             self._alarm = asyncio.get_running_loop().call_later(seconds, _call, lose)
