@@ -55,3 +55,16 @@ def test_a_loop_that_is_closed_reads_nothing():
     loop.close()
     assert not mailbox.post([])
     assert not mailbox.post([])
+
+
+def test_news_that_fail_do_not_keep_others_from_being_read():
+    async def main():
+        loop, read, failed = asyncio.get_running_loop(), [], []
+        loop.set_exception_handler(lambda _, context: failed.append(context["exception"]))
+        mailbox = Mailbox(loop, max_letters=5)
+        mailbox.post([lambda: 1 // 0, partial(read.append, 1)])
+        await asyncio.sleep(0)
+        assert read == [1]
+        assert [type(each) for each in failed] == [ZeroDivisionError]
+
+    asyncio.run(main())

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from itertools import chain
 
 News = list[Callable[[], object]]
 """What is to be done on the event loop because of a step, in order."""
@@ -45,6 +46,9 @@ class Mailbox:
         with self._changed:
             letters, self._letters = self._letters, []
             self._changed.notify()
-        for news in letters:
-            for each in news:
+        for each in chain.from_iterable(letters):
+            try:
                 each()
+            except Exception as error:  # noqa: BLE001 - the news of others are to be read, too
+                context = {"message": "news of the engine could not be read", "exception": error}
+                self._loop.call_exception_handler(context)

@@ -84,6 +84,7 @@ class EngineRoom:
         self._is_empty.set()
         self._is_retired = False
         self._is_draining = False
+        self._is_closed = False
         metrics.watch(
             running=lambda: self.n_running,
             waiting=lambda: self.n_waiting,
@@ -177,6 +178,8 @@ class EngineRoom:
         Raises:
             RequestError: If the engine is down (503), or too many wait for it (429).
         """
+        if self._is_closed:
+            raise _unavailable(_ENDS, "shutting_down")
         if not self.is_alive:
             raise _unavailable(_DEAD, "engine_dead")
         if self._thread.n_works >= self._settings.max_connections:
@@ -205,7 +208,7 @@ class EngineRoom:
 
     async def close(self) -> None:
         """End what is left, and the engine's thread."""
-        self._is_draining = True
+        self._is_draining = self._is_closed = True
         self._thread.close(_unavailable(_ENDS, "shutting_down"))
         if not await asyncio.to_thread(self._thread.join, self._settings.shutdown_seconds):
             logger.error("the engine did not end its step in time, and is left behind")
