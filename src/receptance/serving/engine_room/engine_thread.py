@@ -139,17 +139,18 @@ class EngineThread:
             self._changed.notify()
 
     def _run(self) -> None:
-        while not self._is_closing:
-            try:
-                self._turn()
-            except BaseException as error:  # noqa: BLE001 - nobody may wait for ever
-                self._recover(error)
-            news, self._news = self._news, []
-            if news and not self._report(news):
-                break
+        is_heard = True
+        while is_heard and not self._is_closing:
+            for part in (self._obey, self._step):  # who is forgotten need not wait for the step
+                try:
+                    part()
+                except BaseException as error:  # noqa: BLE001 - nobody may wait for ever
+                    self._recover(error)
+                news, self._news = self._news, []
+                is_heard = is_heard and (not news or self._report(news))
 
-    def _turn(self) -> None:
-        """Obey what was ordered, let in who is next, and take a step."""
+    def _obey(self) -> None:
+        """Do what was ordered, and let in who is next; wait if there is nothing to be done."""
         with self._changed:
             while not (self._orders or self._works or self._by_id or self._line):
                 self._changed.wait()
@@ -157,17 +158,19 @@ class EngineThread:
             self._orders.popleft()()
         if self._works:  # one a step, so that many of them do not hold up the texts
             self._works.popleft()()
-        if self._engine is None:
-            return
-        while family := self._line.next():
+        while self._engine is not None and (family := self._line.next()):
             self._begin(self._engine, family)
-        if self._by_id:
-            outputs = self._engine.step()
-            now = time.monotonic()
-            if n_tokens := sum(output.token is not None for output in outputs):
-                self._metrics.batch_size.observe(n_tokens)
-            for output in outputs:
-                self._pass_on(output, now)
+
+    def _step(self) -> None:
+        """Take a step, and report what it did."""
+        if self._engine is None or not self._by_id:
+            return
+        outputs = self._engine.step()
+        now = time.monotonic()
+        if n_tokens := sum(output.token is not None for output in outputs):
+            self._metrics.batch_size.observe(n_tokens)
+        for output in outputs:
+            self._pass_on(output, now)
 
     def _line_up(self, family: Family) -> None:
         if self._engine is None:
