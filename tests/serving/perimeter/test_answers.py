@@ -114,7 +114,7 @@ def test_frameworks_own_errors_take_our_form():
         answer = call(APP, method, path)
         assert answer.status == status
         assert set(json.loads(answer.body)["error"]) == {"message", "type", "param", "code"}
-    assert call(APP, "POST", "/health").headers["allow"] == "HEAD, GET"
+    assert set(call(APP, "POST", "/health").headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 def test_options_say_what_a_path_takes():

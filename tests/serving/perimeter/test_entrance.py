@@ -3,19 +3,21 @@ import pytest
 from receptance.serving import Settings
 from receptance.serving.access import KeyRing
 from receptance.serving.perimeter import wrap
+from receptance.serving.perimeter.bodies import RAW_PATHS
 from tests.serving.perimeter.asgi import JSON, ROUTES, call, small_app
 
 KEY = "anna-0123456789abcdef"
 KEYS = KeyRing([f"anna:{KEY}"])
 APP = wrap(small_app(), Settings(), KEYS)
 OPEN = wrap(small_app(), Settings())
+RAW = ("content-type", "application/octet-stream")
 EVERYBODYS = {"/", "/static/page.js", "/health", "/v1/health", "/ready"}
 
 CALLS = [(method, path) for path, methods in ROUTES.items() for method in methods]
 
 
 def status(app, method: str, path: str, key: str | None) -> int:
-    headers: list[tuple[str, str]] = [JSON] if method == "POST" else []
+    headers: list[tuple[str, str]] = [RAW if path in RAW_PATHS else JSON]
     if key is not None:
         headers.append(("authorization", f"Bearer {key}"))
     return call(app, method, path, headers=headers).status

@@ -81,12 +81,18 @@ class Answers:
             await send({"type": "websocket.close", "code": 1008})
             return
         request_id = new_request_id()
-        state = {**scope.get("state", {}), "request_id": request_id, "owner": "anonymous"}
+        more_headers: list[tuple[bytes, bytes]] = []
+        state = {
+            **scope.get("state", {}),
+            "request_id": request_id,
+            "owner": "anonymous",
+            "answer_headers": more_headers,  # what a layer within adds, to errors too
+        }
         # A HEAD is the GET whose body stays here.
         inner = {**scope, "state": state}
         if scope["method"] == "HEAD":
             inner["method"] = "GET"
-        answer = _Answer(send, scope["method"], request_id)
+        answer = _Answer(send, scope["method"], request_id, more_headers)
         began = time.perf_counter()
         try:
             await self._app(inner, receive, answer.send)
@@ -110,10 +116,17 @@ class Answers:
 class _Answer:
     """One answer on its way out."""
 
-    def __init__(self, send: Send, method: str, request_id: str) -> None:
+    def __init__(
+        self,
+        send: Send,
+        method: str,
+        request_id: str,
+        more_headers: list[tuple[bytes, bytes]],
+    ) -> None:
         self._send = send
         self._method = method
         self._request_id = request_id
+        self._more_headers = more_headers
         self._held: list[Message] = []
         self.status = 0
         """Of HTTP; 0 until it begins."""
@@ -153,7 +166,8 @@ class _Answer:
     async def _send_on(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = with_safe_headers(message.get("headers", []), self._request_id)
+            headers = [*message.get("headers", []), *self._more_headers]
+            headers = with_safe_headers(headers, self._request_id)
             message = {**message, "headers": headers}
         elif self._method == "HEAD":
             message = {**message, "body": b""}
