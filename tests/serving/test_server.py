@@ -1,0 +1,222 @@
+"""How a server begins, and how it ends without cutting anybody off."""
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from receptance.errors import ConfigError
+from receptance.serving import Settings
+from receptance.serving.access import KeyRing
+from receptance.serving.perimeter import wrap
+from receptance.serving.server import Server, bind, check_exposure, serve
+from tests.serving.live import live, read_answer, until_closed
+from tests.serving.perimeter.asgi import small_app
+
+KEYS = KeyRing(["anna-0123456789abcdef"])
+GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+READY = b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class FakeRoom:
+    """A room whose requests end when they are told to."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.drained = threading.Event()
+        self.may_end = threading.Event()
+
+    async def drain(self, seconds: float) -> None:
+        self.seen.append(f"drain {seconds:g}")
+        self.drained.set()
+        while not self.may_end.is_set():
+            await asyncio.sleep(0.005)
+        self.seen.append("drained")
+
+    async def close(self) -> None:
+        self.seen.append("close")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "LOCALHOST", "127.8.8.8"])
+def test_this_machine_may_call_without_a_key(host):
+    check_exposure(Settings(host=host), None)
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.168.1.5", "gpu.example", "", "localhost.example", "0"]
+)
+def test_others_need_a_key(host):
+    with pytest.raises(ConfigError, match=r"must have keys, but .* --api-key-file FILE"):
+        check_exposure(Settings(host=host), None)
+    check_exposure(Settings(host=host), KEYS)
+
+
+def test_a_socket_file_is_guarded_by_its_folder():
+    check_exposure(Settings(host="0.0.0.0", unix_socket=Path("any.sock")), None)
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(cors_origins=("*",)), Settings(allowed_hosts=("*",))]
+)
+def test_all_pages_of_the_web_need_a_key(settings):
+    with pytest.raises(ConfigError, match=r"`(cors_origins|allowed_hosts)` must name who may call"):
+        check_exposure(settings, None)
+    check_exposure(settings, KEYS)
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on port {port} of '127.0.0.1'"):
+            bind(Settings(port=port))
+
+
+def test_an_address_of_another_machine_is_named():
+    with pytest.raises(ConfigError, match=r"'192\.0\.2\.1'"):
+        bind(Settings(host="192.0.2.1"))
+    with pytest.raises(ConfigError, match="`host` must be an address of this machine"):
+        bind(Settings(host="no host"))
+
+
+def test_nobody_gets_through_before_the_server_is_ready():
+    with bind(Settings(port=0)) as bound:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(bound.getsockname(), timeout=1)
+        assert bound.getsockname()[0] == "127.0.0.1"
+
+
+def test_a_socket_file_serves_and_is_removed(tmp_path: Path):
+    path = tmp_path / "receptance.sock"
+    settings = Settings(unix_socket=path)
+    with live(wrap(small_app(), settings), settings) as server:
+        assert server.address == f"unix:{path}"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        with pytest.raises(ConfigError, match="another server listens there"):
+            bind(settings)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(GET)
+            assert b" 200 " in read_answer(client)
+    assert not path.exists()
+
+
+def test_a_socket_file_that_was_left_is_replaced_but_no_other_file(tmp_path: Path):
+    left, other = tmp_path / "left.sock", tmp_path / "notes.txt"
+    bind(Settings(unix_socket=left)).close()
+    bind(Settings(unix_socket=left)).close()
+
+    other.write_text("keep")
+    with pytest.raises(ConfigError, match="it is there and no socket"):
+        bind(Settings(unix_socket=other))
+    assert other.read_text() == "keep"
+
+
+def test_a_server_says_that_it_is_not_ready_before_it_takes_no_more():
+    room = FakeRoom()
+    settings = Settings(port=0, drain_seconds=30.0, shutdown_seconds=7.0)
+    with live(wrap(small_app(), settings), settings, room) as server:
+        client = server.connect()
+        client.sendall(READY)
+        assert b" 200 " in read_answer(client)
+
+        server.server.stop()
+        client.sendall(READY)
+        answer = read_answer(client)
+        assert b" 503 " in answer
+        assert b'"code": "draining"' in answer
+        assert b"x-request-id: req_" in answer
+        with server.connect() as other:
+            other.sendall(GET)
+            assert b" 200 " in read_answer(other)
+        assert room.seen == []
+        room.may_end.set()
+        client.close()
+    assert room.seen[-1] == "close"
+
+
+def test_running_requests_end_before_the_server_does():
+    room = FakeRoom()
+    began, may_go_on = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            while (await receive())["type"] != "lifespan.shutdown":
+                await send({"type": "lifespan.startup.complete"})
+            room.seen.append("lifespan")
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first ", "more_body": True})
+        began.set()
+        while not may_go_on.is_set():
+            await asyncio.sleep(0.005)
+        await send({"type": "http.response.body", "body": b"last"})
+        room.seen.append("answered")
+
+    with live(app, Settings(port=0), room) as server, server.connect() as client:
+        client.sendall(GET)
+        assert began.wait(5)
+        server.server.stop()
+        assert room.drained.wait(5)
+        may_go_on.set()
+        room.may_end.set()
+        assert until_closed(client).endswith(b"last\r\n0\r\n\r\n")
+    assert room.seen == ["drain 30", "answered", "drained", "lifespan", "close"]
+
+
+def test_the_second_signal_ends_at_once():
+    room = FakeRoom()
+    began = threading.Event()
+
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await send({"type": "lifespan.startup.complete"})
+            return
+        began.set()
+        await asyncio.sleep(60)
+
+    with live(app, Settings(port=0), room) as server, server.connect() as client:
+        client.sendall(GET)
+        assert began.wait(5)
+        server.server.stop()
+        assert room.drained.wait(5)
+        server.server.stop()
+        assert until_closed(client) == b""
+    assert room.seen == ["drain 30", "close"]
+
+
+@pytest.mark.parametrize(
+    ("signals", "code", "seen"),
+    [
+        ([signal.SIGTERM], 0, ["drain 30", "drained", "close"]),
+        ([signal.SIGINT], 130, ["drain 30", "drained", "close"]),
+        ([signal.SIGINT, signal.SIGTERM], 143, ["close"]),
+    ],
+)
+def test_signals_end_the_server_with_their_codes(signals, code, seen):
+    room = FakeRoom()
+    room.may_end.set()
+    before = signal.getsignal(signal.SIGTERM)
+
+    def on_ready(address: str) -> None:
+        assert address.startswith("http://127.0.0.1:")
+        for number in signals:
+            os.kill(os.getpid(), number)
+
+    settings = Settings(port=0)
+    assert serve(wrap(small_app(), settings), room, settings, on_ready=on_ready) == code
+    assert room.seen[-len(seen) :] == seen
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_server_that_has_ended_cannot_be_stopped_again():
+    settings = Settings(port=0)
+    server = Server(small_app(), None, settings, on_ready=lambda _: server.stop())
+    assert server.run() == 0
+    server.stop()
