@@ -235,15 +235,14 @@ def test_a_client_that_does_not_read_is_cut_off():
             await asyncio.sleep(0)
         ended.append(scope["path"])
 
-    with live(app, Settings(port=0, backlog_seconds=0.1)) as server:
-        with socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.connect(("127.0.0.1", server.port))
-            client.sendall(GET.encode())
-            for _ in range(200):
-                if not ended:
-                    time.sleep(0.02)
-            assert ended == ["/health"]
+    with live(app, Settings(port=0, backlog_seconds=0.1)) as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(GET.encode())
+        for _ in range(200):
+            if not ended:
+                time.sleep(0.02)
+        assert ended == ["/health"]
 
 
 async def _until_gone(receive: Receive) -> None:
