@@ -13,16 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from receptance.errors import ConfigError, RequestError
+from receptance.errors import ConfigError
 from receptance.serving.access import KeyRing
 from receptance.serving.connections import guarded
-from receptance.serving.perimeter.answers import (
-    error_messages,
-    new_request_id,
-    with_safe_headers,
-)
 from receptance.serving.settings import Settings
 
 _LAST_SECONDS = 2.0
@@ -33,14 +28,14 @@ _TICK_SECONDS = 0.05
 
 @runtime_checkable
 class Room(Protocol):
-    """What computes behind the app, as far as its end goes."""
+    """What computes behind the app, as far as its end goes; its beginning is the app's."""
+
+    def retire(self) -> None:
+        """Say that it is not ready, and go on taking requests."""
+        ...
 
     async def drain(self, seconds: float) -> None:
         """Take no more requests, and return when all are finished; end them after some seconds."""
-        ...
-
-    async def close(self) -> None:
-        """Stop."""
         ...
 
 
@@ -193,12 +188,12 @@ class Server:
                 await serving
             finally:
                 ending.cancel()
-                if self._room is not None:
-                    await self._room.close()
 
     async def _end(self, server: "_Uvicorn") -> None:
         """Wait for the end to be asked for, and bring it about."""
         await self._ending.wait()
+        if self._room is not None:
+            self._room.retire()
         if signal.SIGINT not in self._signals:
             await self._unless_in_a_hurry(asyncio.sleep(self._settings.drain_seconds))
         began = asyncio.get_running_loop().time()
@@ -225,7 +220,7 @@ class Server:
 
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
-            self._answer,
+            self._app,
             loop="asyncio",
             http=guarded(self._settings),  # type: ignore[arg-type]  # it makes what is wanted
             ws="none",
@@ -238,18 +233,6 @@ class Server:
             timeout_keep_alive=self._settings.keep_alive_seconds,  # type: ignore[arg-type]
             h11_max_incomplete_event_size=self._settings.max_header_bytes,
         )
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Say that the server is not ready as soon as it is to end; all else the app does."""
-        if self._ending.is_set() and scope["type"] == "http" and scope["path"] == "/ready":
-            message = "the server is ending; ask another"
-            start, body = error_messages(
-                RequestError(message, status=503, code="draining", retry_after=1.0)
-            )
-            await send({**start, "headers": with_safe_headers(start["headers"], new_request_id())})
-            await send(body)
-        else:
-            await self._app(scope, receive, send)
 
     def _started(self) -> None:
         if self._on_ready is not None:
