@@ -52,6 +52,12 @@ class Settings:
     """Texts for one prompt (`n`), and prompts of one request times `n`."""
     max_top_logprobs: int = 20
     """Likeliest tokens that are listed beside each one."""
+    max_stops: int = 16
+    """Texts that end an answer."""
+    max_stop_characters: int = 1024
+    """Of each of them."""
+    max_inputs: int = 256
+    """Texts of one request for embeddings."""
     request_seconds: float = 600.0
     """From a request's arrival to its end."""
     queue_seconds: float = 60.0
@@ -66,6 +72,10 @@ class Settings:
     """What may wait for a client that does not read; more ends its request."""
     backlog_seconds: float = 30.0
     """How long it may wait."""
+
+    # How it is looked after.
+    probe_seconds: float = 10.0
+    """`/health?deep=1` asks the engine for a token at most as often, and waits as long for it."""
 
     # What a connection may do.
     max_body_bytes: int = 8 * _MB

@@ -1,0 +1,84 @@
+"""What clients send and what they get: OpenAI's objects, checked field by field.
+
+Nothing here knows of HTTP or of the engine's thread.
+"""
+
+from receptance.serving.protocol.answers import (
+    DONE,
+    PING,
+    Envelope,
+    Stream,
+    chat_answer_choice,
+    event,
+    finish_reason,
+    usage_object,
+)
+from receptance.serving.protocol.body import Body, invalid_body, require_known
+from receptance.serving.protocol.chat import (
+    ChatBody,
+    ChatMessage,
+    require_possible_chat,
+    require_said,
+)
+from receptance.serving.protocol.completions import CompletionBody, require_possible_completion
+from receptance.serving.protocol.embeddings import (
+    EmbeddingBody,
+    embedding_object,
+    require_possible_embedding,
+    unit_vector,
+)
+from receptance.serving.protocol.logprobs import (
+    CompletionLogprobs,
+    TokenTexts,
+    chat_logprobs,
+    joined,
+)
+from receptance.serving.protocol.prompts import Prompt
+from receptance.serving.protocol.response_format import (
+    JSONObjectFormat,
+    JSONSchemaFormat,
+    RegexFormat,
+    ResponseFormat,
+    TextFormat,
+)
+from receptance.serving.protocol.tokens import DetokenizeBody, TokenizeBody
+from receptance.serving.protocol.writing import WritingBody, require_possible, sampling_params
+
+__all__ = [
+    "DONE",
+    "PING",
+    "Body",
+    "ChatBody",
+    "ChatMessage",
+    "CompletionBody",
+    "CompletionLogprobs",
+    "DetokenizeBody",
+    "EmbeddingBody",
+    "Envelope",
+    "JSONObjectFormat",
+    "JSONSchemaFormat",
+    "Prompt",
+    "RegexFormat",
+    "ResponseFormat",
+    "Stream",
+    "TextFormat",
+    "TokenTexts",
+    "TokenizeBody",
+    "WritingBody",
+    "chat_answer_choice",
+    "chat_logprobs",
+    "embedding_object",
+    "event",
+    "finish_reason",
+    "invalid_body",
+    "joined",
+    "require_known",
+    "require_possible",
+    "require_possible_chat",
+    "require_possible_completion",
+    "require_possible_embedding",
+    "require_said",
+    "sampling_params",
+    "unit_vector",
+    "usage_object",
+]

@@ -1,0 +1,138 @@
+"""A request for the next turn of a conversation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from receptance.errors import RequestError
+from receptance.serving.protocol.body import Body
+from receptance.serving.protocol.writing import WritingBody
+from receptance.serving.settings import Settings
+
+_NO_TOOLS = "its models were not trained to call tools: leave it out"
+_NO_REASONING = "its models do not reason apart from their answer: leave it out"
+_NO_ANSWER = "`max_tokens` must be at least 1, but it is 0"
+_TOP_OF_NOTHING = "`top_logprobs` must be left out unless `logprobs` is true"
+_NO_MEDIA = "it reads and writes text alone: leave it out"
+
+
+class ContentPart(Body):
+    """A part of what is said."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(Body):
+    """A turn."""
+
+    REFUSED: ClassVar[Mapping[str, str]] = {
+        "name": "no chat format here has a place for it: write it into the content",
+        "tool_calls": _NO_TOOLS,
+        "tool_call_id": _NO_TOOLS,
+        "function_call": _NO_TOOLS,
+        "reasoning_content": _NO_REASONING,
+        "reasoning": _NO_REASONING,
+        "audio": _NO_MEDIA,
+        "refusal": "leave it out",
+    }
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[ContentPart] | None = None
+
+    @property
+    def text(self) -> str:
+        """What is said; parts of it are lines of their own."""
+        if isinstance(self.content, list):
+            return "\n".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class ChatBody(WritingBody):
+    """The body of `/v1/chat/completions`."""
+
+    REFUSED: ClassVar[Mapping[str, str]] = {
+        "tools": _NO_TOOLS,
+        "tool_choice": _NO_TOOLS,
+        "parallel_tool_calls": _NO_TOOLS,
+        "functions": _NO_TOOLS,
+        "function_call": _NO_TOOLS,
+        "reasoning_effort": _NO_REASONING,
+        "reasoning": _NO_REASONING,
+        "verbosity": "say in the messages how long the answer shall be",
+        "audio": _NO_MEDIA,
+        "prediction": "leave it out: nothing would be faster by it",
+        "web_search_options": "it never asks another server: leave it out",
+        "moderation": "leave it out",
+        "best_of": "use `n`",
+        "echo": "use /v1/completions",
+        "prompt": "use `messages`, or /v1/completions",
+        "suffix": "use /v1/completions",
+    }
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Wins over `max_tokens`, which is its old name."""
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0)] | None = None
+    modalities: list[Literal["text"]] | None = None
+
+    @property
+    def limit(self) -> tuple[int | None, str]:
+        """How many tokens the answer may have, and the field that says so."""
+        if self.max_completion_tokens is not None:
+            return self.max_completion_tokens, "max_completion_tokens"
+        return self.max_tokens, "max_tokens"
+
+    @property
+    def n_logprobs(self) -> int | None:
+        """How many likeliest tokens are listed beside each; None is no logprobs at all."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+def require_possible_chat(body: ChatBody, settings: Settings) -> None:
+    """Refuse what a chat alone can have wrong.
+
+    Args:
+        body: What was sent.
+        settings: The limits.
+
+    Raises:
+        RequestError: With the name of the field as `param`.
+    """
+    require_said(body.messages)
+    if body.max_tokens == 0:
+        raise RequestError(_NO_ANSWER, param="max_tokens")
+    if body.top_logprobs is not None:
+        if not body.logprobs:
+            raise RequestError(_TOP_OF_NOTHING, param="top_logprobs")
+        if body.top_logprobs > settings.max_top_logprobs:
+            raise RequestError(
+                f"`top_logprobs` must be at most {settings.max_top_logprobs} here, but it is "
+                f"{body.top_logprobs}",
+                param="top_logprobs",
+            )
+
+
+def require_said(messages: Sequence[ChatMessage]) -> None:
+    """Refuse turns in which nothing is said, and those of tools.
+
+    Args:
+        messages: The turns.
+
+    Raises:
+        RequestError: With the place of the first such turn as `param`.
+    """
+    for i, message in enumerate(messages):
+        if message.role == "tool":
+            raise RequestError(
+                f"`messages[{i}].role` must not be tool at this server; {_NO_TOOLS}",
+                code="unsupported_value",
+                param=f"messages[{i}].role",
+            )
+        if message.content is None:
+            raise RequestError(
+                f"`messages[{i}].content` must be a text or a list of parts, but it is null",
+                param=f"messages[{i}].content",
+            )

@@ -1,0 +1,111 @@
+"""How likely tokens were, in the two shapes of OpenAI's answers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from receptance.inference import TokenLogprobs
+from receptance.tokenizer import Detokenizer, Tokenizer
+
+FLOOR = -9999.0
+"""Stands for ln 0, which JSON cannot say."""
+
+
+class TokenTexts:
+    """The names of tokens: their text, or their bytes where these are no text alone."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Take the tokenizer whose tokens are named."""
+        self._tokenizer = tokenizer
+
+    def bytes_of(self, token: int) -> bytes:
+        r"""Return the bytes of a token; none for a row of the model that has no token."""
+        if token >= self._tokenizer.vocab_size:
+            return b""
+        return self._tokenizer.token_bytes(token)
+
+    def name(self, token: int) -> str:
+        r"""Return the text of a token, or such as `bytes:\xe4\xb8` for a part of a character.
+
+        So two tokens never have one name, as they would if each were U+FFFD. (OpenAI's way.)
+        """
+        data = self.bytes_of(token)
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def chat_logprobs(tokens: Sequence[TokenLogprobs], texts: TokenTexts) -> dict[str, Any]:
+    """Return the `logprobs` of a choice of a chat.
+
+    Args:
+        tokens: Each that was chosen, in order; the one that ended the text is among them.
+        texts: Names the tokens.
+    """
+
+    def entry(token: int, logprob: float) -> dict[str, Any]:
+        data = texts.bytes_of(token)
+        return {"token": texts.name(token), "bytes": list(data), "logprob": max(logprob, FLOOR)}
+
+    content = [
+        {**entry(each.token, each.logprob), "top_logprobs": [entry(*pair) for pair in each.top]}
+        for each in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+class CompletionLogprobs:
+    """The `logprobs` of a choice of a completion, piece by piece.
+
+    An offset is where the token's text begins in the text of the choice: for a token that goes on
+    with a character, where this character will stand.
+    """
+
+    def __init__(self, texts: TokenTexts, tokenizer: Tokenizer) -> None:
+        """Begin at the choice's first token.
+
+        Args:
+            texts: Names the tokens.
+            tokenizer: Of the model.
+        """
+        self._texts = texts
+        self._vocab_size = tokenizer.vocab_size
+        self._detokenizer = Detokenizer(tokenizer)
+        self._offset = 0
+
+    def push(
+        self, tokens: Sequence[TokenLogprobs | None], ids: Sequence[int] | None = None
+    ) -> dict[str, Any]:
+        """Return what is to be said of the next tokens.
+
+        Args:
+            tokens: Of each one; None for the first of a prompt, which nothing predicts.
+            ids: The tokens; needed where one is None.
+        """
+        names: list[str] = []
+        offsets: list[int] = []
+        for i, each in enumerate(tokens):
+            token = ids[i] if ids is not None else each.token if each is not None else 0
+            names.append(self._texts.name(token))
+            offsets.append(self._offset)
+            if token < self._vocab_size:
+                self._offset += len(self._detokenizer.push(token))
+        return {
+            "tokens": names,
+            "token_logprobs": [each and max(each.logprob, FLOOR) for each in tokens],
+            "top_logprobs": [each and self._top(each) for each in tokens],
+            "text_offset": offsets,
+        }
+
+    def _top(self, each: TokenLogprobs) -> dict[str, float]:
+        """Return the likeliest tokens by name, and the one that was chosen beside them."""
+        top: dict[str, float] = {}
+        for token, logprob in (*each.top, (each.token, each.logprob)):
+            top.setdefault(self._texts.name(token), max(logprob, FLOOR))
+        return top
+
+
+def joined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return several of what `CompletionLogprobs.push` gave, in order, as one."""
+    names = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+    return {name: [each for part in parts for each in part[name]] for name in names}

@@ -1,0 +1,23 @@
+"""Requests for the tokens of a text, and for the text of tokens."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from receptance.serving.protocol.body import Body
+from receptance.serving.protocol.chat import ChatMessage
+
+
+class TokenizeBody(Body):
+    """The body of `/tokenize`: a text, or the messages of a chat."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
+
+
+class DetokenizeBody(Body):
+    """The body of `/detokenize`."""
+
+    model: str | None = None
+    tokens: list[int]

@@ -1,0 +1,120 @@
+"""How a request says how to write."""
+
+from typing import Any
+
+import pytest
+
+from receptance.errors import RequestError
+from receptance.inference import SamplingParams
+from receptance.serving.protocol import CompletionBody, require_possible, sampling_params
+from receptance.serving.settings import Settings
+
+SETTINGS = Settings(
+    max_tokens=100, default_max_tokens=40, max_choices=4, max_stops=3, max_stop_characters=5
+)
+
+
+def body_of(**fields: Any) -> CompletionBody:
+    return CompletionBody.model_validate({"model": "m", **fields})
+
+
+def params_of(stops: tuple[str, ...] = (), **fields: Any) -> SamplingParams:
+    body = body_of(**fields)
+    return sampling_params(body, SETTINGS, vocab_size=256, max_tokens=body.max_tokens, stops=stops)
+
+
+def test_a_request_that_says_nothing_gets_openais_defaults():
+    assert params_of() == SamplingParams(max_tokens=40)
+
+
+def test_every_field_reaches_the_engine():
+    fields = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 7,
+        "min_p": 0.1,
+        "typical_p": 0.8,
+        "repetition_penalty": 1.1,
+        "presence_penalty": 0.2,
+        "frequency_penalty": 0.3,
+        "penalty_decay": 0.99,
+        "seed": 5,
+        "max_tokens": 9,
+    }
+    assert params_of(**fields) == SamplingParams(**fields)
+
+
+def test_an_integer_is_a_number():
+    assert params_of(temperature=0, top_p=1).is_greedy
+
+
+def test_stops_are_those_of_the_request_and_of_the_chat():
+    assert params_of(stop="a", stops=("\n\nUser",)).stop == ("a", "\n\nUser")
+    assert params_of(stop=["b", "a", "b"]).stop == ("b", "a")
+    assert params_of(stop=[]).stop == ()
+
+
+def test_a_bias_is_by_token():
+    assert params_of(logit_bias={"5": 1, "255": -100}).logit_bias == {5: 1.0, 255: -100.0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"max_tokens": 101}, "max_tokens"),
+        ({"stop": ["a", "b", "c", "d"]}, "stop"),
+        ({"stop": ""}, "stop"),
+        ({"stop": ["a", ""]}, "stop[1]"),
+        ({"stop": "abcdef"}, "stop"),
+        ({"logit_bias": {"256": 1.0}}, "logit_bias"),
+        ({"logit_bias": {"-1": 1.0}}, "logit_bias"),
+        ({"logit_bias": {"a": 1.0}}, "logit_bias"),
+        ({"logit_bias": {"²": 1.0}}, "logit_bias"),
+        ({"logit_bias": {"1" * 5000: 1.0}}, "logit_bias"),
+    ],
+)
+def test_a_limit_is_kept_by_refusing_the_field(fields: dict[str, Any], param: str):
+    with pytest.raises(RequestError) as caught:
+        params_of(**fields)
+    assert caught.value.param == param
+    assert caught.value.status == 400
+
+
+PADDED = {"stream": True, "stream_options": {"include_obfuscation": True}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"n": 5}, "n"),
+        ({"store": True}, "store"),
+        ({"service_tier": "flex"}, "service_tier"),
+        ({"stream_options": {}}, "stream_options"),
+        (PADDED, "stream_options.include_obfuscation"),
+    ],
+)
+def test_an_impossible_value_is_refused_by_name(fields: dict[str, Any], param: str):
+    with pytest.raises(RequestError) as caught:
+        require_possible(body_of(**fields), SETTINGS)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 4},
+        {"store": False},
+        {"service_tier": "auto"},
+        {"service_tier": "default"},
+        {"stream": True, "stream_options": {"include_obfuscation": False}},
+    ],
+)
+def test_a_value_that_asks_for_nothing_special_is_taken(fields: dict[str, Any]):
+    require_possible(body_of(**fields), SETTINGS)
+
+
+def test_usage_comes_with_a_stream_only_if_it_is_asked_for_by_name():
+    assert not body_of(stream=True).includes_usage
+    assert not body_of(stream=True, stream_options={}).includes_usage
+    assert not body_of(stream=True, stream_options={"include_usage": False}).includes_usage
+    assert body_of(stream=True, stream_options={"include_usage": True}).includes_usage
