@@ -1,0 +1,162 @@
+"""`/v1/chat/completions`: the next turn of a conversation."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request as HTTPRequest
+from starlette.responses import JSONResponse, Response
+
+from receptance.errors import RequestError
+from receptance.inference import Request
+from receptance.serving.chat import Message, RenderedPrompt
+from receptance.serving.engine_room import Job, Ticket
+from receptance.serving.protocol import (
+    ChatBody,
+    Envelope,
+    Stream,
+    TokenTexts,
+    chat_answer_choice,
+    chat_logprobs,
+    finish_reason,
+    require_possible_chat,
+    sampling_params,
+)
+from receptance.serving.routes.leaving import EventStream, unless_left
+from receptance.serving.routes.service import Service, owner_of
+from receptance.serving.routes.writing import Tally, leave_all, read_prompts
+
+_SHORT = 4096  # characters; to go to another thread would take longer
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """An answer that the engine writes."""
+
+    body: ChatBody
+    ticket: Ticket
+    envelope: Envelope
+    tally: Tally
+    texts: TokenTexts
+    strips_space: bool
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """Fields at its end that were asked for."""
+        return {"timings": self.tally.timings} if self.body.timings else {}
+
+    async def whole(self) -> Response:
+        """Return it as one object."""
+        await read_prompts([self.ticket], self.tally)
+        choices: list[dict[str, Any]] = []
+        for each in await self.ticket.finished():
+            self.tally.note(each)
+            text = each.generation.text.lstrip() if self.strips_space else each.generation.text
+            logprobs = chat_logprobs(each.tokens, self.texts) if self.body.logprobs else None
+            reason = finish_reason(each.generation)
+            choices.append(chat_answer_choice(each.index, text, reason, logprobs))
+        usage = self.tally.usage
+        answer = self.envelope.object("chat.completion", choices, usage=usage, **self.more)
+        return JSONResponse(answer)
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """Yield it as events: each block holds all that is known by then."""
+        stream = Stream(self.envelope, includes_usage=self.body.includes_usage)
+        await read_prompts([self.ticket], self.tally)
+        yield b"".join(stream.begin(index) for index in range(self.body.n or 1))
+        unbegun = set(range(self.body.n or 1)) if self.strips_space else set[int]()
+        async for piece in self.ticket.pieces():
+            text = piece.text
+            if piece.index in unbegun:
+                text = text.lstrip()
+                if text:
+                    unbegun.remove(piece.index)
+            block = b""
+            if text or (self.body.logprobs and piece.tokens):
+                logprobs = chat_logprobs(piece.tokens, self.texts) if self.body.logprobs else None
+                block = stream.text(piece.index, text, logprobs)
+            if piece.finished is not None:
+                self.tally.note(piece.finished)
+                block += stream.finish(piece.index, finish_reason(piece.finished.generation))
+            if block:
+                yield block
+        yield stream.end(self.tally.usage, **self.more)
+
+
+def chat_router(service: Service) -> APIRouter:
+    """Return the route."""
+    router = APIRouter()
+
+    @router.post("/v1/chat/completions", response_model=None)
+    async def create_chat_completion(body: ChatBody, request: HTTPRequest) -> Response:
+        """Write the next turn of a conversation."""
+        answer = await _begin(service, body, owner_of(request))
+        ticket = answer.ticket
+
+        def leave() -> None:
+            leave_all([ticket])
+
+        if body.stream:
+            return EventStream(answer.events(), leave=leave, settings=service.settings)
+        return await unless_left(request, answer.whole(), leave)
+
+    return router
+
+
+async def render(service: Service, messages: list[Message]) -> RenderedPrompt:
+    """Return what the model reads of a conversation, off the event loop if it is long.
+
+    Args:
+        service: Whose template writes it.
+        messages: The turns.
+
+    Raises:
+        RequestError: If it cannot be written.
+    """
+    if sum(len(each.content) for each in messages) <= _SHORT:
+        return service.template.render(messages)
+    return await asyncio.to_thread(service.template.render, messages)
+
+
+async def _begin(service: Service, body: ChatBody, owner: str) -> _Answer:
+    """Check a request, and hand it to the engine."""
+    tally = Tally()
+    service.require_served(body, body.model)
+    require_possible_chat(body, service.settings)
+    constraint = await service.constraint(body.response_format)
+    messages = [Message(each.role, each.text) for each in body.messages]
+    prompt = await render(service, messages)
+    most = service.settings.max_prompt_tokens
+    if len(prompt.tokens) > most:
+        raise RequestError(
+            f"`messages` must be at most {most} tokens, but they are {len(prompt.tokens)}",
+            code="context_length_exceeded",
+            param="messages",
+        )
+    max_tokens, field = body.limit
+    params = sampling_params(
+        body,
+        service.settings,
+        vocab_size=service.lm.tokenizer.vocab_size,
+        max_tokens=max_tokens,
+        max_tokens_field=field,
+        stops=prompt.stop,
+    )
+    request = Request(
+        prompt.tokens,
+        params,
+        constraint=constraint,
+        logprobs=body.n_logprobs,
+        cache_scope=owner,
+    )
+    return _Answer(
+        body=body,
+        ticket=await service.room.submit(Job(request=request, n=body.n or 1, owner=owner)),
+        envelope=service.envelope("chatcmpl", body.model),
+        tally=tally,
+        texts=service.texts,
+        # A grammar says of every character where it stands.
+        strips_space=prompt.strips_space and constraint is None,
+    )

@@ -1,0 +1,219 @@
+"""`/v1/completions`: texts that go on from prompts."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request as HTTPRequest
+from starlette.responses import JSONResponse, Response
+
+from receptance.errors import RequestError, TokenizerError
+from receptance.inference import Request
+from receptance.serving.engine_room import Finished, Job, PromptRead, Ticket
+from receptance.serving.protocol import (
+    CompletionBody,
+    CompletionLogprobs,
+    Envelope,
+    Prompt,
+    Stream,
+    TokenTexts,
+    finish_reason,
+    joined,
+    require_possible_completion,
+    sampling_params,
+)
+from receptance.serving.routes.leaving import EventStream, unless_left
+from receptance.serving.routes.service import Service, owner_of
+from receptance.serving.routes.writing import Tally, leave_all, pieces_of, read_prompts
+from receptance.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """An answer that the engine writes: `n` texts of each prompt, in the order of the prompts."""
+
+    body: CompletionBody
+    prompts: Sequence[list[int]]
+    tickets: list[Ticket]
+    envelope: Envelope
+    tally: Tally
+    texts: TokenTexts
+    tokenizer: Tokenizer
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """Fields at its end that were asked for."""
+        return {"timings": self.tally.timings} if self.body.timings else {}
+
+    async def whole(self) -> Response:
+        """Return it as one object."""
+        choices: list[dict[str, Any]] = []
+        read = await read_prompts(self.tickets, self.tally)
+        for number, ticket in enumerate(self.tickets):
+            drafts = await ticket.finished()
+            for each in drafts:
+                self.tally.note(each)
+            for each in self._best(drafts):
+                choices.append(self._choice(len(choices), number, each, read[number]))
+        answer = self.envelope.object(
+            "text_completion", choices, usage=self.tally.usage, **self.more
+        )
+        return JSONResponse(answer)
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """Yield it as events: each block holds all that is known by then."""
+        stream = Stream(self.envelope, includes_usage=self.body.includes_usage)
+        n = self.body.n or 1
+        counters = [
+            CompletionLogprobs(self.texts, self.tokenizer) for _ in range(n * len(self.prompts))
+        ]
+        read = await read_prompts(self.tickets, self.tally)
+        if self.body.echo:
+            for index, counter in enumerate(counters):
+                text, logprobs = self._echo(index // n, read[index // n], counter)
+                yield stream.text(index, text, logprobs)
+        async for number, piece in pieces_of(self.tickets):
+            index = number * n + piece.index
+            has_tokens = self.body.logprobs is not None and bool(piece.tokens)
+            block = b""
+            if piece.text or has_tokens:
+                logprobs = counters[index].push(piece.tokens) if has_tokens else None
+                block = stream.text(index, piece.text, logprobs)
+            if piece.finished is not None:
+                self.tally.note(piece.finished)
+                block += stream.finish(index, finish_reason(piece.finished.generation))
+            if block:
+                yield block
+        yield stream.end(self.tally.usage, **self.more)
+
+    def _best(self, drafts: Sequence[Finished]) -> Sequence[Finished]:
+        """Return the `n` drafts with the greatest ln p per token, as OpenAI defines `best_of`."""
+        n = self.body.n or 1
+        if n == len(drafts):
+            return drafts
+
+        def mean(draft: Finished) -> float:
+            return sum(each.logprob for each in draft.tokens) / max(1, len(draft.tokens))
+
+        return sorted(drafts, key=mean, reverse=True)[:n]
+
+    def _choice(
+        self, index: int, number: int, finished: Finished, read: PromptRead
+    ) -> dict[str, Any]:
+        counter = CompletionLogprobs(self.texts, self.tokenizer)
+        text, parts = finished.generation.text, list[dict[str, Any]]()
+        if self.body.echo:
+            echo, logprobs = self._echo(number, read, counter)
+            text = echo + text
+            parts += [logprobs] if logprobs is not None else []
+        if self.body.logprobs is not None:
+            parts.append(counter.push(finished.tokens))
+        return {
+            "index": index,
+            "text": text,
+            "logprobs": joined(parts) if parts else None,
+            "finish_reason": finish_reason(finished.generation),
+        }
+
+    def _echo(
+        self, number: int, read: PromptRead, counter: CompletionLogprobs
+    ) -> tuple[str, dict[str, Any] | None]:
+        """Return the text of a prompt, and what is said of its tokens."""
+        tokens = self.prompts[number]
+        text = b"".join(map(self.texts.bytes_of, tokens)).decode(errors="replace")
+        if self.body.logprobs is None:
+            return text, None
+        return text, counter.push(read.logprobs or (), tokens)
+
+
+def completions_router(service: Service) -> APIRouter:
+    """Return the route."""
+    router = APIRouter()
+
+    @router.post("/v1/completions", response_model=None)
+    async def create_completion(body: CompletionBody, request: HTTPRequest) -> Response:
+        """Write texts that go on from prompts."""
+        answer = await _begin(service, body, owner_of(request))
+
+        def leave() -> None:
+            leave_all(answer.tickets)
+
+        if body.stream:
+            return EventStream(answer.events(), leave=leave, settings=service.settings)
+        return await unless_left(request, answer.whole(), leave)
+
+    return router
+
+
+async def _begin(service: Service, body: CompletionBody, owner: str) -> _Answer:
+    """Check a request, and hand it to the engine."""
+    tally = Tally()
+    service.require_served(body, body.model)
+    require_possible_completion(body, service.settings)
+    constraint = await service.constraint(body.response_format)
+    params = sampling_params(
+        body,
+        service.settings,
+        vocab_size=service.lm.tokenizer.vocab_size,
+        max_tokens=body.max_tokens,
+    )
+    prompts = [await tokens_of(service, each) for each in body.prompt or [""]]
+    judges = body.n_drafts > (body.n or 1)
+    jobs = [
+        Job(
+            request=Request(
+                prompt,
+                params,
+                constraint=constraint,
+                logprobs=0 if judges and body.logprobs is None else body.logprobs,
+                prompt_logprobs=body.logprobs if body.echo else None,
+                cache_scope=owner,
+            ),
+            n=body.n_drafts,
+            owner=owner,
+        )
+        for prompt in prompts
+    ]
+    return _Answer(
+        body=body,
+        prompts=prompts,
+        tickets=await service.room.submit_all(jobs),
+        envelope=service.envelope("cmpl", body.model),
+        tally=tally,
+        texts=service.texts,
+        tokenizer=service.lm.tokenizer,
+    )
+
+
+_SHORT = 4096  # characters; to go to another thread would take longer
+
+
+async def tokens_of(service: Service, prompt: Prompt, param: str = "prompt") -> list[int]:
+    """Return the tokens of a prompt, made off the event loop if it is long.
+
+    Args:
+        service: Whose tokenizer makes them.
+        prompt: A text, or tokens.
+        param: The field that it stands in.
+
+    Raises:
+        RequestError: If a text cannot be tokenized, or a number is no token.
+    """
+    if isinstance(prompt, list):
+        vocab_size = service.lm.tokenizer.vocab_size
+        wrong = next((token for token in prompt if not 0 <= token < vocab_size), None)
+        if wrong is not None:
+            raise RequestError(
+                f"`{param}` must be tokens from 0 to {vocab_size - 1}, but one is {wrong}"[:200],
+                param=param,
+            )
+        return prompt
+    encode = service.lm.tokenizer.encode
+    try:
+        if len(prompt) <= _SHORT:
+            return encode(prompt)
+        return await asyncio.to_thread(encode, prompt)
+    except TokenizerError as error:
+        raise RequestError(str(error), param=param) from error

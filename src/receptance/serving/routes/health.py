@@ -1,0 +1,93 @@
+"""How the server is: for balancers, for dashboards, and for whoever wonders."""
+
+import asyncio
+import time
+from importlib.metadata import version
+
+from fastapi import APIRouter
+from starlette.requests import Request as HTTPRequest
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from receptance.errors import RequestError
+from receptance.inference import Request, SamplingParams
+from receptance.serving.engine_room import Job
+from receptance.serving.metrics import CONTENT_TYPE
+from receptance.serving.routes.service import Service
+
+_PROBE = "health"  # the owner of the probe, which is in nobody's queue
+
+
+class _Probe:
+    """Asks the engine for a token, at most once in a while however often it is asked itself."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._lock = asyncio.Lock()
+        self._asked_at = -float("inf")
+        self._error: RequestError | None = None
+
+    async def ask(self) -> None:
+        """Return if the engine wrote a token of late.
+
+        Raises:
+            RequestError: 503 if it did not.
+        """
+        async with self._lock:
+            if time.monotonic() - self._asked_at > self._service.settings.probe_seconds:
+                self._error = await self._ask()
+                self._asked_at = time.monotonic()
+        if self._error is not None:
+            raise self._error
+
+    async def _ask(self) -> RequestError | None:
+        request = Request("", SamplingParams(max_tokens=1, temperature=0.0))
+        seconds = self._service.settings.probe_seconds
+        try:
+            job = Job(request=request, owner=_PROBE, max_seconds=seconds)
+            ticket = await self._service.room.submit(job)
+            await ticket.finished()
+        except RequestError as error:
+            if error.status == 429:  # a full queue is no illness
+                return None
+            return RequestError(_SILENT, status=503, code="no_token", retry_after=seconds)
+        return None
+
+
+def health_router(service: Service) -> APIRouter:
+    """Return the routes; these alone need no key, except for `/metrics`."""
+    router = APIRouter()
+    probe = _Probe(service)
+
+    @router.get("/health", response_model=None)
+    @router.get("/v1/health", response_model=None)
+    async def health(request: HTTPRequest) -> Response:
+        """Whether the process and its engine live; with `deep=1`, whether it writes a token."""
+        if not service.room.is_alive:
+            raise RequestError(_DOWN, status=503, code="engine_dead")
+        if request.query_params.get("deep") in ("1", "true"):
+            await probe.ask()
+        return JSONResponse({"status": "ok"})
+
+    @router.get("/ready", response_model=None)
+    async def ready() -> Response:
+        """Whether a request would be taken now."""
+        if not service.room.is_ready:
+            raise RequestError(_UNREADY, status=503, code="not_ready", retry_after=1.0)
+        return JSONResponse({"status": "ready"})
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """The server's numbers, for Prometheus."""
+        return Response(service.metrics.render(), media_type=CONTENT_TYPE)
+
+    @router.get("/version", response_model=None)
+    async def show_version() -> Response:
+        """Which version answers."""
+        return JSONResponse({"version": version("receptance")})
+
+    return router
+
+
+_SILENT = "the engine did not write a token in time"
+_DOWN = "the engine is down"
+_UNREADY = "the server takes no requests now: it is full, ends, or its engine is down"

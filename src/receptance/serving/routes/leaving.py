@@ -1,0 +1,142 @@
+"""Answers to clients that may leave: whatever was begun for one ends when it does."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from receptance.errors import RequestError
+from receptance.serving.error_form import error_object
+from receptance.serving.protocol import PING, event
+from receptance.serving.settings import Settings
+
+T = TypeVar("T")
+
+_LEFT = "the client left before the answer"
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+async def unless_left(
+    request: Request, work: Coroutine[Any, Any, T], leave: Callable[[], None]
+) -> T:
+    """Return what `work` does, unless the client leaves before.
+
+    Args:
+        request: Whose body was read.
+        work: What the answer takes; it is cancelled if the client leaves.
+        leave: Ends what was begun elsewhere for the client, if it did not end by itself.
+
+    Raises:
+        RequestError: 499, which nobody reads, if the client left.
+    """
+    worker = asyncio.ensure_future(work)
+    watcher = asyncio.ensure_future(_until_left(request.receive))
+    try:
+        await asyncio.wait({worker, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if worker.done():
+            return worker.result()
+        raise RequestError(_LEFT, status=499, code="client_left")
+    finally:
+        leave()
+        await _cancelled(worker, watcher)
+
+
+class EventStream(Response):
+    """A stream of events.
+
+    It begins with its first event, so that what fails before is an answer with a status. What
+    fails later is an event, behind which the stream ends without its usual end. Where nothing was
+    sent for `Settings.ping_seconds`, there is a comment.
+    """
+
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        *,
+        leave: Callable[[], None],
+        settings: Settings,
+    ) -> None:
+        """Take what is to be sent.
+
+        Args:
+            events: Blocks of whole events.
+            leave: Ends what makes the events, if it did not end by itself.
+            settings: How long to wait for what.
+        """
+        super().__init__()
+        self._events = events
+        self._leave = leave
+        self._settings = settings
+        self._is_begun = False
+        self._sent_at = 0.0
+        self._lock = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all events, or as many as the client stays for.
+
+        Raises:
+            RequestError: If the first event can not be made.
+            TimeoutError: If the client does not read; then the connection is of no more use.
+        """
+        del scope
+        self._sent_at = asyncio.get_running_loop().time()
+        writer = asyncio.ensure_future(self._write(send))
+        watcher = asyncio.ensure_future(_until_left(receive))
+        pinger = asyncio.ensure_future(self._ping(send))
+        try:
+            await asyncio.wait({writer, watcher, pinger}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (writer, pinger):
+                if task.done():
+                    task.result()
+        finally:
+            self._leave()
+            await _cancelled(writer, watcher, pinger)
+            await self._events.aclose()
+
+    async def _write(self, send: Send) -> None:
+        try:
+            async for block in self._events:
+                await self._send(send, block)
+        except RequestError as error:
+            if not self._is_begun:
+                raise
+            await self._send(send, event(error_object(error)))
+        except Exception:
+            if self._is_begun:
+                error = RequestError("the server failed", status=500, code="internal_error")
+                await self._send(send, event(error_object(error)))
+            raise
+        await self._send(send, b"", is_last=True)
+
+    async def _ping(self, send: Send) -> None:
+        loop, seconds = asyncio.get_running_loop(), self._settings.ping_seconds
+        while True:
+            await asyncio.sleep(self._sent_at + seconds - loop.time())
+            if loop.time() >= self._sent_at + seconds:
+                await self._send(send, PING)
+
+    async def _send(self, send: Send, block: bytes, *, is_last: bool = False) -> None:
+        async with self._lock, asyncio.timeout(self._settings.backlog_seconds):
+            if not self._is_begun:
+                self._is_begun = True
+                await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await send({"type": "http.response.body", "body": block, "more_body": not is_last})
+        self._sent_at = asyncio.get_running_loop().time()
+
+
+async def _until_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancelled(*tasks: "asyncio.Future[Any]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

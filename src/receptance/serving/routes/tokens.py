@@ -1,0 +1,41 @@
+"""`/tokenize` and `/detokenize`: what the model reads of a text."""
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from receptance.errors import RequestError
+from receptance.serving.chat import Message
+from receptance.serving.protocol import DetokenizeBody, TokenizeBody, require_said
+from receptance.serving.routes.chat_completions import render
+from receptance.serving.routes.completions import tokens_of
+from receptance.serving.routes.service import Service
+
+_ONE_OF_TWO = "either `prompt` or `messages` must be given"
+
+
+def tokens_router(service: Service) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter()
+
+    @router.post("/tokenize", response_model=None)
+    async def tokenize(body: TokenizeBody) -> Response:
+        """Return the tokens of a text, or of messages as a chat gives them to the model."""
+        service.require_served(body, body.model)
+        if (body.prompt is None) == (body.messages is None):
+            raise RequestError(_ONE_OF_TWO, param="prompt")
+        if body.messages is not None:
+            require_said(body.messages)
+            messages = [Message(each.role, each.text) for each in body.messages]
+            tokens = (await render(service, messages)).tokens
+        else:
+            tokens = await tokens_of(service, body.prompt or "")
+        return JSONResponse({"tokens": tokens, "count": len(tokens)})
+
+    @router.post("/detokenize", response_model=None)
+    async def detokenize(body: DetokenizeBody) -> Response:
+        """Return the text of tokens; what is no UTF-8 becomes U+FFFD."""
+        service.require_served(body, body.model)
+        tokens = await tokens_of(service, body.tokens, "tokens")
+        return JSONResponse({"prompt": service.lm.tokenizer.decode(tokens)})
+
+    return router

@@ -1,0 +1,123 @@
+"""How the texts of the engine become an answer, whole or as a stream."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from receptance.errors import RequestError
+from receptance.serving.engine_room import Finished, Piece, PromptRead, Ticket
+from receptance.serving.protocol import usage_object
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What the texts of one request took; begun when it arrives."""
+
+    prompts: list[PromptRead] = field(default_factory=list)
+    completion_tokens: int = 0
+    began: float = field(default_factory=time.monotonic)
+    read: float | None = None
+
+    def note_prompts(self, prompts: Sequence[PromptRead]) -> None:
+        """Note that all prompts were read, now."""
+        self.prompts = list(prompts)
+        self.read = time.monotonic()
+
+    def note(self, finished: Finished) -> None:
+        """Note that a text is whole."""
+        self.completion_tokens += finished.generation.generated_tokens
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """OpenAI's count of the tokens."""
+        n_tokens = sum(each.n_tokens for each in self.prompts)
+        cached = sum(each.cached_tokens for each in self.prompts)
+        return usage_object(n_tokens, self.completion_tokens, cached)
+
+    @property
+    def timings(self) -> dict[str, float | int]:
+        """How long the parts took until now, by llama.cpp's names; the queue is in `prompt_ms`."""
+        now = time.monotonic()
+        read = now if self.read is None else self.read
+        n_read = sum(each.n_tokens - each.cached_tokens for each in self.prompts)
+        return {
+            "prompt_n": n_read,
+            "prompt_ms": 1000 * (read - self.began),
+            "prompt_per_second": n_read / max(read - self.began, 1e-9),
+            "predicted_n": self.completion_tokens,
+            "predicted_ms": 1000 * (now - read),
+            "predicted_per_second": self.completion_tokens / max(now - read, 1e-9),
+        }
+
+
+def leave_all(tickets: Sequence[Ticket]) -> None:
+    """Let the engine forget what nobody waits for any more."""
+    for ticket in tickets:
+        if not ticket.is_over:
+            ticket.cancel("client")
+
+
+async def read_prompts(tickets: Sequence[Ticket], tally: Tally) -> list[PromptRead]:
+    """Return what is known of all prompts, once they were read.
+
+    Args:
+        tickets: Of the prompts.
+        tally: Gets them.
+
+    Raises:
+        RequestError: If one fails before.
+    """
+    prompts = [await ticket.prompt() for ticket in tickets]
+    tally.note_prompts(prompts)
+    return prompts
+
+
+async def pieces_of(tickets: Sequence[Ticket]) -> AsyncGenerator[tuple[int, Piece], None]:
+    """Yield the pieces of all tickets as they come, each with the number of its ticket.
+
+    Args:
+        tickets: All of one request.
+
+    Raises:
+        RequestError: If one of them fails.
+    """
+    if len(tickets) == 1:
+        async for piece in tickets[0].pieces():
+            yield 0, piece
+        return
+    # One place in the queue: what the client does not take waits in the tickets, which count it.
+    queue: asyncio.Queue[tuple[int, Piece] | RequestError | None] = asyncio.Queue(1)
+    pumps = [
+        asyncio.ensure_future(_pump(i, each.pieces(), queue)) for i, each in enumerate(tickets)
+    ]
+    try:
+        n_left = len(pumps)
+        while n_left:
+            item = await queue.get()
+            if isinstance(item, RequestError):
+                raise item
+            if item is None:
+                n_left -= 1
+            else:
+                yield item
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+async def _pump(
+    number: int,
+    pieces: AsyncIterator[Piece],
+    queue: "asyncio.Queue[tuple[int, Piece] | RequestError | None]",
+) -> None:
+    """Pass on the pieces of one ticket, and then how it ended."""
+    try:
+        async for piece in pieces:
+            await queue.put((number, piece))
+    except RequestError as error:
+        await queue.put(error)
+    else:
+        await queue.put(None)

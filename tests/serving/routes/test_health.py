@@ -1,0 +1,57 @@
+"""How the server says that it is well."""
+
+import asyncio
+from importlib.metadata import version
+
+import httpx
+import pytest
+
+from receptance.inference import LanguageModel
+from receptance.serving.app import create_app
+from receptance.serving.settings import Settings
+from tests.serving.event_streams import refused
+from tests.serving.http_server import served
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/health", "/health?deep=1", "/health?deep=true"])
+def test_a_server_that_lives_says_so(client: httpx.Client, path: str):
+    response = client.get(path)
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+def test_a_server_that_takes_requests_says_so(client: httpx.Client):
+    assert client.get("/ready").json() == {"status": "ready"}
+
+
+def test_the_version_is_the_packages(client: httpx.Client):
+    assert client.get("/version").json() == {"version": version("receptance")}
+
+
+def test_the_numbers_are_in_prometheus_form(client: httpx.Client):
+    body = {"model": "tiny", "prompt": "a", "max_tokens": 3}
+    client.post("/v1/completions", json=body)
+    response = client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    assert "receptance:num_requests_running" in response.text
+    line = next(
+        each
+        for each in response.text.splitlines()
+        if each.startswith("receptance:generation_tokens_total ")
+    )
+    assert float(line.split()[1]) >= 3
+
+
+def test_a_deep_look_takes_one_token_however_often_it_is_asked(lm: LanguageModel):
+    app = create_app(lm, Settings(max_sequences=2), model_name="tiny")
+    with served(app) as url:
+        for _ in range(5):
+            assert httpx.get(f"{url}/health?deep=1").status_code == 200
+    assert app.service.metrics.value("generation_tokens_total") == 1
+
+
+def test_a_server_whose_engine_is_gone_is_neither_well_nor_ready(lm: LanguageModel):
+    app = create_app(lm, Settings(max_sequences=2), model_name="tiny")
+    with served(app) as url:
+        asyncio.run(app.room.close())
+        assert refused(httpx.get(f"{url}/health"), 503)["type"] == "unavailable_error"
+        assert refused(httpx.get(f"{url}/ready"), 503)["code"] == "not_ready"

@@ -1,0 +1,41 @@
+"""`/tokenize` and `/detokenize` over HTTP."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.serving.event_streams import refused
+
+
+def test_a_text_and_its_tokens_give_each_other(client: httpx.Client):
+    answer = client.post("/tokenize", json={"model": "tiny", "prompt": "aé"}).json()
+    assert answer == {"tokens": [97, 0xC3, 0xA9], "count": 3}
+    assert client.post("/detokenize", json={"tokens": answer["tokens"]}).json() == {"prompt": "aé"}
+
+
+def test_messages_are_tokenized_as_a_chat_reads_them(client: httpx.Client):
+    messages = [{"role": "user", "content": "Hi"}]
+    answer = client.post("/tokenize", json={"messages": messages}).json()
+    assert bytes(answer["tokens"]) == b"User: Hi\n\nAssistant:"
+    chat = {"model": "tiny", "messages": messages, "max_tokens": 1}
+    usage = client.post("/v1/chat/completions", json=chat).json()["usage"]
+    assert usage["prompt_tokens"] == answer["count"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/tokenize", {}, "prompt"),
+        ("/tokenize", {"prompt": "a", "messages": [{"role": "user", "content": "a"}]}, "prompt"),
+        ("/tokenize", {"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
+        ("/tokenize", {"prompt": "a", "strange": 1}, "strange"),
+        ("/detokenize", {"tokens": [256]}, "tokens"),
+        ("/detokenize", {}, "tokens"),
+        ("/detokenize", {"tokens": [True]}, "tokens[0]"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name(
+    client: httpx.Client, path: str, body: dict[str, Any], param: str
+):
+    assert refused(client.post(path, json=body), 400)["param"] == param

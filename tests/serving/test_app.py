@@ -1,0 +1,69 @@
+"""The app as a whole: its errors, its life, whose request is whose."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from receptance.errors import TokenizerError
+from receptance.inference import LanguageModel
+from receptance.serving.access import KeyRing
+from receptance.serving.app import DEFAULT_MODEL_NAME, create_app, name_of
+from receptance.serving.settings import Settings
+from tests.serving.event_streams import refused
+from tests.serving.http_server import served
+
+
+def test_a_server_with_keys_lets_nobody_in_without_one(lm: LanguageModel):
+    app = create_app(lm, Settings(max_sequences=2), keys=KeyRing(["me:sk-0123456789abcdef"]))
+    body = {"model": DEFAULT_MODEL_NAME, "prompt": "a", "max_tokens": 1}
+    with served(app) as url:
+        error = refused(httpx.post(f"{url}/v1/completions", json=body), 401)
+        assert error["type"] == "authentication_error"
+        headers = {"authorization": "Bearer sk-0123456789abcdef"}
+        assert httpx.post(f"{url}/v1/completions", json=body, headers=headers).status_code == 200
+        assert httpx.get(f"{url}/health").status_code == 200
+
+
+def test_a_model_is_called_what_its_file_is_called(lm: LanguageModel, tmp_path: Path):
+    def name(path: Path | None) -> str:
+        return name_of(LanguageModel(lm.model, lm.tokenizer, path=path))
+
+    folder = tmp_path / "my model.v1"
+    folder.mkdir()
+    file = tmp_path / "RWKV-4-World-0.1B-v1-20230803-ctx4096.pth"
+    file.touch()
+    assert name(None) == DEFAULT_MODEL_NAME
+    assert name(folder) == "my-model.v1"
+    assert name(file) == "RWKV-4-World-0.1B-v1-20230803-ctx4096"
+    assert name(Path("/")) == DEFAULT_MODEL_NAME
+
+
+def test_a_model_without_a_tokenizer_is_not_served(lm: LanguageModel):
+    with pytest.raises(TokenizerError):
+        create_app(LanguageModel(lm.model, None), Settings())
+
+
+def test_a_template_that_is_unknown_is_not_served(lm: LanguageModel):
+    with pytest.raises(ValueError, match="chat_template"):
+        create_app(lm, Settings(), chat_template="klingon")
+
+
+def test_a_full_server_says_when_to_come_again(lm: LanguageModel):
+    settings = Settings(max_sequences=1, max_waiting=0, max_tokens=10**6)
+    app = create_app(lm, settings, model_name="tiny")
+    body = {"model": "tiny", "prompt": "a", "stream": True, "max_tokens": 10**6}
+    long = {**body, "logit_bias": {"0": -100}, "temperature": 0}
+    with served(app) as url, httpx.stream("POST", f"{url}/v1/completions", json=long) as stream:
+        pieces = stream.iter_raw()  # held, as it closes the stream with itself
+        next(pieces)
+        response = httpx.post(f"{url}/v1/completions", json=body)
+        assert refused(response, 429)["code"] == "queue_full"
+        assert int(response.headers["retry-after"]) >= 1
+        assert refused(httpx.get(f"{url}/ready"), 503)["code"] == "not_ready"
+        assert httpx.get(f"{url}/health").status_code == 200
+        stream.close()
+        while app.room.n_running:  # the client that left makes room within a step
+            pass
+        body = {**body, "max_tokens": 1}
+        assert httpx.post(f"{url}/v1/completions", json=body).status_code == 200
