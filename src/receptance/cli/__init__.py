@@ -20,6 +20,7 @@ VERBS = {
     "train": "Train a model from a TOML file, or go on with its run.",
     "generate": "Write on from a prompt.",
     "chat": "Talk to a model in the terminal.",
+    "serve": "Serve a model by OpenAI's API, with a page to chat.",
     "convert": "Write a model in another format or precision, or in 4 or 8 bits.",
     "inspect": "Show what a model is, or where two of them differ.",
     "eval": "Measure how well a model predicts text, quantized or not.",

@@ -156,8 +156,8 @@ class _Answer:
         headers = [(name.lower(), value) for name, value in start.get("headers", [])]
         kept = [(name, value) for name, value in headers if not name.startswith(b"content-")]
         if self._method == "OPTIONS" and start["status"] == 405:
-            kept = [(n, value + b", OPTIONS" if n == b"allow" else value) for n, value in kept]
-            return [{**start, "status": 204, "headers": kept}, {"type": "http.response.body"}]
+            allowed = [(n, value + b", OPTIONS") for n, value in kept if n == b"allow"]
+            return [{**start, "status": 204, "headers": allowed}, {"type": "http.response.body"}]
         if _is_in_our_form(b"".join(each.get("body", b"") for each in bodies)):
             return [start, *bodies]
         ours, body = error_messages(_default_error(start["status"]))
