@@ -1,5 +1,6 @@
 """The server as an ASGI app: routes, errors in one form, and the engine room's life."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -90,6 +91,7 @@ def create_app(
         room.start()
         yield
         await room.close()
+        await asyncio.to_thread(service.grammars.close)
 
     api = FastAPI(
         title="receptance",
