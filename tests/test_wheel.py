@@ -5,6 +5,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -55,6 +56,12 @@ def run(environment: Path, *command: str | Path) -> str:
 
 def test_one_wheel_serves_every_python(wheel: Path):
     assert wheel.name.endswith(f"-py3-none-linux_{os.uname().machine}.whl")
+
+
+def test_the_wheel_holds_the_chat_page(wheel: Path):
+    static = PROJECT / "src" / "receptance" / "serving" / "page" / "static"
+    inside = {name for name in ZipFile(wheel).namelist() if "/page/static/" in name}
+    assert inside == {f"receptance/serving/page/static/{each.name}" for each in static.iterdir()}
 
 
 def test_no_compiler_is_on_the_path_of_the_new_environment(environment: Path):

@@ -31,6 +31,7 @@ class ModelServer:
 
     def __init__(self) -> None:
         self.key = ""
+        self.names = ["rwkv-4-430m"]
         self.bodies: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str]] = []
         self.n_cancelled = 0
@@ -75,6 +76,7 @@ class ModelServer:
         self.key, self.states, self.delay_seconds = "", {}, 0.0
         for each in (self.bodies, self.requests, self.answers):
             each.clear()
+        self.names = ["rwkv-4-430m"]
         self.n_cancelled = 0
 
     async def record(self, scope: Any, receive: Any, send: Any) -> None:
@@ -92,8 +94,10 @@ class ModelServer:
     async def models(self, request: Request) -> Response:
         if not self.has_key(request):
             return refusal(401, "a key must be given", "invalid_api_key")
-        model = {"id": "rwkv-4-430m", "object": "model", "created": 0, "owned_by": "receptance"}
-        return JSONResponse({"object": "list", "data": [{**model, "meta": META}]})
+        rest = {"object": "model", "created": 0, "owned_by": "receptance", "meta": META}
+        return JSONResponse(
+            {"object": "list", "data": [{"id": each, **rest} for each in self.names]}
+        )
 
     async def chat(self, request: Request) -> Response:
         if not self.has_key(request):
@@ -132,8 +136,8 @@ class ModelServer:
             yield f"data: {json.dumps({'error': error})}\n\n"
             return
         yield event({}, "stop")
-        usage = {"prompt_tokens": 1204, "completion_tokens": len(words), "total_tokens": 0}
-        usage["prompt_tokens_details"] = {"cached_tokens": 1100}  # type: ignore[assignment]
+        usage: dict[str, Any] = {"prompt_tokens": 1204, "completion_tokens": len(words)}
+        usage["prompt_tokens_details"] = {"cached_tokens": 1100}
         yield f": ping\n\ndata: {json.dumps({'choices': [], 'usage': usage})}\n\n"
         yield "data: [DONE]\n\n"
 
@@ -144,7 +148,11 @@ class ModelServer:
 
     def keep(self, name: str, tokens: int) -> Response:
         assert self.states is not None
-        made = {"id": f"state-{len(self.states) + 1}", "object": "state", "name": name}
+        made: dict[str, Any] = {
+            "id": f"state-{len(self.states) + 1}",
+            "object": "state",
+            "name": name,
+        }
         made |= {"created": 0, "tokens": tokens, "bytes": STATE_BYTES, "model": "rwkv-4-430m"}
         self.states[made["id"]] = made
         return JSONResponse(made)

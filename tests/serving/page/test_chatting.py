@@ -204,3 +204,28 @@ def test_only_one_answer_is_written_at_a_time(page: Any, model_server: ModelServ
     assert page.input_value("#message") == "more"
     assert len(model_server.bodies) == 1
     page.keyboard.press("Escape")
+
+
+def test_where_there_are_several_models_one_is_chosen(page: Any, model_server: ModelServer):
+    assert not page.get_by_label("Model", exact=True).is_visible()
+    model_server.names = ["rwkv-4-430m", "rwkv-4-430m:poems"]
+    page.reload()
+    page.wait_for_selector(".dot.ready")
+    page.get_by_label("Model", exact=True).select_option("rwkv-4-430m:poems")
+    say(page, "one")
+    assert model_server.bodies[-1]["model"] == "rwkv-4-430m:poems"
+
+
+def test_a_long_conversation_is_not_drawn_anew_for_each_word(page: Any, model_server: ModelServer):
+    say(page, "one")
+    first = page.locator(".message.assistant .prose p").first
+    first.evaluate(
+        "(each) => { each.isOld = true; window.n = 0; new MutationObserver("
+        "(changes) => (window.n += changes.length)).observe(each.closest('li'),"
+        "{subtree: true, childList: true, characterData: true}); }"
+    )
+    model_server.delay_seconds = 0.005
+    say(page, "two " * 50)
+    assert first.evaluate("(each) => each.isOld")
+    # Only what can be done with it is drawn again: when the answer begins, and when it ends.
+    assert page.evaluate("() => window.n") <= 4

@@ -87,7 +87,7 @@ export class Api {
     const body = bytes ?? (json === undefined ? undefined : JSON.stringify(json));
     let response;
     try {
-      response = await fetch(path, { method, headers, body, signal, credentials: "omit" });
+      response = await fetch(path, { method, headers, body, signal });
     } catch (error) {
       throw error.name === "AbortError" ? error : new ApiError(UNREACHABLE);
     }

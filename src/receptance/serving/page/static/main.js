@@ -129,7 +129,7 @@ async function connect() {
     state.connection = "ready";
     await states.refresh();
   } catch (error) {
-    const needsKey = error.status === 401 || error.status === 403;
+    const needsKey = error.status === 401;
     state.connection = needsKey ? "key" : "down";
     if (needsKey) store.changed("key");
     else setTimeout(connect, RETRY_MS);

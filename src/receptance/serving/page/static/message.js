@@ -9,6 +9,7 @@ import { splitThinking } from "./thinking.js";
 
 export class MessageView {
   #drawn = "";
+  #said = [];
 
   constructor(node, handlers) {
     this.node = node;
@@ -50,6 +51,10 @@ export class MessageView {
 
   #drawAnswer(isRunning) {
     const { content, thought, error } = this.node;
+    // Only one message changes while an answer is written, and reading Markdown takes time.
+    const said = [content, thought, error, isRunning];
+    if (said.every((each, index) => each === this.#said[index])) return;
+    this.#said = said;
     const parts = splitThinking(content);
     const thinking = thought ?? parts.thought;
     const isThinking = isRunning && (parts.isThinking || Boolean(thought && !content));

@@ -103,9 +103,9 @@ export class Sidebar {
   }
 
   #drawStatus() {
-    const { connection, version } = this.store.state;
+    const { connection } = this.store.state;
     const words = { unknown: "Connecting…", ready: "Connected", key: "Needs an API key", down: "Not connected" };
     const dot = h("span", { class: `dot ${connection}`, "aria-hidden": "true" });
-    this.status.replaceChildren(dot, words[connection] + (version ? ` · ${version}` : ""));
+    this.status.replaceChildren(dot, words[connection]);
   }
 }

@@ -3,7 +3,7 @@
 import { h, showChildren } from "./dom.js";
 import { icon } from "./icons.js";
 import { MessageView } from "./message.js";
-import { childrenOf, chooseSibling, pathOf } from "./tree.js";
+import { childrenByParent, chooseSibling, pathOf } from "./tree.js";
 
 // Within so many pixels of the end, the view stays there as the text grows.
 const NEAR_END = 80;
@@ -44,11 +44,12 @@ export class Thread {
   #draw() {
     const { current, runs, states } = this.store.state;
     const run = runs.get(current.id);
-    const path = pathOf(current);
+    const children = childrenByParent(current);
+    const path = pathOf(current, children);
     const views = path.map((node) => {
       const view = this.#views.get(node.id) ?? new MessageView(node, this.handlers);
       this.#views.set(node.id, view);
-      const siblings = childrenOf(current, node.parent);
+      const siblings = children.get(node.parent);
       view.update({
         isRunning: run?.node === node,
         isBusy: Boolean(run),

@@ -21,23 +21,29 @@ export function newConversation(settings) {
   };
 }
 
+const byAge = (a, b) => a.created - b.created || (a.id < b.id ? -1 : 1);
+
 /** Returns the nodes under a parent, oldest first. */
 export function childrenOf(conversation, parent) {
-  return Object.values(conversation.nodes)
-    .filter((node) => node.parent === parent)
-    .sort((a, b) => a.created - b.created || (a.id < b.id ? -1 : 1));
+  return Object.values(conversation.nodes).filter((node) => node.parent === parent).sort(byAge);
 }
 
-/** Returns the nodes from the first to the last of the branch that is shown. */
-export function pathOf(conversation) {
+/** Returns all nodes by their parent, oldest first. */
+export function childrenByParent(conversation) {
   const children = new Map();
   for (const node of Object.values(conversation.nodes)) {
     if (!children.has(node.parent)) children.set(node.parent, []);
     children.get(node.parent).push(node);
   }
+  for (const nodes of children.values()) nodes.sort(byAge);
+  return children;
+}
+
+/** Returns the nodes from the first to the last of the branch that is shown. */
+export function pathOf(conversation, children = childrenByParent(conversation)) {
   const path = [];
   for (let parent = ROOT; children.has(parent); parent = path.at(-1).id) {
-    const found = children.get(parent).sort((a, b) => a.created - b.created);
+    const found = children.get(parent);
     path.push(found.find((node) => node.id === conversation.chosen[parent]) ?? found.at(-1));
   }
   return path;
