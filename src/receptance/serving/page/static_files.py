@@ -35,14 +35,12 @@ _MEDIA_TYPES = {
     "svg": "image/svg+xml",
 }
 
+# Beside those that every answer of the server has.
 _HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
     # A browser asks each time whether its copy is current, so that an update of the package is
     # seen at once and files of two versions never meet.
     "cache-control": "no-cache",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 
@@ -107,12 +105,3 @@ def page_routes() -> list[Route]:
         Route("/favicon.ico", icon, methods=["GET"]),
         Route("/static/{name:path}", static, methods=["GET"]),
     ]
-
-
-def is_page_path(path: str) -> bool:
-    """Say whether a path is one of the page's, which hold no secret and need no key.
-
-    Args:
-        path: Of a request, as the server decoded it.
-    """
-    return path in ("/", "/favicon.ico") or path.startswith("/static/")
