@@ -67,3 +67,13 @@ def test_a_full_server_says_when_to_come_again(lm: LanguageModel):
             pass
         body = {**body, "max_tokens": 1}
         assert httpx.post(f"{url}/v1/completions", json=body).status_code == 200
+
+
+def test_the_chat_page_is_at_the_root_and_lives_under_its_own_policy(client: httpx.Client):
+    page = client.get("/")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert client.get("/favicon.ico").status_code == 200
+    refused(client.get("/static/nothing.js"), 404)
+    assert "default-src 'none'" in client.get("/v1/models").headers["content-security-policy"]

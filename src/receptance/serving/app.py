@@ -22,6 +22,7 @@ from receptance.serving.engine_room import EngineRoom
 from receptance.serving.error_form import error_body, error_headers
 from receptance.serving.grammar import GrammarCompiler
 from receptance.serving.metrics import Metrics
+from receptance.serving.page import page_routes
 from receptance.serving.perimeter import wrap
 from receptance.serving.protocol import invalid_body
 from receptance.serving.routes import Service, fingerprint_of, routers
@@ -104,6 +105,7 @@ def create_app(
     )
     for router in routers(service):
         api.include_router(router)
+    api.router.routes.extend(page_routes())
     api.add_exception_handler(RequestError, _on_request_error)
     api.add_exception_handler(RequestValidationError, _on_invalid_body)
     api.add_exception_handler(HTTPException, _on_http_error)
