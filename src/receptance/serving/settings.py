@@ -81,6 +81,8 @@ class Settings:
     max_body_bytes: int = 8 * _MB
     max_header_bytes: int = 64 * 1024
     max_json_depth: int = 64
+    max_json_containers: int = 2**17
+    """Lists and objects of a body."""
     header_seconds: float = 10.0
     """From a connection's opening, or a request's first byte, to the end of its header."""
     body_seconds: float = 30.0

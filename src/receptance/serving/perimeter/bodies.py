@@ -1,6 +1,7 @@
 """What a request may bring: JSON, of a size and a depth, whole before the app sees it."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -51,10 +52,13 @@ class Bodies:
         await self._app(scope, _replay(body, receive), send)
 
     async def _value(self, body: bytes) -> Any:
-        depth = self._settings.max_json_depth
-        if len(body) <= _AT_ONCE:
-            return read_json(body, depth)
-        return await asyncio.to_thread(read_json, body, depth)
+        read = partial(
+            read_json,
+            body,
+            max_depth=self._settings.max_json_depth,
+            max_containers=self._settings.max_json_containers,
+        )
+        return read() if len(body) <= _AT_ONCE else await asyncio.to_thread(read)
 
     def _check_header(self, scope: Scope) -> None:
         """Refuse a header that came at once, which the reader of HTTP does not measure."""
