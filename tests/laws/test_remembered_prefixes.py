@@ -140,4 +140,5 @@ def test_adapters_and_models_do_not_share_what_they_remember(tmp_path):
         assert run(engine)
         assert cached(first) == 3
         assert [cached(each) for each in models if each is not first] == [0, 0]
-    assert [cached(lm, loaded), cached(lm.with_adapter(loaded))] == [0, 0]
+        if first is lm:
+            assert [cached(lm, loaded), cached(lm.with_adapter(loaded))] == [0, 0]
