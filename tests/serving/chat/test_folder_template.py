@@ -121,6 +121,17 @@ def test_what_a_template_refuses_is_refused_in_its_words(inline: FolderTemplate)
     assert (error.value.status, error.value.param) == (400, "messages")
 
 
+def test_many_and_odd_messages_take_time_in_proportion_to_their_length():
+    lines = "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}assistant:"
+    changed = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content | lower }}\n{% endfor %}<assistant>"
+    )
+    begin = time.process_time()
+    FolderTemplate(lines, BYTES).render(say("\n" * 10**5 + "a" + " " * 10**5 + "b"))
+    FolderTemplate(changed, BYTES).render(say(*["ABC"] * 10_001))
+    assert time.process_time() - begin < 3
+
+
 BOMBS = {
     "endless": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     "large range": "{% for i in range(10**9) %}x{% endfor %}",

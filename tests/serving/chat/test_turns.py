@@ -1,5 +1,6 @@
 """The authors' turns, written message by message."""
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -114,3 +115,11 @@ def test_a_longer_conversation_begins_with_the_shorter_one(texts: list[str], nam
     prompts = [template.render(said[:n]).tokens for n in range(1, len(said) + 1, 2)]
     for shorter, longer in pairwise(prompts):
         assert longer[: len(shorter)] == shorter
+
+
+def test_many_and_odd_messages_take_time_in_proportion_to_their_length():
+    begin = time.process_time()
+    WORLD.render([Message("user", "a"), Message("assistant", "b")] * 5000)
+    for text in ("\n" * 10**5 + "a", "\n" + " " * 10**5 + "a", "\u2028 " * 10**5 + "a"):
+        WORLD.render([Message("user", text)])
+    assert time.process_time() - begin < 3

@@ -110,8 +110,8 @@ class FolderTemplate:
         for message in said:
             text = message.content.strip()
             found = written.find(text, place)
-            if found < 0:
-                continue
+            if found < 0:  # the template changes texts, and where they end cannot be told
+                return [*parts, written[begin:]]
             if message.role == "assistant" and cue:
                 after_cue = written.rfind(cue, place, found) + len(cue)
                 if after_cue >= len(cue) and not written[after_cue:found].strip():

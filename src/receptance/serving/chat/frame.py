@@ -101,5 +101,5 @@ def _forgery(pieces: Sequence[str], is_parted: bool) -> re.Pattern[str] | None:
             elif not (is_parted and follows_empty_line):
                 at_line_start.add(mark)
     alternatives = [re.escape(mark) for mark in sorted(anywhere, key=len, reverse=True)]
-    alternatives += [rf"(?m:^)\s*{re.escape(mark)}" for mark in sorted(at_line_start)]
+    alternatives += [rf"(?m:^)[^\S\n]*{re.escape(mark)}" for mark in sorted(at_line_start)]
     return re.compile("|".join(alternatives)) if alternatives else None

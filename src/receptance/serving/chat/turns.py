@@ -60,8 +60,8 @@ class TurnTemplate:
         is_first = not opening and not goes_on
         for number, message in enumerate(turns, start=len(instructions)):
             _check_turn(number, message)
-            follows = turns[number + 1 - len(instructions) :][:1]
-            is_answered = asks if not follows else follows[0].role == "assistant"
+            is_last = number + 1 == len(messages)
+            is_answered = asks if is_last else messages[number + 1].role == "assistant"
             text = form.clean(without_empty_lines(message.content))
             if message.role == "assistant":
                 if number == len(instructions):  # nobody asked

@@ -60,6 +60,10 @@ def check_schema(schema: Mapping[str, Any], param: str) -> str:
                 f"`{param}` must be at most {MAX_DEPTH} schemas deep, but it is deeper",
                 param=param,
             )
+        if any(
+            isinstance(each, list | Mapping) and len(each) > MAX_NODES for each in node.values()
+        ):
+            raise _too_large(param)
         n_nodes += 1 + _check_keywords(node, path, is_root=depth == 0)
         if isinstance(node.get("pattern"), str):
             n_parts += check_pattern(node["pattern"], f"{path}.pattern")
