@@ -16,11 +16,11 @@ def test_the_last_place_is_given_and_none_behind_it(admission):
     admission.promise("a", 3)
     admission.begin("a", 2)
     admission.require_place("b", 3)
-    with pytest.raises(RequestError, match="all 4 places"):
-        admission.require_place("b", 4)
     assert not admission.is_full
     admission.promise("b", 3)
     assert admission.is_full
+    with pytest.raises(RequestError, match="all 4 places"):
+        admission.require_place("c", 1)
 
 
 def test_what_waits_is_counted_for_its_key(admission):
@@ -57,3 +57,20 @@ def test_a_refusal_says_when_to_come_again(admission):
         admission.finish(10.0)
     admission.promise("b", 2)
     assert admission.full("full").retry_after == pytest.approx(10.0 * 5 / 2)
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [
+        ({"max_waiting": 4, "max_waiting_per_key": 3}, 3),
+        ({"max_waiting": 4, "max_waiting_per_key": 9}, 6),
+        ({"max_waiting": 0, "max_waiting_per_key": 9}, 2),
+        ({"max_waiting": 4, "max_waiting_per_key": 0}, 2),
+    ],
+)
+def test_what_never_has_places_is_not_told_to_come_again(limits, most):
+    empty = Admission(Settings(max_sequences=2, **limits))
+    empty.require_place("a", most)
+    with pytest.raises(RequestError, match=f"must be at most {most} texts") as refused:
+        empty.require_place("a", most + 1)
+    assert (refused.value.status, refused.value.retry_after) == (400, None)

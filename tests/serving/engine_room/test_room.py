@@ -79,8 +79,10 @@ def test_several_jobs_are_taken_or_none_of_them(lm):
     async def main():
         async with open_room(lm, max_sequences=2, max_waiting=1) as room:
             async with held(room):
-                with pytest.raises(RequestError, match="all 1 places"):
+                with pytest.raises(RequestError, match="at most 3 texts"):
                     await room.submit_all([job(), job(), job(n=2)])
+                with pytest.raises(RequestError, match="tokens from 0 to 255"):
+                    await room.submit_all([job(), job([256])])
                 assert room.n_waiting == 0
                 tickets = await room.submit_all([job("a"), job("b"), job("c")])
             assert [len(await each.finished()) for each in tickets] == [1, 1, 1]

@@ -40,8 +40,12 @@ class Admission:
             n: How many texts.
 
         Raises:
-            RequestError: If all are taken, or all that the key may have (429).
+            RequestError: If all are taken, or all that the key may have (429), or there never are
+                so many (400).
         """
+        most = max(self._n_slots, min(self._n_slots + self._max_waiting, self._max_waiting_of))
+        if n > most:
+            raise RequestError(_NEVER.format(most, n), param="n")
         if self.n_open + n > self._n_slots + self._max_waiting:
             raise self.full(_NO_PLACE.format(self._max_waiting))
         has_room = self.n_open + n <= self._n_slots
@@ -75,5 +79,6 @@ class Admission:
         self.n_open -= n
 
 
+_NEVER = "prompts times `n` must be at most {} texts, as many as have a place, but they are {}"
 _NO_PLACE = "all {} places in the queue are taken; ask again later"
 _NO_PLACE_OF_KEY = "all {} places of this key in the queue are taken; ask again later"

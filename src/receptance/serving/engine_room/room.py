@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_LAST_STEP_SECONDS = 10.0  # more than a step takes
 _MAX_LETTERS = 256  # steps that the engine may be ahead of the event loop
 _SHORT_PROMPT = 2048  # characters or tokens; going to another thread would take longer
 
@@ -210,7 +211,7 @@ class EngineRoom:
         """End what is left, and the engine's thread."""
         self._is_draining = self._is_closed = True
         self._thread.close(_unavailable(_ENDS, "shutting_down"))
-        if not await asyncio.to_thread(self._thread.join, self._settings.shutdown_seconds):
+        if not await asyncio.to_thread(self._thread.join, _LAST_STEP_SECONDS):
             logger.error("the engine did not end its step in time, and is left behind")
         self._encoder.shutdown(wait=False, cancel_futures=True)
 
@@ -243,7 +244,7 @@ class EngineRoom:
             raise self._rejected(_unavailable(_DEAD, "engine_dead"))
 
     def _rejected(self, error: RequestError) -> RequestError:
-        self._metrics.rejected.labels(error.code).inc()
+        self._metrics.rejected.labels(error.code or "too_many").inc()
         return error
 
     async def _tokenized(self, job: Job) -> Request:
