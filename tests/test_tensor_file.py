@@ -17,6 +17,7 @@ from receptance.tensor_file import (
     Entry,
     map_tensors,
     tensor_file_parts,
+    tensors_of_bytes,
     write_tensors,
 )
 
@@ -278,3 +279,15 @@ def test_a_writable_map_can_be_written_and_leaves_the_file_as_it_is(tmp_path):
 
     assert found["a"].tolist() == [7.0, 7.0, 7.0]
     assert (tmp_path / "file").read_bytes() == before
+
+
+def test_a_file_in_memory_has_the_tensors_and_the_texts():
+    tensors = {"a": torch.randn(3, 4), "b": torch.arange(5, dtype=torch.uint8)}
+    content = b"".join(tensor_file_parts(tensors, {"of": "ours"}))
+    found, texts = tensors_of_bytes(content)
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert texts == {"format": "pt", "of": "ours"}
+    for wrong in (b"", b"1234567", content[:-1], content + b"0"):
+        with pytest.raises(ValueError, match="must"):
+            tensors_of_bytes(wrong)

@@ -20,6 +20,7 @@ _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 2_000_000
 _MAX_AXES = 8
 _MAX_SIZE = 1 << 48  # bytes of memory that a processor can address
+_NO_HEADER = "it must have a header, but it has {} bytes"
 
 _DTYPES = {
     torch.float64: "F64",
@@ -129,16 +130,37 @@ def map_tensors(path: Path, *, writable: bool = False) -> dict[str, Tensor]:
     with path.open("rb") as file:
         size = file.seek(0, 2)
         if size < _LENGTH_BYTES:
-            raise ValueError(f"it must have a header, but it has {size} bytes")
+            raise ValueError(_NO_HEADER.format(size))
         access = mmap.ACCESS_COPY if writable else mmap.ACCESS_READ
         mapped = mmap.mmap(file.fileno(), 0, access=access)
+    return _tensors(mapped, size)[0]
+
+
+def tensors_of_bytes(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a safetensors file that is in memory, and its metadata.
+
+    It is checked as by `map_tensors`.
+
+    Args:
+        content: The file. The tensors share its memory, and must not be written to.
+
+    Raises:
+        ValueError: If it is no whole safetensors file.
+    """
+    if len(content) < _LENGTH_BYTES:
+        raise ValueError(_NO_HEADER.format(len(content)))
+    return _tensors(content, len(content))
+
+
+def _tensors(mapped: "mmap.mmap | bytes", size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a file, without a copy."""
     start = _LENGTH_BYTES + int.from_bytes(mapped[:_LENGTH_BYTES], "little")
     if not _LENGTH_BYTES < start <= min(size, _MAX_HEADER_BYTES):
         raise ValueError(
             f"its header must end within the file and have at most {_MAX_HEADER_BYTES} bytes, but "
             f"it claims {start}"
         )
-    entries = _header(mapped[_LENGTH_BYTES:start])
+    entries, metadata = _header(mapped[_LENGTH_BYTES:start])
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].begin):
         if entry.begin != end:
@@ -146,7 +168,7 @@ def map_tensors(path: Path, *, writable: bool = False) -> dict[str, Tensor]:
         end = entry.end
     if start + end != size:
         raise ValueError(f"its tensors must end at byte {size}, but they do at {start + end}")
-    return {name: _mapped(mapped, start, entry) for name, entry in entries.items()}
+    return {name: _mapped(mapped, start, entry) for name, entry in entries.items()}, metadata
 
 
 class _Described(NamedTuple):
@@ -158,8 +180,8 @@ class _Described(NamedTuple):
     end: int
 
 
-def _header(text: bytes) -> dict[str, _Described]:
-    """Return the tensors that a header describes, by name."""
+def _header(text: bytes) -> tuple[dict[str, _Described], dict[str, str]]:
+    """Return the tensors that a header describes, by name, and its metadata."""
     try:
         entries = json.loads(text.decode("utf-8"), object_pairs_hook=without_repeats)
     except (ValueError, RecursionError) as error:
@@ -169,7 +191,7 @@ def _header(text: bytes) -> dict[str, _Described]:
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or any(type(each) is not str for each in metadata.values()):
         raise ValueError(f"its `__metadata__` must be texts by name, but it is {metadata!r:.80}")
-    return {name: _described(name, entry) for name, entry in entries.items()}
+    return {name: _described(name, entry) for name, entry in entries.items()}, metadata
 
 
 def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -206,7 +228,7 @@ def _described(name: str, entry: Any) -> _Described:
     return described
 
 
-def _mapped(mapped: mmap.mmap, start: int, entry: _Described) -> Tensor:
+def _mapped(mapped: "mmap.mmap | bytes", start: int, entry: _Described) -> Tensor:
     """Return a tensor of a mapped file whose numbers begin at `start`."""
     if entry.begin == entry.end:
         return torch.empty(entry.shape, dtype=entry.dtype)

@@ -265,3 +265,46 @@ def test_a_number_that_is_not_finite_is_refused(tmp_path, value):
 def test_the_file_holds_the_tensors_and_says_whose_they_are(state, tmp_path):
     state.save(tmp_path / "s", FINGERPRINT)
     assert_close(load_file(tmp_path / "s"), state.detach().tensors, **EXACT)
+
+
+def test_a_state_as_bytes_is_the_file_and_comes_back_with_its_notes(model, state, tmp_path):
+    state = state.detach()
+    notes = {"name": "ours", "model": "not this one"}
+    content = state.to_bytes(FINGERPRINT, notes)
+    found, told = RWKV4State.from_bytes(content, like=state, fingerprint=FINGERPRINT)
+    assert_same(found, state)
+    assert told == {"name": "ours"}
+    (tmp_path / "s").write_bytes(content)
+    assert_same(RWKV4State.load(tmp_path / "s", like=state, fingerprint=FINGERPRINT), state)
+    found.num[0] = 7  # it shares nothing with the bytes
+    assert content == state.to_bytes(FINGERPRINT, notes)
+    zero = model.zero_state(1)
+    zeros, _ = RWKV4State.from_bytes(zero.to_bytes("f"), like=zero, fingerprint="f")
+    assert_same(zeros, zero)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("num", 1e31, "must lie within -1e"),
+        ("den", -1e-3, "must lie within 0 and"),
+        ("time_mix_x", -1e7, "must lie within -1e"),
+        ("log_scale", torch.nan, "must be finite"),
+    ],
+)
+def test_bytes_whose_numbers_no_model_comes_to_are_refused(model, name, value, words):
+    state = model.zero_state(1)
+    state.tensors[name][1, 0, 3] = value
+    with pytest.raises(StateError, match=words):
+        RWKV4State.from_bytes(state.to_bytes("f"), like=model.zero_state(1), fingerprint="f")
+
+
+def test_bytes_that_are_no_state_of_as_many_sequences_of_this_model_are_refused(model):
+    one, two = model.zero_state(1), model.zero_state(2)
+    with pytest.raises(StateError, match="must have the shape"):
+        RWKV4State.from_bytes(two.to_bytes("f"), like=one, fingerprint="f")
+    with pytest.raises(StateError, match="must be a state of this model"):
+        RWKV4State.from_bytes(one.to_bytes("g"), like=one, fingerprint="f")
+    for content in (b"", one.to_bytes("f")[:-1], one.to_bytes("f") + b"x"):
+        with pytest.raises(StateError, match="must be a safetensors file"):
+            RWKV4State.from_bytes(content, like=one, fingerprint="f")

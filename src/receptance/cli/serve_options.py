@@ -33,7 +33,7 @@ _TOLD: dict[str, tuple[str, str]] = {
 _SINGULAR = {"allowed_hosts": "allowed-host", "cors_origins": "cors-origin"}
 _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 _WITHOUT_EFFECT = {
-    *("state_cache_folder", "state_cache_folder_bytes", "state_folder", "max_states_per_key"),
+    *("state_cache_folder", "state_cache_folder_bytes", "state_folder"),
 }
 """Settings that nothing reads yet."""
 

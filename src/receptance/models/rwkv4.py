@@ -12,6 +12,7 @@ in a float64 model.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -106,6 +107,13 @@ class RWKV4State(State):
     """The memory of RWKV-4: five vectors a layer, 5·L·C numbers a sequence, all in WKV's dtype."""
 
     architecture: ClassVar[str] = "rwkv4"
+    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "time_mix_x": (-1e6, 1e6),
+        "channel_mix_x": (-1e6, 1e6),
+        "num": (-1e30, 1e30),
+        "den": (0.0, 1e30),
+        "log_scale": (-1.1e38, 1e6),  # the least is that of nothing, ops.wkv4.EMPTY
+    }
 
     time_mix_x: Float[Tensor, "L B C"]
     """The last input of each time mix, for its token shift."""

@@ -27,6 +27,7 @@ from receptance.serving.perimeter import wrap
 from receptance.serving.protocol import invalid_body
 from receptance.serving.routes import Service, fingerprint_of, routers
 from receptance.serving.settings import Settings
+from receptance.serving.state_store import MemoryShelf, StateStore
 
 DEFAULT_MODEL_NAME = "receptance"
 """What a model is called that came from no file."""
@@ -84,6 +85,9 @@ def create_app(
         model_id=model_name or name_of(lm),
         template=find_template(lm, chat_template, lm.tokenizer),
         grammars=GrammarCompiler(lm.tokenizer),
+        states=StateStore(
+            MemoryShelf(), settings, like=lm.zero_state(), fingerprint=lm.fingerprint
+        ),
         fingerprint=fingerprint_of(lm),
     )
 

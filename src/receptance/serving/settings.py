@@ -100,9 +100,11 @@ class Settings:
     state_cache_folder_bytes: int = 4096 * _MB
     """How much of the disk they may take."""
     max_states_per_key: int = 256
-    """States that a key may keep under a name (`/v1/states`)."""
+    """States that a key may keep (`/v1/states`); 0 keeps none of anybody's."""
+    states_bytes: int = 256 * _MB
+    """What those of all keys may take."""
     state_folder: Path | None = None
-    """Where named states are kept; None keeps them in memory, until the server ends."""
+    """Where they are kept; None keeps them in memory, until the server ends."""
 
     # How it ends.
     drain_seconds: float = 0.0
@@ -130,5 +132,5 @@ class Settings:
 _MAY_BE_ZERO = {
     *("port", "max_waiting", "max_waiting_per_key", "coalesce_seconds", "max_top_logprobs"),
     *("state_cache_bytes", "state_cache_folder_bytes", "max_states_per_key"),
-    *("drain_seconds", "shutdown_seconds", "max_engine_restarts_per_hour"),
+    *("states_bytes", "drain_seconds", "shutdown_seconds", "max_engine_restarts_per_hour"),
 }

@@ -67,4 +67,4 @@ def test_a_room_that_does_not_fit_is_refused_with_what_to_change(lm, settings):
 
 @pytest.mark.usefixtures("machine")
 def test_a_room_that_fits_is_not(lm):
-    memory.require_memory(lm, Settings(max_sequences=2, state_cache_bytes=2**20))
+    memory.require_memory(lm, Settings(max_sequences=2, state_cache_bytes=2**20, states_bytes=0))

@@ -35,14 +35,16 @@ def require_memory(lm: LanguageModel, settings: Settings) -> None:
         raise ConfigError(
             f"a server with these settings must have {_mb(wanted)} of memory beside the weights, "
             f"but {_mb(there)} are available; lower `max_sequences` ({settings.max_sequences}, "
-            f"each takes 2 states of {_mb(state)}) or `state_cache_bytes` "
-            f"({_mb(settings.state_cache_bytes)})"
+            f"each takes 2 states of {_mb(state)}), `state_cache_bytes` "
+            f"({_mb(settings.state_cache_bytes)}) or `states_bytes` ({_mb(settings.states_bytes)})"
         )
 
 
 def wanted_bytes(lm: LanguageModel, settings: Settings) -> int:
     """Return the most memory that the states of a server take."""
-    return 2 * settings.max_sequences * state_bytes(lm) + settings.state_cache_bytes
+    are_in_memory = settings.max_states_per_key and settings.state_folder is None
+    kept = settings.states_bytes if are_in_memory else 0
+    return 2 * settings.max_sequences * state_bytes(lm) + settings.state_cache_bytes + kept
 
 
 def state_bytes(lm: LanguageModel) -> int:

@@ -41,6 +41,7 @@ from receptance.serving.protocol.response_format import (
     ResponseFormat,
     TextFormat,
 )
+from receptance.serving.protocol.states import ForkBody, StateBody, require_possible_state
 from receptance.serving.protocol.tokens import DetokenizeBody, TokenizeBody
 from receptance.serving.protocol.writing import WritingBody, require_possible, sampling_params
 
@@ -55,11 +56,13 @@ __all__ = [
     "DetokenizeBody",
     "EmbeddingBody",
     "Envelope",
+    "ForkBody",
     "JSONObjectFormat",
     "JSONSchemaFormat",
     "Prompt",
     "RegexFormat",
     "ResponseFormat",
+    "StateBody",
     "Stream",
     "TextFormat",
     "TokenTexts",
@@ -77,6 +80,7 @@ __all__ = [
     "require_possible_chat",
     "require_possible_completion",
     "require_possible_embedding",
+    "require_possible_state",
     "require_said",
     "sampling_params",
     "unit_vector",

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from receptance.errors import RequestError
 from receptance.serving.protocol.prompts import Prompts
-from receptance.serving.protocol.writing import WritingBody
+from receptance.serving.protocol.writing import ONE_STATE, WritingBody
 from receptance.serving.settings import Settings
 
 _SUFFIX = "`suffix` must be left out at this server: its models were not trained to fill a gap"
@@ -69,6 +69,8 @@ def require_possible_completion(body: CompletionBody, settings: Settings) -> Non
         if body.stream and body.best_of != (body.n or 1):
             raise RequestError(_BEST_OF_STREAM, param="best_of")
     n_texts = len(body.prompt or [""]) * body.n_drafts
+    if body.save_state and n_texts > 1:
+        raise RequestError(ONE_STATE, param="save_state")
     if n_texts > settings.max_choices:
         raise RequestError(
             f"`prompt` must ask for at most {settings.max_choices} texts here, but its prompts "

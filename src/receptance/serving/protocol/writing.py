@@ -14,6 +14,7 @@ from receptance.serving.settings import Settings
 _NO_STORE = "nothing that is said is kept by it"
 _NO_PADDING = "it sends no padding"
 _NO_STREAM = "`stream_options` must be left out unless `stream` is true"
+ONE_STATE = "`save_state` must be left out of a request for several texts; ask for one"
 _ONE_TIER = "there is one tier of service"
 
 
@@ -58,6 +59,10 @@ class WritingBody(Body):
     """The RWKV authors' `alpha_decay`: how fast the penalties forget."""
     timings: bool | None = None
     """Whether the answer says how long its parts took."""
+    state: str | None = None
+    """The id of a kept state that the request goes on from."""
+    save_state: bool | None = None
+    """Whether the state after the answer is kept, and the answer tells its id."""
 
     @property
     def includes_usage(self) -> bool:
@@ -85,6 +90,8 @@ def require_possible(body: WritingBody, settings: Settings) -> None:
         if body.stream_options.include_obfuscation:
             param = "stream_options.include_obfuscation"
             raise _unsupported(param=param, value="true", why=_NO_PADDING)
+    if body.save_state and (body.n or 1) > 1:
+        raise RequestError(ONE_STATE, param="save_state")
     most = min(settings.max_choices, settings.max_sequences)
     if (body.n or 1) > most:
         raise RequestError(f"`n` must be at most {most} here, but it is {body.n}", param="n")

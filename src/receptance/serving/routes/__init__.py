@@ -9,6 +9,7 @@ from receptance.serving.routes.health import health_router
 from receptance.serving.routes.models import models_router
 from receptance.serving.routes.refused import refused_router
 from receptance.serving.routes.service import Service, fingerprint_of
+from receptance.serving.routes.states import states_router
 from receptance.serving.routes.tokens import tokens_router
 
 __all__ = ["Service", "fingerprint_of", "routers"]
@@ -21,6 +22,7 @@ def routers(service: Service) -> list[APIRouter]:
         completions_router(service),
         embeddings_router(service),
         models_router(service),
+        states_router(service),
         tokens_router(service),
         health_router(service),
         refused_router(),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
@@ -12,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from receptance.errors import RequestError
 from receptance.inference import Request
 from receptance.serving.chat import Message, RenderedPrompt
-from receptance.serving.engine_room import Job, Ticket
+from receptance.serving.engine_room import Finished, Job, Ticket
 from receptance.serving.protocol import (
     ChatBody,
     Envelope,
@@ -24,6 +25,7 @@ from receptance.serving.protocol import (
     require_possible_chat,
     sampling_params,
 )
+from receptance.serving.routes.keeping import Keeping, start_of
 from receptance.serving.routes.leaving import EventStream, unless_left
 from receptance.serving.routes.service import Service, owner_of
 from receptance.serving.routes.writing import Tally, leave_all, read_prompts
@@ -41,24 +43,31 @@ class _Answer:
     tally: Tally
     texts: TokenTexts
     strips_space: bool
+    keeping: Keeping
 
-    @property
-    def more(self) -> dict[str, Any]:
-        """Fields at its end that were asked for."""
-        return {"timings": self.tally.timings} if self.body.timings else {}
+    def leave(self) -> None:
+        """End what nobody waits for any more."""
+        leave_all([self.ticket])
+        self.keeping.leave()
+
+    async def more(self, last: Finished | None) -> dict[str, Any]:
+        """Return the fields at its end that were asked for; the last text's state is kept."""
+        timings = {"timings": self.tally.timings} if self.body.timings else {}
+        return timings | await self.keeping.told(None if last is None else last.generation)
 
     async def whole(self) -> Response:
         """Return it as one object."""
         await read_prompts([self.ticket], self.tally)
         choices: list[dict[str, Any]] = []
-        for each in await self.ticket.finished():
+        finished = await self.ticket.finished()
+        for each in finished:
             self.tally.note(each)
             text = each.generation.text.lstrip() if self.strips_space else each.generation.text
             logprobs = chat_logprobs(each.tokens, self.texts) if self.body.logprobs else None
             reason = finish_reason(each.generation)
             choices.append(chat_answer_choice(each.index, text, reason, logprobs))
-        usage = self.tally.usage
-        answer = self.envelope.object("chat.completion", choices, usage=usage, **self.more)
+        usage, more = self.tally.usage, await self.more(finished[-1])
+        answer = self.envelope.object("chat.completion", choices, usage=usage, **more)
         return JSONResponse(answer)
 
     async def events(self) -> AsyncGenerator[bytes, None]:
@@ -66,6 +75,7 @@ class _Answer:
         stream = Stream(self.envelope, includes_usage=self.body.includes_usage)
         await read_prompts([self.ticket], self.tally)
         yield b"".join(stream.begin(index) for index in range(self.body.n or 1))
+        last: Finished | None = None
         unbegun = set(range(self.body.n or 1)) if self.strips_space else set[int]()
         async for piece in self.ticket.pieces():
             text = piece.text
@@ -78,11 +88,12 @@ class _Answer:
                 logprobs = chat_logprobs(piece.tokens, self.texts) if self.body.logprobs else None
                 block = stream.text(piece.index, text, logprobs)
             if piece.finished is not None:
-                self.tally.note(piece.finished)
-                block += stream.finish(piece.index, finish_reason(piece.finished.generation))
+                last = piece.finished
+                self.tally.note(last)
+                block += stream.finish(piece.index, finish_reason(last.generation))
             if block:
                 yield block
-        yield stream.end(self.tally.usage, **self.more)
+        yield stream.end(self.tally.usage, **await self.more(last))
 
 
 def chat_router(service: Service) -> APIRouter:
@@ -93,31 +104,31 @@ def chat_router(service: Service) -> APIRouter:
     async def create_chat_completion(body: ChatBody, request: HTTPRequest) -> Response:
         """Write the next turn of a conversation."""
         answer = await _begin(service, body, owner_of(request))
-        ticket = answer.ticket
-
-        def leave() -> None:
-            leave_all([ticket])
-
         if body.stream:
-            return EventStream(answer.events(), leave=leave, settings=service.settings)
-        return await unless_left(request, answer.whole(), leave)
+            return EventStream(answer.events(), leave=answer.leave, settings=service.settings)
+        return await unless_left(request, answer.whole(), answer.leave)
 
     return router
 
 
-async def render(service: Service, messages: list[Message]) -> RenderedPrompt:
+async def render(
+    service: Service, messages: list[Message], *, goes_on: bool = False, asks: bool = True
+) -> RenderedPrompt:
     """Return what the model reads of a conversation, off the event loop if it is long.
 
     Args:
         service: Whose template writes it.
         messages: The turns.
+        goes_on: Whether a state remembers turns that came before these.
+        asks: Whether an answer is to be written next.
 
     Raises:
         RequestError: If it cannot be written.
     """
+    write = partial(service.template.render, messages, goes_on=goes_on, asks=asks)
     if sum(len(each.content) for each in messages) <= _SHORT:
-        return service.template.render(messages)
-    return await asyncio.to_thread(service.template.render, messages)
+        return write()
+    return await asyncio.to_thread(write)
 
 
 async def _begin(service: Service, body: ChatBody, owner: str) -> _Answer:
@@ -127,7 +138,8 @@ async def _begin(service: Service, body: ChatBody, owner: str) -> _Answer:
     require_possible_chat(body, service.settings)
     constraint = await service.constraint(body.response_format)
     messages = [Message(each.role, each.text) for each in body.messages]
-    prompt = await render(service, messages)
+    start = await start_of(service, owner, body.state)
+    prompt = await render(service, messages, goes_on=start.state is not None)
     most = service.settings.max_prompt_tokens
     if len(prompt.tokens) > most:
         raise RequestError(
@@ -147,13 +159,21 @@ async def _begin(service: Service, body: ChatBody, owner: str) -> _Answer:
     request = Request(
         prompt.tokens,
         params,
+        start.state,
         constraint=constraint,
         logprobs=body.n_logprobs,
-        cache_scope=owner,
+        cache_scope=start.cache_scope(owner),
     )
+    keeping = await Keeping.begin(service, body, owner, start)
+    try:
+        ticket = await service.room.submit(Job(request=request, n=body.n or 1, owner=owner))
+    except BaseException:
+        keeping.leave()
+        raise
     return _Answer(
         body=body,
-        ticket=await service.room.submit(Job(request=request, n=body.n or 1, owner=owner)),
+        ticket=ticket,
+        keeping=keeping,
         envelope=service.envelope("chatcmpl", body.model),
         tally=tally,
         texts=service.texts,

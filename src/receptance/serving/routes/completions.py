@@ -24,6 +24,7 @@ from receptance.serving.protocol import (
     require_possible_completion,
     sampling_params,
 )
+from receptance.serving.routes.keeping import Keeping, start_of
 from receptance.serving.routes.leaving import EventStream, unless_left
 from receptance.serving.routes.service import Service, owner_of
 from receptance.serving.routes.writing import Tally, leave_all, pieces_of, read_prompts
@@ -41,31 +42,38 @@ class _Answer:
     tally: Tally
     texts: TokenTexts
     tokenizer: Tokenizer
+    keeping: Keeping
 
-    @property
-    def more(self) -> dict[str, Any]:
-        """Fields at its end that were asked for."""
-        return {"timings": self.tally.timings} if self.body.timings else {}
+    def leave(self) -> None:
+        """End what nobody waits for any more."""
+        leave_all(self.tickets)
+        self.keeping.leave()
+
+    async def more(self, last: Finished | None) -> dict[str, Any]:
+        """Return the fields at its end that were asked for; the last text's state is kept."""
+        timings = {"timings": self.tally.timings} if self.body.timings else {}
+        return timings | await self.keeping.told(None if last is None else last.generation)
 
     async def whole(self) -> Response:
         """Return it as one object."""
         choices: list[dict[str, Any]] = []
+        last: Finished | None = None
         read = await read_prompts(self.tickets, self.tally)
         for number, ticket in enumerate(self.tickets):
             drafts = await ticket.finished()
             for each in drafts:
                 self.tally.note(each)
-            for each in self._best(drafts):
-                choices.append(self._choice(len(choices), number, each, read[number]))
-        answer = self.envelope.object(
-            "text_completion", choices, usage=self.tally.usage, **self.more
-        )
+            for last in self._best(drafts):
+                choices.append(self._choice(len(choices), number, last, read[number]))
+        usage, more = self.tally.usage, await self.more(last)
+        answer = self.envelope.object("text_completion", choices, usage=usage, **more)
         return JSONResponse(answer)
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Yield it as events: each block holds all that is known by then."""
         stream = Stream(self.envelope, includes_usage=self.body.includes_usage)
         n = self.body.n or 1
+        last: Finished | None = None
         counters = [
             CompletionLogprobs(self.texts, self.tokenizer) for _ in range(n * len(self.prompts))
         ]
@@ -82,11 +90,12 @@ class _Answer:
                 logprobs = counters[index].push(piece.tokens) if has_tokens else None
                 block = stream.text(index, piece.text, logprobs)
             if piece.finished is not None:
-                self.tally.note(piece.finished)
-                block += stream.finish(index, finish_reason(piece.finished.generation))
+                last = piece.finished
+                self.tally.note(last)
+                block += stream.finish(index, finish_reason(last.generation))
             if block:
                 yield block
-        yield stream.end(self.tally.usage, **self.more)
+        yield stream.end(self.tally.usage, **await self.more(last))
 
     def _best(self, drafts: Sequence[Finished]) -> Sequence[Finished]:
         """Return the `n` drafts with the greatest ln p per token, as OpenAI defines `best_of`."""
@@ -136,13 +145,9 @@ def completions_router(service: Service) -> APIRouter:
     async def create_completion(body: CompletionBody, request: HTTPRequest) -> Response:
         """Write texts that go on from prompts."""
         answer = await _begin(service, body, owner_of(request))
-
-        def leave() -> None:
-            leave_all(answer.tickets)
-
         if body.stream:
-            return EventStream(answer.events(), leave=leave, settings=service.settings)
-        return await unless_left(request, answer.whole(), leave)
+            return EventStream(answer.events(), leave=answer.leave, settings=service.settings)
+        return await unless_left(request, answer.whole(), answer.leave)
 
     return router
 
@@ -160,26 +165,35 @@ async def _begin(service: Service, body: CompletionBody, owner: str) -> _Answer:
         max_tokens=body.max_tokens,
     )
     prompts = [await tokens_of(service, each) for each in body.prompt or [""]]
+    start = await start_of(service, owner, body.state)
     judges = body.n_drafts > (body.n or 1)
     jobs = [
         Job(
             request=Request(
                 prompt,
                 params,
+                start.state,
                 constraint=constraint,
                 logprobs=0 if judges and body.logprobs is None else body.logprobs,
                 prompt_logprobs=body.logprobs if body.echo else None,
-                cache_scope=owner,
+                cache_scope=start.cache_scope(owner),
             ),
             n=body.n_drafts,
             owner=owner,
         )
         for prompt in prompts
     ]
+    keeping = await Keeping.begin(service, body, owner, start)
+    try:
+        tickets = await service.room.submit_all(jobs)
+    except BaseException:
+        keeping.leave()
+        raise
     return _Answer(
         body=body,
         prompts=prompts,
-        tickets=await service.room.submit_all(jobs),
+        tickets=tickets,
+        keeping=keeping,
         envelope=service.envelope("cmpl", body.model),
         tally=tally,
         texts=service.texts,

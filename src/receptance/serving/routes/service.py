@@ -29,6 +29,7 @@ from receptance.serving.protocol import (
     require_possible,
 )
 from receptance.serving.settings import Settings
+from receptance.serving.state_store import StateStore
 
 ANONYMOUS = "anonymous"
 """The owner of requests at a server without keys."""
@@ -57,6 +58,7 @@ class Service:
     model_id: str
     template: ChatTemplate
     grammars: GrammarCompiler
+    states: StateStore
     fingerprint: str
     created: int = field(default_factory=lambda: int(time.time()))
 

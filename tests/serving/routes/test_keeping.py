@@ -1,0 +1,43 @@
+"""What a request goes on from, and what is kept after it."""
+
+import asyncio
+
+import pytest
+
+from receptance.errors import RequestError
+from receptance.inference import LanguageModel
+from receptance.serving.app import ServerApp
+from receptance.serving.protocol import CompletionBody
+from receptance.serving.routes.keeping import Keeping, Start, start_of
+
+
+def test_what_begins_anew_may_be_remembered_and_what_goes_on_may_not(
+    app: ServerApp, lm: LanguageModel
+):
+    assert Start().cache_scope("me") == "me"
+    place = app.service.states.reserve("me")
+    kept = place.keep("", 7, lm.prefill("a text"))
+    start = asyncio.run(start_of(app.service, "me", kept.id))
+    assert start.tokens == 7
+    assert start.cache_scope("me") is None
+    with pytest.raises(RequestError, match="there is no state"):
+        asyncio.run(start_of(app.service, "you", kept.id))
+    app.service.states.remove("me", kept.id)
+
+
+def test_a_state_has_seen_what_came_before_the_prompt_and_the_answer(
+    app: ServerApp, lm: LanguageModel
+):
+    async def told(*, is_kept: bool) -> dict[str, dict[str, object]]:
+        body = CompletionBody(model="tiny", save_state=is_kept)
+        keeping = await Keeping.begin(app.service, body, "me", Start())
+        answer = lm.generate("four", max_tokens=3, seed=1, logit_bias={0: -100.0})
+        try:
+            return await keeping.told(answer)
+        finally:
+            keeping.leave()
+
+    assert asyncio.run(told(is_kept=False)) == {}
+    state = asyncio.run(told(is_kept=True))["state"]
+    assert state["tokens"] == 7
+    app.service.states.remove("me", str(state["id"]))

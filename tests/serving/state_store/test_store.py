@@ -1,0 +1,105 @@
+"""Who may keep how many states, and who has them back."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from receptance.errors import RequestError
+from receptance.inference import LanguageModel
+from receptance.models import State
+from receptance.serving.settings import Settings
+from receptance.serving.state_store import Kept, MemoryShelf, StateStore
+
+
+def store_of(lm: LanguageModel, shelf: Any = None, **limits: Any) -> StateStore:
+    like, mark = lm.zero_state(), lm.fingerprint
+    return StateStore(shelf or MemoryShelf(), Settings(**limits), like=like, fingerprint=mark)
+
+
+def code_of(refusal: pytest.ExceptionInfo[RequestError]) -> tuple[int, str | None]:
+    return refusal.value.status, refusal.value.code
+
+
+def test_an_owner_has_back_what_was_kept_the_latest_first(lm: LanguageModel):
+    store = store_of(lm)
+    state = lm.prefill("a")
+    kept = store.reserve("me").keep("one", 1, state)
+    there, found = store.read("me", kept.id)
+    assert there == kept
+    assert all(map(torch.equal, found.tensors.values(), state.tensors.values()))
+    assert store.of_owner("me") == [kept]
+    assert store.of_owner("you") == []
+
+
+def test_a_place_that_is_promised_is_taken_until_it_is_left(lm: LanguageModel):
+    store = store_of(lm, max_states_per_key=1)
+    place = store.reserve("me")
+    with pytest.raises(RequestError) as refusal:
+        store.reserve("me")
+    assert code_of(refusal) == (409, "too_many_states")
+    store.reserve("you")
+    place.leave()
+    place.leave()
+    again = store.reserve("me")
+    again.keep("", 1, lm.prefill("a"))
+    again.leave()
+    with pytest.raises(RequestError):
+        store.reserve("me")
+
+
+def test_all_together_take_no_more_than_they_may(lm: LanguageModel):
+    n_bytes = sum(each.nbytes for each in lm.zero_state().tensors.values())
+    store = store_of(lm, states_bytes=2 * n_bytes)
+    kept = store.reserve("me").keep("", 1, lm.prefill("a"))
+    store.reserve("you")
+    with pytest.raises(RequestError) as refusal:
+        store.reserve("me")
+    assert code_of(refusal) == (429, "states_full")
+    store.remove("me", kept.id)
+    store.reserve("me")
+
+
+class BrokenShelf(MemoryShelf):
+    """A place that takes nothing."""
+
+    def put(self, kept: Kept, state: State) -> None:
+        del kept, state
+        raise OSError(28, "/secret/place")
+
+
+def test_what_cannot_be_written_is_told_without_a_path_and_takes_no_place(lm: LanguageModel):
+    store = store_of(lm, BrokenShelf(), max_states_per_key=1)
+    for _ in range(2):
+        with pytest.raises(RequestError, match="cannot be written") as refusal:
+            store.reserve("me").keep("", 1, lm.prefill("a"))
+        assert code_of(refusal) == (503, "state_not_written")
+        assert "secret" not in str(refusal.value)
+
+
+def test_a_file_says_what_a_state_is_called_and_has_seen(lm: LanguageModel):
+    store = store_of(lm)
+    kept = store.reserve("me").keep("ünï", 12, lm.prefill("a"))
+    again = store.import_content(store.reserve("you"), store.content("me", kept.id))
+    assert (again.name, again.tokens, again.owner) == ("ünï", 12, "you")
+
+
+@pytest.mark.parametrize("notes", [{"tokens": "-1"}, {"tokens": "1" * 17}, {"tokens": "٣"}])
+def test_a_file_whose_count_is_none_is_refused(lm: LanguageModel, notes: dict[str, str]):
+    store = store_of(lm)
+    with pytest.raises(RequestError, match="`tokens`"):
+        store.import_content(store.reserve("me"), lm.zero_state().to_bytes(lm.fingerprint, notes))
+
+
+def test_half_a_character_in_a_name_does_not_come_out_again(lm: LanguageModel):
+    store = store_of(lm)
+    content = lm.zero_state().to_bytes(lm.fingerprint, {"name": "a\ud800b"})
+    assert store.import_content(store.reserve("me"), content).name == "a?b"
+
+
+def test_a_file_of_another_model_is_refused(lm: LanguageModel):
+    store = store_of(lm)
+    content = lm.zero_state().to_bytes("another")
+    with pytest.raises(RequestError, match="must be a state of this model") as refusal:
+        store.import_content(store.reserve("me"), content)
+    assert code_of(refusal) == (400, "invalid_state")
