@@ -73,7 +73,7 @@ def test_every_other_setting_can_be_set():
         (["--set", "max_bodies=1"], "must name one of the other settings, got 'max_bodies': "),
         (["--set", "port=1"], "got 'port'; there is --port"),
         (["--set", "allowed_hosts=a"], "there is --allowed-host"),
-        (["--set", "state_folder=a"], "got 'state_folder': "),
+        (["--set", "state_cache_folder=a"], "got 'state_cache_folder': "),
         (["--set", "max_body_bytes"], "'' is not a valid integer"),
         (["--set", "body_seconds=soon"], "'soon' is not a valid float"),
         (["--set", "strict_params=perhaps"], "'perhaps' is not a valid boolean"),

@@ -26,6 +26,7 @@ _TOLD: dict[str, tuple[str, str]] = {
     "default_max_tokens": ("N", "Tokens that are written when a request does not say."),
     "request_seconds": ("SECONDS", "From a request's arrival to its end, at most."),
     "state_cache_bytes": ("N", "Memory for the states after prompts; 0 keeps none."),
+    "state_folder": ("DIR", "Keep the states of /v1/states there, for the next start too."),
     "drain_seconds": ("SECONDS", "On SIGTERM: go on for so long, unready."),
     "shutdown_seconds": ("SECONDS", "Then: give running requests so long to end."),
 }
@@ -33,7 +34,10 @@ _TOLD: dict[str, tuple[str, str]] = {
 _SINGULAR = {"allowed_hosts": "allowed-host", "cors_origins": "cors-origin"}
 _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 _WITHOUT_EFFECT = {
-    *("state_cache_folder", "state_cache_folder_bytes", "state_folder"),
+    *(
+        "state_cache_folder",
+        "state_cache_folder_bytes",
+    ),
 }
 """Settings that nothing reads yet."""
 
@@ -86,7 +90,7 @@ def _option(name: str, metavar: str, what: str) -> Callable[[Any], Any]:
 
 def _type(name: str) -> Any:
     """Return what reads a setting from text."""
-    if name == "unix_socket":
+    if name in ("unix_socket", "state_folder", "state_cache_folder"):
         return click.Path(path_type=Path)
     return {int: click.INT, float: click.FLOAT}.get(type(_FIELDS[name].default), click.STRING)
 

@@ -27,7 +27,7 @@ from receptance.serving.perimeter import wrap
 from receptance.serving.protocol import invalid_body
 from receptance.serving.routes import Service, fingerprint_of, routers
 from receptance.serving.settings import Settings
-from receptance.serving.state_store import MemoryShelf, StateStore
+from receptance.serving.state_store import open_store
 
 DEFAULT_MODEL_NAME = "receptance"
 """What a model is called that came from no file."""
@@ -73,6 +73,7 @@ def create_app(
 
     Raises:
         TokenizerError: If the model has no tokenizer.
+        ConfigError: If there is too little memory, or `state_folder` cannot be written in.
         ValueError: If there is no such template.
     """
     metrics = Metrics()
@@ -85,9 +86,7 @@ def create_app(
         model_id=model_name or name_of(lm),
         template=find_template(lm, chat_template, lm.tokenizer),
         grammars=GrammarCompiler(lm.tokenizer),
-        states=StateStore(
-            MemoryShelf(), settings, like=lm.zero_state(), fingerprint=lm.fingerprint
-        ),
+        states=open_store(lm, settings),
         fingerprint=fingerprint_of(lm),
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -310,3 +311,23 @@ def test_a_place_that_was_not_used_is_free_again(lm: LanguageModel):
         refused(imported(client, b"no state"), 400)
         assert client.post("/v1/completions", json=body).status_code == 200
         refused(client.post("/v1/completions", json=body), 409)
+
+
+def test_a_state_in_a_folder_is_there_for_the_next_server(lm: LanguageModel, tmp_path: Path):
+    settings = Settings(max_sequences=2, state_folder=tmp_path)
+    with (
+        served(create_app(lm, settings, model_name="tiny")) as url,
+        httpx.Client(base_url=url) as client,
+    ):
+        state = made(client, messages=TURNS, name="kept")
+        first = said(chat(client, NEXT, state=state["id"]))
+        content = client.get(f"{PATH}/{state['id']}/content").content
+    with (
+        served(create_app(lm, settings, model_name="tiny")) as url,
+        httpx.Client(base_url=url) as client,
+    ):
+        assert client.get(PATH).json()["data"] == [state]
+        assert said(chat(client, NEXT, state=state["id"])) == first
+        assert client.get(f"{PATH}/{state['id']}/content").content == content
+        assert client.delete(f"{PATH}/{state['id']}").status_code == 200
+        assert client.get(PATH).json()["data"] == []
