@@ -61,10 +61,12 @@ def test_every_option_reaches_its_setting():
 def test_every_other_setting_can_be_set():
     result, settings = run(
         *("--set", "max_body_bytes=1000", "--set", "header-seconds=2"),
-        *("--set", "strict_params=false"),
+        *("--set", "strict_params=false", "--set", "state_cache_folder=a"),
     )
     assert result.exit_code == 0
-    assert settings == Settings(max_body_bytes=1000, header_seconds=2.0, strict_params=False)
+    assert settings == Settings(
+        max_body_bytes=1000, header_seconds=2.0, strict_params=False, state_cache_folder=Path("a")
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_every_other_setting_can_be_set():
         (["--set", "max_bodies=1"], "must name one of the other settings, got 'max_bodies': "),
         (["--set", "port=1"], "got 'port'; there is --port"),
         (["--set", "allowed_hosts=a"], "there is --allowed-host"),
-        (["--set", "state_cache_folder=a"], "got 'state_cache_folder': "),
+        (["--set", "state_folder=a"], "there is --state-folder"),
         (["--set", "max_body_bytes"], "'' is not a valid integer"),
         (["--set", "body_seconds=soon"], "'soon' is not a valid float"),
         (["--set", "strict_params=perhaps"], "'perhaps' is not a valid boolean"),

@@ -12,6 +12,7 @@ from receptance.inference import (
     LoadedAdapter,
     Output,
     PrefixCache,
+    PrefixFolder,
     Request,
     SamplingParams,
     prompt_reader,
@@ -92,10 +93,17 @@ def told(outputs: list[Output]) -> list[object]:
     ]
 
 
-def test_remembering_changes_no_bit(lm):
+@pytest.mark.parametrize("is_spilled", [False, True], ids=["memory", "disk"])
+def test_remembering_changes_no_bit(lm, tmp_path, is_spilled):
     prompts = conversations(24, seed=1)
     without = Engine(lm, max_sequences=1, poison=True)
-    cache = PrefixCache(60 * 5 * 2 * 72 * 4)  # forgets some on the way
+    state_bytes = 5 * 2 * 72 * 4
+    cache = PrefixCache(60 * state_bytes)  # forgets some on the way
+    if is_spilled:  # all but the last few
+        folder = PrefixFolder(
+            tmp_path, 40 * 2 * state_bytes, like=lm.zero_state(), fingerprint=lm.fingerprint
+        )
+        cache = PrefixCache(4 * state_bytes, folder)
     with_cache = Engine(lm, max_sequences=5, chunk_tokens=7, poison=True, prefix_cache=cache)
 
     requests = [request_for(prompt, i) for i, prompt in enumerate(prompts)]

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,11 @@ def test_the_defaults_are_within_their_ranges():
 def test_a_limit_out_of_its_range_is_named(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be"):
         Settings(**{name: value})
+
+
+def test_a_folder_for_states_without_memory_for_one_is_refused():
+    with pytest.raises(ValueError, match="`state_cache_folder` must be left out"):
+        Settings(state_cache_folder=Path("a"), state_cache_bytes=0)
 
 
 def test_what_may_be_turned_off_may_be_zero():

@@ -33,13 +33,6 @@ _TOLD: dict[str, tuple[str, str]] = {
 
 _SINGULAR = {"allowed_hosts": "allowed-host", "cors_origins": "cors-origin"}
 _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
-_WITHOUT_EFFECT = {
-    *(
-        "state_cache_folder",
-        "state_cache_folder_bytes",
-    ),
-}
-"""Settings that nothing reads yet."""
 
 
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,7 +92,7 @@ def _setting(text: str) -> tuple[str, Any]:
     """Return the name and the value of KEY=VALUE."""
     name, _, value = text.partition("=")
     name = name.strip().replace("-", "_")
-    others = sorted(_FIELDS.keys() - _TOLD.keys() - _WITHOUT_EFFECT)
+    others = sorted(_FIELDS.keys() - _TOLD.keys())
     if name not in others:
         spelled = f"; there is --{_SINGULAR.get(name, name.replace('_', '-'))}"
         hint = spelled if name in _TOLD else f": {', '.join(others)}"

@@ -9,6 +9,7 @@ from receptance.inference.loaded_adapter import LoadedAdapter
 from receptance.inference.loading import load
 from receptance.inference.logprobs import TokenLogprobs
 from receptance.inference.prefix_cache import PrefixCache
+from receptance.inference.prefix_folder import PrefixFolder
 from receptance.inference.request import Output, PromptRead, Request
 from receptance.inference.sampling import SamplingParams
 
@@ -23,6 +24,7 @@ __all__ = [
     "LoadedAdapter",
     "Output",
     "PrefixCache",
+    "PrefixFolder",
     "PromptRead",
     "Request",
     "SamplingParams",

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from receptance.inference.language_model import LanguageModel
+from receptance.inference.prefix_folder import PrefixFolder, Scope
 from receptance.models import State
-
-Scope = tuple[str, ...]
-"""Whose a state is: of which model, and for whom."""
 
 CHECKPOINT_TOKENS = 1024
 """At which multiples of it the states within long prompts are remembered too."""
@@ -35,11 +33,13 @@ class PrefixCache:
     It belongs to the thread of its engine; another may read its numbers.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, folder: PrefixFolder | None = None) -> None:
         """Begin empty.
 
         Args:
             max_bytes: How much memory the states and their tokens may take; 0 keeps none.
+            folder: Where states go that have no place in memory, and come back from; None
+                forgets them.
 
         Raises:
             ValueError: If it is negative.
@@ -47,6 +47,7 @@ class PrefixCache:
         if max_bytes < 0:
             raise ValueError(f"`max_bytes` must be at least 0, got {max_bytes}")
         self.max_bytes = max_bytes
+        self._folder = folder
         self.n_bytes = 0
         """How much memory is taken."""
         self.n_hits = 0
@@ -74,7 +75,10 @@ class PrefixCache:
         prompt = memoryview(_packed(tokens))
         digest, start = _hash_of(scope), 0
         candidates: list[tuple[int, bytes]] = []
-        for n in sorted(self._lengths.get(scope, ())):
+        lengths = set(self._lengths.get(scope, ()))
+        if self._folder is not None:
+            lengths.update(self._folder.lengths(scope))
+        for n in sorted(lengths):
             if n >= len(tokens):
                 break
             digest.update(prompt[start * 4 : n * 4])
@@ -86,6 +90,9 @@ class PrefixCache:
                 self._entries.move_to_end(key)
                 self.n_hits += 1
                 return n, entry.state
+            if state := self._brought_back(key, scope, prompt[: n * 4]):
+                self.n_hits += 1
+                return n, state
         self.n_misses += 1
         return None
 
@@ -104,20 +111,44 @@ class PrefixCache:
             return
         digest = _hash_of(scope)
         digest.update(seen)
-        key = digest.digest()
-        if key in self._entries:
-            self._forget(key)
-        self._entries[key] = _Entry(scope, seen, state, n_bytes)
-        self._lengths[scope][len(tokens)] = self._lengths[scope].get(len(tokens), 0) + 1
-        self.n_bytes += n_bytes
-        while self.n_bytes > self.max_bytes:
-            self._forget(next(iter(self._entries)))
+        self._keep(digest.digest(), _Entry(scope, seen, state, n_bytes))
 
     def clear(self) -> None:
-        """Forget all states."""
+        """Forget all states, those in the folder too."""
         self._entries.clear()
         self._lengths.clear()
         self.n_bytes = 0
+        if self._folder is not None:
+            self._folder.clear()
+
+    def close(self) -> None:
+        """Bring what is in memory to the folder, for the next process; without one, do nothing."""
+        if self._folder is not None:
+            for key, entry in self._entries.items():
+                self._folder.wait()
+                self._folder.put(key, entry.scope, entry.tokens, entry.state)
+            self._folder.close()
+
+    def _brought_back(self, key: bytes, scope: Scope, tokens: memoryview) -> State | None:
+        """Return a state from the folder, which is in memory from now on."""
+        state = None if self._folder is None else self._folder.find(key, scope, tokens)
+        if state is not None:
+            n_bytes = len(tokens) + sum(each.nbytes for each in state.tensors.values())
+            self._keep(key, _Entry(scope, bytes(tokens), state, n_bytes))
+        return state
+
+    def _keep(self, key: bytes, entry: _Entry) -> None:
+        if key in self._entries:
+            self._forget(key)
+        self._entries[key] = entry
+        lengths, n_tokens = self._lengths[entry.scope], len(entry.tokens) // 4
+        lengths[n_tokens] = lengths.get(n_tokens, 0) + 1
+        self.n_bytes += entry.n_bytes
+        while self.n_bytes > self.max_bytes:
+            oldest, gone = next(iter(self._entries.items()))
+            if self._folder is not None:
+                self._folder.put(oldest, gone.scope, gone.tokens, gone.state)
+            self._forget(oldest)
 
     def _forget(self, key: bytes) -> None:
         entry = self._entries.pop(key)

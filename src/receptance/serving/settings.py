@@ -125,10 +125,13 @@ class Settings:
                 ):
                     wanted = "above 0" if least is None else f"at least {least}"
                     raise ValueError(f"`{field.name}` must be {wanted}, got {value!r}")
+        if self.state_cache_folder is not None and not self.state_cache_bytes:
+            raise ValueError(_FOLDER_WITHOUT_MEMORY)
         if self.port > 65535:
             raise ValueError(f"`port` must be at most 65535, got {self.port}")
 
 
+_FOLDER_WITHOUT_MEMORY = "`state_cache_folder` must be left out if `state_cache_bytes` is 0"
 _MAY_BE_ZERO = {
     *("port", "max_waiting", "max_waiting_per_key", "coalesce_seconds", "max_top_logprobs"),
     *("state_cache_bytes", "state_cache_folder_bytes", "max_states_per_key"),

@@ -9,8 +9,8 @@ from itertools import islice
 from operator import index
 from typing import SupportsIndex, TypeVar
 
-from receptance.errors import ReceptanceError, RequestError
-from receptance.inference import Engine, LanguageModel, PrefixCache, Request
+from receptance.errors import ConfigError, ReceptanceError, RequestError
+from receptance.inference import Engine, LanguageModel, PrefixCache, PrefixFolder, Request
 from receptance.serving.engine_room.admission import Admission
 from receptance.serving.engine_room.engine_thread import EngineThread
 from receptance.serving.engine_room.job import Job
@@ -59,14 +59,15 @@ class EngineRoom:
 
         Raises:
             TokenizerError: If the model has no tokenizer.
-            ConfigError: If there is not enough memory.
+            ConfigError: If there is not enough memory, or no `state_cache_folder` to write in.
         """
         require_memory(lm, settings)
         self._lm = lm
         self._tokenizer = lm.tokenizer
         self._settings = settings
         self._metrics = metrics
-        self._cache = PrefixCache(settings.state_cache_bytes)
+        self._cache = PrefixCache(settings.state_cache_bytes, _folder(lm, settings))
+        self._has_engine = False
         self._thread = EngineThread(
             self._make_engine,
             n_slots=settings.max_sequences,
@@ -213,6 +214,8 @@ class EngineRoom:
         self._thread.close(_unavailable(_ENDS, "shutting_down"))
         if not await asyncio.to_thread(self._thread.join, _LAST_STEP_SECONDS):
             logger.error("the engine did not end its step in time, and is left behind")
+        else:
+            await asyncio.to_thread(self._cache.close)
         self._encoder.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -228,7 +231,9 @@ class EngineRoom:
 
         What one remembered that broke is forgotten.
         """
-        self._cache.clear()
+        if self._has_engine:
+            self._cache.clear()
+        self._has_engine = True
         return Engine(
             self._lm,
             max_sequences=self._settings.max_sequences,
@@ -324,10 +329,22 @@ class EngineRoom:
             self._is_empty.set()
 
 
+def _folder(lm: LanguageModel, settings: Settings) -> PrefixFolder | None:
+    """Return where remembered states go that have no place in memory."""
+    folder, most = settings.state_cache_folder, settings.state_cache_folder_bytes
+    if folder is None:
+        return None
+    try:
+        return PrefixFolder(folder, most, like=lm.zero_state(), fingerprint=lm.fingerprint)
+    except OSError as error:
+        raise ConfigError(_NO_FOLDER.format(str(folder), error.strerror)) from error
+
+
 def _unavailable(message: str, code: str) -> RequestError:
     return RequestError(message, status=503, code=code, retry_after=1.0)
 
 
+_NO_FOLDER = "`state_cache_folder` must be a folder to write in, but {!r} is not: {}"
 _TOO_MANY = "`n` must be at most {}, as many texts as are written at once, but it is {}"
 _BUSY = "all {} places of those who wait for the engine are taken; ask again later"
 _ENDS = "the server is ending; ask again in a while, or another one"
