@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from receptance.inference.prefix_cache import PrefixCache
+from receptance.inference.prefix_cache import Found, PrefixCache
 from receptance.models import RWKV4State
 
 SCOPE, OTHER = ("model", "a"), ("model", "b")
@@ -15,13 +15,12 @@ def state(number: float = 0.0) -> RWKV4State:
 
 
 def number_of(found: object) -> tuple[int, float] | None:
-    if not isinstance(found, tuple):
+    if not isinstance(found, Found):
         return None
-    n, remembered = found
-    return n, float(remembered.num[0, 0, 0])
+    return found.n_tokens, float(found.state.tensors["num"][0, 0, 0])
 
 
-def test_the_longest_beginning_is_found_and_never_the_whole_prompt():
+def test_the_longest_beginning_is_found_and_not_the_whole_prompt_by_its_state_alone():
     cache = PrefixCache(10_000)
     for n in (2, 5, 3):
         cache.put(SCOPE, range(n), state(float(n)))
@@ -32,6 +31,22 @@ def test_the_longest_beginning_is_found_and_never_the_whole_prompt():
     assert cache.find(SCOPE, [0, 1]) is None
     assert cache.find(SCOPE, [1, 2, 3]) is None
     assert (cache.n_hits, cache.n_misses) == (3, 2)
+
+
+def test_a_whole_prompt_is_found_where_the_features_at_its_end_were_kept():
+    features = torch.arange(3.0)
+    cache = PrefixCache(2 * STATE_BYTES + 3 * 4 + 2 * 4 + 4)
+    cache.put(SCOPE, [1, 2], state(2.0), features)
+    cache.put(SCOPE, [1], state(1.0))
+    assert cache.n_bytes == cache.max_bytes
+
+    found = cache.find(SCOPE, [1, 2])
+    assert found is not None
+    assert found.n_tokens == 2
+    assert found.features is features
+    assert number_of(cache.find(SCOPE, [1, 2, 3])) == (2, 2.0)
+    assert cache.find(SCOPE, [1]) is None
+    assert cache.find(OTHER, [1, 2]) is None
 
 
 def test_scopes_know_nothing_of_each_other():

@@ -152,7 +152,8 @@ def test_what_memory_has_no_place_for_goes_to_the_folder_and_comes_back(tmp_path
     for n in range(5):
         remembered = cache.find(SCOPE, [n, n, 9])
         assert remembered is not None
-        assert (remembered[0], float(remembered[1].tensors["num"][0, 0, 0])) == (2, float(n))
+        assert remembered.n_tokens == 2
+        assert float(remembered.state.tensors["num"][0, 0, 0]) == float(n)
         assert cache.find(OTHER, [n, n, 9]) is None
         folder.wait()
     assert cache.n_bytes <= cache.max_bytes

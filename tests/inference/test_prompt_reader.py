@@ -1,5 +1,7 @@
 """What is told of a prompt is what the model says of it, however it was cut."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -124,7 +126,7 @@ def test_the_next_turn_goes_on_from_the_prompt_before_and_reads_only_what_is_new
     assert cached_tokens(engine, Request(PROMPT, NOTHING, cache_scope="a")) == 0
 
     lengths = []
-    hook = lm.model.register_forward_pre_hook(lambda _, args: lengths.append(args[0].shape[1]))
+    hook = lm.model.emb.register_forward_pre_hook(lambda _, args: lengths.append(args[0].shape[1]))
     try:
         n = cached_tokens(engine, Request([*PROMPT, 1, 2], NOTHING, cache_scope="a"))
     finally:
@@ -132,6 +134,30 @@ def test_the_next_turn_goes_on_from_the_prompt_before_and_reads_only_what_is_new
 
     assert n == len(PROMPT)
     assert lengths == [2]
+
+
+def test_of_the_same_prompt_once_more_nothing_is_read(lm):
+    engine = remembering(lm)
+    plain = Request(PROMPT, SamplingParams(max_tokens=9, seed=1), cache_scope="a")
+    rich = replace(plain, wants_features=True, logprobs=3)
+    first = [list(run(engine).values()) for each in (plain, rich) if engine.add(each) >= 0]
+
+    hook = lm.model.emb.register_forward_pre_hook(lambda *_: pytest.fail("a prompt was read"))
+    try:
+        again = [list(run(engine).values()) for each in (plain, rich) if engine.add(each) >= 0]
+    finally:
+        hook.remove()
+
+    for (before,), (after,) in zip(first, again, strict=True):
+        assert [each.text for each in after] == [each.text for each in before]
+        assert [each.logprobs for each in after] == [each.logprobs for each in before]
+        told, retold = before[0].prompt, after[0].prompt
+        assert told is not None
+        assert retold is not None
+        assert (retold.cached_tokens, retold.n_tokens) == (len(PROMPT), len(PROMPT))
+        if told.features is not None:
+            assert retold.features is not None
+            assert torch.equal(retold.features, told.features)
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,11 @@ async def chat(room: EngineRoom, lm: LanguageModel, seed: int) -> tuple[list[str
     for turn in range(chance.randint(2, 4)):
         if answers and chance.random() < 0.2:
             said = said[:-2]
-        words = " ".join(random_word(chance) for _ in range(chance.randint(1, 12)))
-        said = [*said, Message("user", words)]
+        if said and said[-1].role == "assistant" and chance.random() < 0.3:
+            said = said[:-1]
+        else:
+            words = " ".join(random_word(chance) for _ in range(chance.randint(1, 12)))
+            said = [*said, Message("user", words)]
         prompt = template.render(said)
         params = SamplingParams(
             max_tokens=chance.randint(1, 12),

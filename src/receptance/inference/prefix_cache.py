@@ -5,6 +5,10 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
 
 from receptance.inference.language_model import LanguageModel
 from receptance.inference.prefix_folder import PrefixFolder, Scope
@@ -21,7 +25,25 @@ class _Entry:
     scope: Scope
     tokens: bytes
     state: State
-    n_bytes: int
+    features: Float[Tensor, " C"] | None = None
+
+    @property
+    def n_bytes(self) -> int:
+        """How much memory it takes."""
+        features = 0 if self.features is None else self.features.nbytes
+        return (
+            len(self.tokens) + features + sum(each.nbytes for each in self.state.tensors.values())
+        )
+
+
+class Found(NamedTuple):
+    """What is remembered of a prompt. Not to be modified."""
+
+    n_tokens: int
+    """How many of its tokens the state has seen."""
+    state: State
+    features: Float[Tensor, " C"] | None
+    """What the model's head saw at the last of them, if that was kept."""
 
 
 class PrefixCache:
@@ -62,15 +84,13 @@ class PrefixCache:
         """How many states are remembered."""
         return len(self._entries)
 
-    def find(self, scope: Scope, tokens: Sequence[int]) -> tuple[int, State] | None:
-        """Return the longest beginning of `tokens` that is remembered, and the state after it.
+    def find(self, scope: Scope, tokens: Sequence[int]) -> Found | None:
+        """Return the longest beginning of `tokens` that is remembered; None if there is none.
 
         Args:
             scope: Whose states are searched.
-            tokens: A prompt. At least its last one is to be read, so it is never found whole.
-
-        Returns:
-            How many tokens the state has seen, and the state, not to be modified; or None.
+            tokens: A prompt. It is found whole only where the features at its end were kept, since
+                a state alone says nothing of the next token.
         """
         prompt = memoryview(_packed(tokens))
         digest, start = _hash_of(scope), 0
@@ -79,24 +99,33 @@ class PrefixCache:
         if self._folder is not None:
             lengths.update(self._folder.lengths(scope))
         for n in sorted(lengths):
-            if n >= len(tokens):
+            if n > len(tokens):
                 break
             digest.update(prompt[start * 4 : n * 4])
             start = n
             candidates.append((n, digest.digest()))
         for n, key in reversed(candidates):
             entry = self._entries.get(key)
+            is_whole = n == len(tokens)
             if entry and entry.scope == scope and memoryview(entry.tokens) == prompt[: n * 4]:
+                if is_whole and entry.features is None:
+                    continue
                 self._entries.move_to_end(key)
                 self.n_hits += 1
-                return n, entry.state
-            if state := self._brought_back(key, scope, prompt[: n * 4]):
+                return Found(n, entry.state, entry.features)
+            if not is_whole and (state := self._brought_back(key, scope, prompt[: n * 4])):
                 self.n_hits += 1
-                return n, state
+                return Found(n, state, None)
         self.n_misses += 1
         return None
 
-    def put(self, scope: Scope, tokens: Sequence[int], state: State) -> None:
+    def put(
+        self,
+        scope: Scope,
+        tokens: Sequence[int],
+        state: State,
+        features: Float[Tensor, " C"] | None = None,
+    ) -> None:
         """Remember a state, and forget those that were not used for longest if memory is short.
 
         Args:
@@ -104,14 +133,14 @@ class PrefixCache:
             tokens: All that the state has seen since the model's start.
             state: Of one sequence, all of it read as a prompt: a decoded token leaves other last
                 digits. Kept as it is, so it must not be modified afterwards.
+            features: What the model's head saw at the last token, for the same prompt once more.
+                It stays in memory.
         """
-        seen = _packed(tokens)
-        n_bytes = len(seen) + sum(each.nbytes for each in state.tensors.values())
-        if n_bytes > self.max_bytes:
-            return
-        digest = _hash_of(scope)
-        digest.update(seen)
-        self._keep(digest.digest(), _Entry(scope, seen, state, n_bytes))
+        entry = _Entry(scope, _packed(tokens), state, features)
+        if entry.n_bytes <= self.max_bytes:
+            digest = _hash_of(scope)
+            digest.update(entry.tokens)
+            self._keep(digest.digest(), entry)
 
     def clear(self) -> None:
         """Forget all states, those in the folder too."""
@@ -133,8 +162,7 @@ class PrefixCache:
         """Return a state from the folder, which is in memory from now on."""
         state = None if self._folder is None else self._folder.find(key, scope, tokens)
         if state is not None:
-            n_bytes = len(tokens) + sum(each.nbytes for each in state.tensors.values())
-            self._keep(key, _Entry(scope, bytes(tokens), state, n_bytes))
+            self._keep(key, _Entry(scope, bytes(tokens), state))
         return state
 
     def _keep(self, key: bytes, entry: _Entry) -> None:

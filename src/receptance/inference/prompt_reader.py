@@ -60,6 +60,7 @@ class PromptReader:
         self._logprobs: list[TokenLogprobs | None] = []
         self._features: Tensor | None = None
         self._logits: Tensor | None = None
+        self._remembered_features: Tensor | None = None
         self._cached_tokens = 0
         self._tokens = array("i")
         is_whole = request.state is None and isinstance(request.prompt, Sequence)
@@ -92,17 +93,23 @@ class PromptReader:
         found = self._memory.cache.find(self._memory.scope, self._tokens)
         if found is None:
             return []
-        self._cached_tokens, self.state = found
+        self._cached_tokens, self.state = found.n_tokens, found.state
+        if found.n_tokens == len(self._tokens):
+            self._remembered_features = found.features
         self._chunks = self._chunks_from(self._cached_tokens)
         return self._tokens[: self._cached_tokens]
 
     def next_chunk(self) -> tuple[list[int], list[int]]:
         """Return what is to be fed next, and what of it are tokens of the prompt.
 
+        Nothing, once, if all of the prompt is remembered.
+
         Raises:
             ValueError: If a token is not in the vocabulary.
             TypeError: If one is no integer.
         """
+        if self._remembered_features is not None:
+            return [], []
         chunk = next(self._chunks)
         return chunk, [] if self._chunks.is_stand_in else chunk
 
@@ -114,33 +121,39 @@ class PromptReader:
             slot: Where the state is.
             chunk: What `next_chunk` gave.
         """
+        if self._remembered_features is not None:
+            self._features = self._remembered_features
+            return runner.head(self._remembered_features[None], self._lm.model)[0]
         logits = self._logits = self._feed(runner, slot, chunk)
         if self._memory is not None:
             n = self.n_tokens
             if self.is_over or n % CHECKPOINT_TOKENS == 0:
                 state = runner.pool.read(slot)
-                self._memory.cache.put(self._memory.scope, self._tokens[:n], state)
+                self._memory.cache.put(self._memory.scope, self._tokens[:n], state, self._features)
         return logits
 
     def told(self) -> PromptRead:
         """Return what is known of the prompt, once all was fed."""
         logprobs = None if self._n_top is None else tuple(self._logprobs)
+        features = None
+        if self._wants_features and self._features is not None:
+            features = self._features.float().clone()  # the cache keeps its own
         return PromptRead(
             n_tokens=self.n_tokens,
             cached_tokens=self._cached_tokens,
             logprobs=logprobs,
-            features=self._features,
+            features=features,
         )
 
     def _feed(self, runner: Runner, slot: int, chunk: Sequence[int]) -> Float[Tensor, " V"]:
         """Feed a chunk, and note what is to be told of it."""
         model = self._lm.model
-        wants_features = self._wants_features and self.is_over
+        wants_features = self.is_over and (self._wants_features or self._memory is not None)
         if self._n_top is None and not wants_features:
             return runner.prefill(slot, chunk, model)
         features = runner.prefill_features(slot, chunk, model)
         if wants_features:
-            self._features = features[-1].float().clone()
+            self._features = features[-1].clone()
         if self._n_top is not None and not self._chunks.is_stand_in:
             self._note_logprobs(runner, features, chunk, self._n_top)
         # Of one row, as the forward of a whole prompt computes it.

@@ -34,7 +34,7 @@ def test_an_answer_has_openais_shape(client: httpx.Client):
     assert choice["finish_reason"] == "length"
     assert answer["usage"]["prompt_tokens"] == 3
     assert answer["usage"]["completion_tokens"] == 6
-    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] < 3
+    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] in (0, 3)
 
 
 def test_an_answer_is_what_the_model_writes_alone(client: httpx.Client, lm: LanguageModel):

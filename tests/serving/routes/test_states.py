@@ -104,7 +104,7 @@ def test_the_state_after_an_answer_is_kept_if_that_is_wanted(client: httpx.Clien
     events = client.post(path, json={**body, **usage}).text.split("\n\n")
     *chunks, last = [json.loads(each[6:]) for each in events[:-2]]
     assert last["state"]["tokens"] == answer["state"]["tokens"]
-    assert last["usage"] == answer["usage"]
+    assert last["usage"]["total_tokens"] == n_tokens
     assert all("state" not in each for each in chunks)
 
 
