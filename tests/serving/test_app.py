@@ -23,6 +23,9 @@ def test_a_server_with_keys_lets_nobody_in_without_one(lm: LanguageModel):
         headers = {"authorization": "Bearer sk-0123456789abcdef"}
         assert httpx.post(f"{url}/v1/completions", json=body, headers=headers).status_code == 200
         assert httpx.get(f"{url}/health").status_code == 200
+        # What the page needs is open to who asks for its headers only, and nothing else is.
+        for path, status in [("/", 200), ("/static/main.js", 200), ("/v1/models", 401)]:
+            assert httpx.head(f"{url}{path}").status_code == status
 
 
 def test_a_model_is_called_what_its_file_is_called(lm: LanguageModel, tmp_path: Path):

@@ -57,7 +57,7 @@ class Watch:
     def see_message(self, message: "ConsoleMessage") -> None:
         # What a test has refused or cut, the page tells in its own way.
         if message.type in ("error", "warning") and not re.search(
-            r"status of 4|ERR_FAILED", message.text
+            r"status of 4|ERR_FAILED|ERR_INTERNET_DISCONNECTED", message.text
         ):
             self.complaints.append(message.text)
 
@@ -69,9 +69,15 @@ class Watch:
 
 
 @pytest.fixture
-def watch(model_server: ModelServer) -> Iterator[Watch]:
+def origin(model_server: ModelServer) -> str:
+    """Where the page comes from."""
+    return model_server.url
+
+
+@pytest.fixture
+def watch(origin: str) -> Iterator[Watch]:
     """Every test ends with this: nothing went out, no error and no violation of the policy."""
-    watch = Watch(model_server.url)
+    watch = Watch(origin)
     yield watch
     assert (watch.outside, watch.complaints) == ([], [])
 
@@ -84,11 +90,11 @@ def context(browser: "Browser") -> "Iterator[BrowserContext]":
 
 
 @pytest.fixture
-def page(context: "BrowserContext", model_server: ModelServer, watch: Watch) -> Any:
+def page(context: "BrowserContext", origin: str, watch: Watch) -> Any:
     """The chat page, opened and connected."""
     page = context.new_page()
     watch.attach(page)
-    page.goto(model_server.url)
+    page.goto(origin)
     page.wait_for_selector(".dot.ready")
     return page
 

@@ -1,6 +1,6 @@
 // The tab of a conversation's own settings: its system prompt and its sampling.
 
-import { h } from "./dom.js";
+import { h, setText } from "./dom.js";
 import { icon } from "./icons.js";
 import { PARAMETERS } from "./parameters.js";
 import { setDefaults } from "./preferences.js";
@@ -12,6 +12,7 @@ export class ChatSettings {
     Object.assign(this, { store, library });
     this.system = h("textarea", { id: "system", rows: "4", "aria-describedby": "system-hint",
       placeholder: "You are a careful assistant." });
+    this.systemHint = h("p", { class: "hint", id: "system-hint" });
     this.system.addEventListener("input", () => {
       this.#conversation.system = this.system.value;
       this.#changed();
@@ -20,7 +21,7 @@ export class ChatSettings {
       icon("again"), "Reset");
     this.element = h("div", { class: "settings" },
       h("div", { class: "field" }, h("label", { for: "system" }, "System prompt"), this.system,
-        h("p", { class: "hint", id: "system-hint" }, "Said to the model before the conversation.")),
+        this.systemHint),
       h("div", { class: "section-head" }, h("h2", {}, "Sampling"), this.reset),
       h("p", { class: "hint" }, "What is left as it is, the server decides."),
       PARAMETERS.map((parameter) => this.#slider(parameter)),
@@ -106,7 +107,11 @@ export class ChatSettings {
   }
 
   #draw() {
-    const { system, sampling } = this.#conversation;
+    const { system, sampling, origin } = this.#conversation;
+    this.system.disabled = origin !== null;
+    setText(this.systemHint, origin
+      ? "The state that this conversation goes on from has read its own."
+      : "Said to the model before the conversation.");
     if (document.activeElement !== this.system) this.system.value = system;
     for (const show of this.#fields) show();
     this.reset.hidden = Object.keys(sampling).length === 0;

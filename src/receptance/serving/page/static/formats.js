@@ -6,6 +6,11 @@ export function count(number) {
   return NUMBER.format(number);
 }
 
+/** A rate, to a tenth while that can be seen. */
+export function rate(number) {
+  return number < 100 ? number.toFixed(1) : count(Math.round(number));
+}
+
 /** Bytes in the unit that needs no more than three digits, to two or three of them. */
 export function bytes(number) {
   const units = ["B", "kB", "MB", "GB", "TB"];

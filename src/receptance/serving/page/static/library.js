@@ -10,6 +10,7 @@ export class Library {
   #channel = new BroadcastChannel("receptance");
   #searches = 0;
   #unsaved = new Map();
+  #removed = new Set();
 
   constructor(store, database) {
     this.store = store;
@@ -65,6 +66,7 @@ export class Library {
     const { state } = this.store;
     clearTimeout(this.#unsaved.get(conversation.id)?.timer);
     this.#unsaved.delete(conversation.id);
+    if (this.#removed.has(conversation.id)) return;
     const others = state.conversations.filter(({ id }) => id !== conversation.id);
     state.conversations = [summaryOf(conversation), ...others].sort((a, b) => b.updated - a.updated);
     this.store.changed("list");
@@ -90,14 +92,19 @@ export class Library {
   /** Deletes at once; a notice gives it back. */
   async remove(id) {
     const { state } = this.store;
-    state.runs.get(id)?.controller.abort();
-    const conversation = await this.database.get(id);
+    const run = state.runs.get(id);
+    const here = run?.conversation ?? this.#unsaved.get(id)?.conversation;
+    const conversation = here ?? (await this.database.get(id));
+    // What is still being written must not bring it back.
+    this.#removed.add(id);
+    run?.controller.abort();
     await this.database.delete(id);
     this.#channel.postMessage("changed");
     if (state.current.id === id) this.create();
     await this.#read();
     if (!conversation) return;
     const undo = async () => {
+      this.#removed.delete(id);
       await this.save(conversation);
       await this.open(id);
     };

@@ -34,6 +34,7 @@ const store = new Store({
 const library = new Library(store, await openDatabase());
 const session = new Session(store, api, library);
 const states = new States(store, api, library);
+let retry = null;
 
 const actions = {
   create() {
@@ -85,6 +86,8 @@ const panel = new Panel($("panel"), [
 listenToKeys($("shortcuts"), actions);
 $("shade").addEventListener("click", () => actions.escape());
 store.on(["key"], (state) => state.connection === "key" && askForKey());
+store.on(["lost"], (state) => state.connection === "down" && connect());
+addEventListener("online", () => connect());
 
 function isNarrow() {
   return matchMedia("(max-width: 1100px)").matches;
@@ -117,12 +120,13 @@ function showShade() {
 function askForKey() {
   actions.openPanel("page");
   $("api-key").focus();
-  notify("This server needs an API key.");
+  notify(keyHolder.key ? "The server does not know this key." : "This server needs an API key.");
 }
 
 /** Finds out what the server has; tries again until it answers. */
 async function connect() {
   const { state } = store;
+  clearTimeout(retry);
   try {
     state.models = await api.models();
     state.modelId = state.models.some(({ id }) => id === state.modelId) ? state.modelId : state.models[0]?.id ?? null;
@@ -132,7 +136,7 @@ async function connect() {
     const needsKey = error.status === 401;
     state.connection = needsKey ? "key" : "down";
     if (needsKey) store.changed("key");
-    else setTimeout(connect, RETRY_MS);
+    else retry = setTimeout(connect, RETRY_MS);
   }
   store.changed("model");
 }

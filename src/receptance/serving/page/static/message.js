@@ -2,7 +2,7 @@
 
 import { copyText } from "./clipboard.js";
 import { h, setText } from "./dom.js";
-import { bytes, count, seconds } from "./formats.js";
+import { bytes, count, rate, seconds } from "./formats.js";
 import { icon } from "./icons.js";
 import { MarkdownView } from "./markdown.js";
 import { splitThinking } from "./thinking.js";
@@ -34,18 +34,21 @@ export class MessageView {
     this.body.append(this.thinking, this.text.element, this.waiting, this.problem);
   }
 
-  /** Draws what changed. `place` is `{index, count}` among the message's branches. */
-  update({ isRunning, isBusy, place, canSaveState }) {
+  /**
+   * Draws what changed. `place` is `{index, count}` among the message's branches; `isKept` says
+   * whether the server keeps the state after it.
+   */
+  update({ isRunning, isBusy, place, canSaveState, isKept }) {
     if (this.isEditing) return;
     const { node } = this;
     if (node.role === "user") setText(this.body, node.content);
     else this.#drawAnswer(isRunning);
-    const key = JSON.stringify([isRunning, isBusy, place, canSaveState, node.stats, node.state?.id, node.isEdited]);
+    const key = JSON.stringify([isRunning, isBusy, place, canSaveState, isKept, node.stats, node.isEdited]);
     if (key === this.#drawn) return;
     this.#drawn = key;
     this.element.toggleAttribute("aria-busy", isRunning);
     const focused = this.foot.contains(document.activeElement) && document.activeElement.dataset.tool;
-    this.foot.replaceChildren(...this.#tools({ isRunning, isBusy, place, canSaveState }));
+    this.foot.replaceChildren(...this.#tools({ isRunning, isBusy, place, canSaveState, isKept }));
     if (focused) this.foot.querySelector(`[data-tool="${focused}"]`)?.focus();
   }
 
@@ -73,22 +76,22 @@ export class MessageView {
     }
   }
 
-  #tools({ isRunning, isBusy, place, canSaveState }) {
+  #tools({ isRunning, isBusy, place, canSaveState, isKept }) {
     const { node } = this;
     const tools = [];
     if (place.count > 1) tools.push(this.#branches(place, isBusy));
-    if (isRunning) return [...tools, this.#stats()];
+    if (isRunning) return [...tools, this.#stats(isKept)];
     tools.push(this.#tool("copy", "Copy", (event) => copyText(node.content, event.currentTarget)));
     if (!isBusy) {
       tools.push(this.#tool("edit", "Edit", () => this.#edit()));
       if (node.role === "assistant") {
         tools.push(this.#tool("again", "Write again", () => this.handlers.regenerate(node)));
-        if (canSaveState && node.content && !node.state) {
+        if (canSaveState && node.content && !isKept) {
           tools.push(this.#tool("bookmark", "Save the state here", () => this.handlers.saveState(node)));
         }
       }
     }
-    return node.role === "assistant" ? [...tools, this.#stats()] : tools;
+    return node.role === "assistant" ? [...tools, this.#stats(isKept)] : tools;
   }
 
   #tool(name, label, click, disabled = false) {
@@ -104,11 +107,11 @@ export class MessageView {
       this.#tool("right", "Next branch", step(1), isBusy || index === total - 1));
   }
 
-  #stats() {
+  #stats(isKept) {
     const { stats = {}, state, isEdited } = this.node;
     const { usage, perSecond, firstMs, finish } = stats;
     const facts = [];
-    if (perSecond) facts.push([`${perSecond.toFixed(perSecond < 100 ? 1 : 0)} tokens/s`, "Tokens a second, after the first"]);
+    if (perSecond) facts.push([`${rate(perSecond)} tokens/s`, "Tokens a second, after the first"]);
     if (firstMs !== undefined) facts.push([`first after ${seconds(firstMs)}`, "Time to the first token"]);
     if (usage) {
       const { prompt_tokens: read, completion_tokens: written, cached_tokens: cached } = usage;
@@ -119,7 +122,7 @@ export class MessageView {
     if (finish === "stopped") facts.push(["stopped", "You stopped it"]);
     if (isEdited) facts.push(["edited", "You wrote this"]);
     const row = h("span", { class: "stats" }, facts.map(([words, title]) => h("span", { title }, words)));
-    if (state) {
+    if (isKept) {
       const title = "The server keeps the state after this message: what follows starts from it";
       row.prepend(h("span", { class: "saved", title }, icon("bookmark"), `state kept, ${bytes(state.bytes)}`));
     }

@@ -2,7 +2,7 @@
 
 import { announce } from "./notices.js";
 import { requestOf } from "./request.js";
-import { addNode, pathOf, ROOT, titleOf } from "./tree.js";
+import { addNode, forgetState, pathOf, ROOT, titleOf } from "./tree.js";
 
 const SAVE_EVERY_MS = 2000;
 
@@ -65,10 +65,7 @@ export class Session {
     } catch (error) {
       if (error.name === "AbortError") node.stats = { ...node.stats, finish: "stopped" };
       else node.error = describe(error);
-      if (error.status === 401) {
-        this.store.state.connection = "key";
-        this.store.changed("key", "model");
-      }
+      this.#noteConnection(error);
     }
     this.store.state.runs.delete(conversation.id);
     conversation.updated = Date.now();
@@ -77,16 +74,21 @@ export class Session {
     await this.library.save(conversation);
   }
 
+  #noteConnection({ status }) {
+    if (![0, 401].includes(status)) return;
+    this.store.state.connection = status === 401 ? "key" : "down";
+    this.store.changed(status === 401 ? "key" : "lost", "model");
+  }
+
   async #write(run, path) {
     const { modelId } = this.store.state;
     const { body, state } = requestOf(run.conversation, path, modelId);
     try {
       await this.#read(run, body, state);
     } catch (error) {
-      const marked = path.find((node) => node.state && node.state.id === state?.id);
-      if (error.status !== 404 || !marked || run.node.content) throw error;
-      // The server forgot the state; the conversation is here in full, and is read again.
-      delete marked.state;
+      const isGone = error.code === "state_not_found" && forgetState(path, state?.id);
+      if (!isGone) throw error;
+      // The conversation is here in full, and is read again.
       await this.#write(run, path);
     }
   }

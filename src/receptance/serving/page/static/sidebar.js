@@ -42,8 +42,13 @@ export class Sidebar {
 
   #draw() {
     if (this.renaming) return;
-    const { conversations, found } = this.store.state;
+    const { conversations, found, current, runs } = this.store.state;
     const shown = found ? conversations.filter(({ id }) => found.has(id)) : conversations;
+    // While an answer is written, what is about to be pressed must stay where it is.
+    const listed = shown.map(({ id, title, updated }) => [id, title, dayOf(updated), runs.has(id)]);
+    const key = JSON.stringify([listed, current.id, found !== null]);
+    if (key === this.drawn) return;
+    this.drawn = key;
     const days = new Map();
     for (const each of shown) {
       const day = dayOf(each.updated);
@@ -85,6 +90,7 @@ export class Sidebar {
       if (isOver) return;
       isOver = true;
       this.renaming = null;
+      this.drawn = null;
       if (isKept) await this.library.rename(id, input.value);
       this.#draw();
       this.list.querySelector(`[data-entry="${id}"]`)?.focus();

@@ -3,7 +3,7 @@
 import { notify } from "./notices.js";
 import { requestOf } from "./request.js";
 import { saveFile } from "./transfer.js";
-import { pathOf } from "./tree.js";
+import { forgetState, pathOf } from "./tree.js";
 
 export class States {
   constructor(store, api, library) {
@@ -27,15 +27,25 @@ export class States {
     return this.#attempt("The state could not be saved", async () => {
       const { current, modelId } = this.store.state;
       const path = pathOf(current);
-      const { body } = requestOf(current, path.slice(0, path.indexOf(node) + 1), modelId);
-      const { messages, model, state: from } = body;
-      const name = current.title.slice(0, 80);
-      const state = await this.api.createState({ name, messages, model, state: from });
-      node.state = { ...markOf(state), model, system: current.system };
+      const state = await this.#create(current, path.slice(0, path.indexOf(node) + 1), modelId);
+      node.state = { ...markOf(state), model: modelId, system: current.system };
       await this.library.save(current);
       this.store.changed("thread");
       notify("The state is saved: the conversation goes on from here at once.");
     });
+  }
+
+  async #create(conversation, path, modelId) {
+    const { body, state: before } = requestOf(conversation, path, modelId);
+    const { messages, model, state } = body;
+    const name = conversation.title.slice(0, 80);
+    try {
+      return await this.api.createState({ name, messages, model, state });
+    } catch (error) {
+      const isGone = error.code === "state_not_found" && forgetState(path, before?.id);
+      if (!isGone) throw error;
+      return this.#create(conversation, path, modelId);
+    }
   }
 
   /** Opens an empty conversation that goes on from a state. */

@@ -55,6 +55,7 @@ export class Thread {
         isBusy: Boolean(run),
         place: { index: siblings.indexOf(node), count: siblings.length },
         canSaveState: states !== null,
+        isKept: Boolean(states?.some(({ id }) => id === node.state?.id)),
       });
       return view.element;
     });

@@ -74,6 +74,13 @@ export function lastSaved(conversation, path) {
   return node ?? null;
 }
 
+/** Forgets a state that the server no longer has; returns whether it was on the path. */
+export function forgetState(path, id) {
+  const node = path.find((each) => each.state && each.state.id === id);
+  if (node) delete node.state;
+  return node !== undefined;
+}
+
 /** Gives a title from the first thing that was said. */
 export function titleOf(text) {
   const line = text.trim().split("\n", 1)[0].replace(/^[#>*\-\s`]+/, "").trim();
