@@ -11,6 +11,7 @@ from tests.serving.page.actions import (
     last_answer,
     open_conversation,
     say,
+    settle,
     show,
     tool,
 )
@@ -27,6 +28,21 @@ def test_an_answer_is_shown_as_it_comes_and_then_its_figures(page: Any, model_se
     title = last_answer(page).get_by_text("7 tokens", exact=True).get_attribute("title")
     assert title == "1,204 tokens read, of which 1,100 were remembered; 7 written"
     assert page.locator(".meter").inner_text().split("\n") == ["2.0 MB", "1,211 tokens"]
+
+
+def test_a_rate_is_not_told_of_an_answer_that_came_at_once(page: Any):
+    say(page, "one two three")
+    assert "5 tokens" in last_answer(page).locator(".stats").inner_text()
+    assert "tokens/s" not in last_answer(page).locator(".stats").inner_text()
+
+
+def test_the_end_stays_in_sight_when_the_panel_narrows_it(page: Any, model_server: ModelServer):
+    model_server.answers["q"] = "many words " * 300
+    say(page, "q")
+    show(page, "chat")
+    settle(page)
+    gap = "(each) => each.scrollHeight - each.scrollTop - each.clientHeight"
+    assert page.locator("#scroller").evaluate(gap) < 2
 
 
 def test_the_whole_branch_is_sent_and_only_what_was_set(page: Any, model_server: ModelServer):

@@ -74,6 +74,32 @@ def test_a_new_conversation_goes_on_from_a_state(page: Any, model_server: ModelS
     assert model_server.bodies[-1]["messages"] == [{"role": "user", "content": "two"}]
 
 
+def test_on_a_phone_the_conversation_that_was_opened_is_seen(page: Any):
+    page.set_viewport_size({"width": 390, "height": 500})
+    say(page, "one")
+    save_state(page)
+    show(page, "chat")
+    page.locator("#panel").evaluate("(each) => (each.scrollTop = 500)")
+    show(page, "memory")
+    # Each tab is seen from its start.
+    assert page.locator("#panel").evaluate("(each) => each.scrollTop") == 0
+    page.get_by_role("button", name="Go on in a new conversation: one").click()
+    page.locator("#panel").wait_for(state="hidden")
+    page.get_by_text("Go on from here").wait_for()
+
+
+def test_where_a_state_is_gone_on_from_no_system_prompt_can_be_written(page: Any):
+    say(page, "one")
+    save_state(page)
+    show(page, "memory")
+    page.get_by_role("button", name="Go on in a new conversation: one").click()
+    show(page, "chat")
+    page.get_by_text("has read its own").wait_for()
+    assert page.locator("#system").is_disabled()
+    page.keyboard.press("Control+Shift+O")
+    assert page.locator("#system").is_enabled()
+
+
 def test_a_state_is_forked_and_deleted(page: Any, model_server: ModelServer):
     say(page, "one")
     save_state(page)

@@ -86,6 +86,8 @@ const panel = new Panel($("panel"), [
 listenToKeys($("shortcuts"), actions);
 $("shade").addEventListener("click", () => actions.escape());
 store.on(["key"], (state) => state.connection === "key" && askForKey());
+// On a narrow screen the panel lies over what was opened from it.
+store.on(["opened"], () => isNarrow() && panel.isOpen && panel.toggle(false));
 store.on(["lost"], (state) => state.connection === "down" && connect());
 addEventListener("online", () => connect());
 

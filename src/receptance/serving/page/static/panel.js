@@ -36,6 +36,7 @@ export class Panel {
       this.buttons[index].tabIndex = isShown ? 0 : -1;
       this.pages[index].hidden = !isShown;
     });
+    this.element.scrollTop = 0;
   }
 
   #key(event) {

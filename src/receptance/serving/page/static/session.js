@@ -5,6 +5,7 @@ import { requestOf } from "./request.js";
 import { addNode, forgetState, pathOf, ROOT, titleOf } from "./tree.js";
 
 const SAVE_EVERY_MS = 2000;
+const SHORTEST_RATE_MS = 50;
 
 export class Session {
   constructor(store, api, library) {
@@ -127,9 +128,10 @@ function statsOf(run, { first, last }, finish, usage, state) {
     completion_tokens: usage.completion_tokens,
     cached_tokens: usage.prompt_tokens_details?.cached_tokens ?? usage.cached_tokens ?? 0,
   };
-  // The first token ends the wait; the rate is that of those after it.
+  // The first token ends the wait; the rate is that of those after it. Tokens come in bunches, and
+  // the time between two or three of these tells nothing.
   const rest = usage.completion_tokens - 1;
-  if (rest > 0 && last > first) stats.perSecond = (rest / (last - first)) * 1000;
+  if (rest > 0 && last - first >= SHORTEST_RATE_MS) stats.perSecond = (rest / (last - first)) * 1000;
   stats.context = (state?.tokens ?? 0) + usage.prompt_tokens + usage.completion_tokens;
   return stats;
 }

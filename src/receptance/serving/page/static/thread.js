@@ -28,6 +28,8 @@ export class Thread {
       "aria-label": "To the end", title: "To the end", on: { click: () => this.#toEnd("smooth") } }, icon("down"));
     scroller.after(this.down);
     scroller.addEventListener("scroll", () => this.#look(), { passive: true });
+    // The panel, or a phone's keyboard, changes how much is seen.
+    new ResizeObserver(() => this.isFollowing && this.#toEnd()).observe(scroller);
     store.on(["opened"], () => this.#open());
     store.on(["thread", "states", "run"], () => this.#draw());
     store.on(["sent"], () => this.#toEnd());
