@@ -62,7 +62,7 @@ class Watch:
             self.complaints.append(message.text)
 
     def attach(self, page: "Page") -> None:
-        page.set_default_timeout(5000)
+        page.set_default_timeout(15_000)
         page.on("request", self.see_request)
         page.on("console", self.see_message)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))

@@ -39,9 +39,19 @@ def violations(page: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_axe_finds_nothing(page: Any, model_server: ModelServer, scheme: str, width: int):
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (390, "dark"),
+        pytest.param(1280, "dark", marks=SLOW),
+        pytest.param(390, "light", marks=SLOW),
+    ],
+)
+def test_axe_finds_nothing(page: Any, model_server: ModelServer, width: int, scheme: str):
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.set_viewport_size({"width": width, "height": 800})
     settle(page)
@@ -65,7 +75,7 @@ def test_axe_finds_nothing(page: Any, model_server: ModelServer, scheme: str, wi
     assert violations(page) == []
 
 
-@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+@pytest.mark.parametrize("width", [320, 1280, *(pytest.param(n, marks=SLOW) for n in (390, 768))])
 def test_nothing_is_wider_than_the_screen(page: Any, model_server: ModelServer, width: int):
     page.set_viewport_size({"width": width, "height": 700})
     model_server.answers["q"] = ANSWER + "x" * 500 + "\n\n|" + " wide |" * 40 + "\n|" + "-|" * 40

@@ -258,7 +258,7 @@ def test_each_key_has_its_own_states(context: Any, watch: Any, locked: str):
 
 def test_nothing_that_comes_over_the_wire_is_ever_run(context: Any, watch: Any):
     lm = writer_of([f"\n{each}\n" for each in ATTACKS])
-    settings = Settings(max_sequences=2, default_max_tokens=300)
+    settings = Settings(max_sequences=2, default_max_tokens=120)
     with ExitStack() as stack:
         url = stack.enter_context(served(create_app(lm, settings, model_name=ATTACKS[1])))
         watch.origin = url

@@ -2,7 +2,7 @@
 
 import { readEvents } from "./sse.js";
 
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(message, { status = 0, code = null, param = null, retryAfter = null } = {}) {
     super(message);
     this.status = status;

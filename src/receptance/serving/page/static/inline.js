@@ -8,7 +8,7 @@ const PAIRS = [["**", "strong"], ["__", "strong"], ["~~", "deleted"], ["*", "emp
 const SPECIAL = /[\\`*_~[!<\n]|https?:\/\/|mailto:/i;
 
 /** Returns a link's address if it is one that may be followed, or null. */
-export function safeAddress(text) {
+function safeAddress(text) {
   if (!/^(https?:\/\/|mailto:)/i.test(text.trim())) return null;
   try {
     const url = new URL(text.trim());

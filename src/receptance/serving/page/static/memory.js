@@ -15,7 +15,7 @@ export function contextOf(conversation) {
 }
 
 /** Bytes for each token in a Transformer of this shape: a key and a value in each layer, 16 bits. */
-export function cacheBytesPerToken({ n_layer: layers, n_embd: width }) {
+function cacheBytesPerToken({ n_layer: layers, n_embd: width }) {
   return layers && width ? 2 * layers * width * 2 : null;
 }
 

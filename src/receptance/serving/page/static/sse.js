@@ -4,7 +4,7 @@
  * Splits text into the data of events. Give it pieces as they come; it keeps what is unfinished.
  * Lines may end with LF, CRLF or CR, wherever the pieces are cut; comments are passed over.
  */
-export class EventParser {
+class EventParser {
   #line = "";
   #data = [];
   #endedWithReturn = false;

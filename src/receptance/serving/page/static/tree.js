@@ -23,11 +23,6 @@ export function newConversation(settings) {
 
 const byAge = (a, b) => a.created - b.created || (a.id < b.id ? -1 : 1);
 
-/** Returns the nodes under a parent, oldest first. */
-export function childrenOf(conversation, parent) {
-  return Object.values(conversation.nodes).filter((node) => node.parent === parent).sort(byAge);
-}
-
 /** Returns all nodes by their parent, oldest first. */
 export function childrenByParent(conversation) {
   const children = new Map();
@@ -51,7 +46,7 @@ export function pathOf(conversation, children = childrenByParent(conversation)) 
 
 /** Adds a node under a parent and shows its branch. */
 export function addNode(conversation, parent, role, content) {
-  const latest = childrenOf(conversation, parent).at(-1);
+  const latest = childrenByParent(conversation).get(parent)?.at(-1);
   // Two nodes made within a millisecond keep their order.
   const created = Math.max(Date.now(), (latest?.created ?? 0) + 1);
   const node = { id: newId(), parent, role, content, created };
@@ -63,7 +58,7 @@ export function addNode(conversation, parent, role, content) {
 
 /** Shows the branch of the sibling that is so many places further. */
 export function chooseSibling(conversation, node, step) {
-  const siblings = childrenOf(conversation, node.parent);
+  const siblings = childrenByParent(conversation).get(node.parent);
   const index = siblings.findIndex((each) => each.id === node.id) + step;
   if (siblings[index]) conversation.chosen[node.parent] = siblings[index].id;
 }
