@@ -131,10 +131,16 @@ def stream(lm: LanguageModel, plan: Plan) -> Iterator[Aim]:
     texts: dict[str, list[list[str]]] = {"http": [], "directly": []}
     n_tokens: list[int] = []
     n_events: list[int] = []
+    loop_s = client_s = 0.0
     with serving(lm, plan.settings) as live:
 
         def over_http() -> None:
-            answers = live.ask("at_once", bodies=rounds[len(texts["http"])])["answers"]
+            nonlocal loop_s, client_s
+            began_s = live.loop_cpu_s()
+            found = live.ask("at_once", bodies=rounds[len(texts["http"])])
+            loop_s += live.loop_cpu_s() - began_s
+            client_s += found["cpu_s"]
+            answers = found["answers"]
             texts["http"].append([each["text"] for each in answers])
             n_tokens.append(sum(each["n_tokens"] for each in answers))
             n_events.append(sum(each["n_events"] for each in answers))
@@ -152,7 +158,11 @@ def stream(lm: LanguageModel, plan: Plan) -> Iterator[Aim]:
     for name, each in (("over HTTP", http), ("directly", direct)):
         per_s = statistics.median(n_tokens) / each.median_s
         print(f"  {name:12}{per_s:10,.1f} tokens/s, spread {each.spread:.1%}")
-    print(f"  {sum(n_tokens) / sum(n_events):.2f} tokens an event")
+    loop_us, client_us = (1e6 * each / sum(n_tokens) for each in (loop_s, client_s))
+    print(
+        f"  {sum(n_tokens) / sum(n_events):.2f} tokens an event; of the cores' time, a token takes "
+        f"the server's loop {loop_us:,.0f} us and the client {client_us:,.0f} us"
+    )
     share = http.times_shorter_than(direct)
     yield Aim("streams over HTTP, of the engine", 0.9, share, ".1%")
 
@@ -313,6 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", default="bfloat16")
     parser.add_argument("--tokenizer", help="default: the 20B_tokenizer.json of the data, or bytes")
     parser.add_argument("--rounds", type=int, help="of streams")
+    parser.add_argument("--tokens", type=int, help="of each text")
     parser.add_argument("--quick", action="store_true", help="a small model, and less of all")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -320,7 +331,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     plan = QUICK if options.quick else Plan()
-    plan = plan if options.rounds is None else replace(plan, rounds=options.rounds)
+    plan = replace(plan, rounds=options.rounds or plan.rounds, tokens=options.tokens or plan.tokens)
     lm = model_of(options)
     parts = {
         "stream": stream,

@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ class Live(NamedTuple):
 
     app: ServerApp
     loop: asyncio.AbstractEventLoop
+    clock: int
+    """Of the time that the loop's thread was on a core."""
     client: "subprocess.Popen[str]"
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
@@ -34,6 +37,10 @@ class Live(NamedTuple):
         assert self.client.stdout is not None
         print(json.dumps({"do": do, **arguments}), file=self.client.stdin, flush=True)
         return json.loads(self.client.stdout.readline())
+
+    def loop_cpu_s(self) -> float:
+        """Return how long the loop's thread was on a core."""
+        return time.clock_gettime(self.clock)
 
     def open_things(self) -> dict[str, int]:
         """Return how many there are of what a request takes."""
@@ -58,10 +65,12 @@ def serving(lm: LanguageModel, settings: Settings) -> Iterator[Live]:
     thread = threading.Thread(target=server.run, name="server")
     thread.start()
     address, loop = addresses.get(timeout=60)
+    assert thread.ident is not None
+    clock = time.pthread_getcpuclockid(thread.ident)
     command = [sys.executable, str(CLIENT), address.rpartition(":")[2]]
     client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        yield Live(app, loop, client)
+        yield Live(app, loop, clock, client)
     finally:
         client.kill()
         client.wait()
