@@ -176,8 +176,8 @@ def written_directly(lm: LanguageModel, bodies: list[dict[str, Any]], plan: Plan
     for each in bodies:
         params = SamplingParams(max_tokens=each["max_tokens"], seed=each["seed"])
         texts[engine.add(Request(each["prompt"], params))] = ""
-    while outputs := engine.step():
-        for output in outputs:
+    while engine.n_running + engine.n_waiting:
+        for output in engine.step():
             if output.error is not None:
                 raise output.error
             texts[output.id] += output.text

@@ -1,6 +1,6 @@
 """Many texts at once: requests come and go at any time, and share each reading of the weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -61,9 +61,7 @@ class Engine:
     next token, all through one call of the model: `Scheduler` says who goes when. A request that
     begins or ends changes nothing for the others: each gets the text that it would get alone.
     Requests with adapters and states of their own mix freely; the weights are there once. What
-    memory the sequences take is fixed when the engine is made.
-
-    It belongs to one thread.
+    memory the sequences take is fixed when the engine is made. It belongs to one thread.
     """
 
     def __init__(
@@ -180,17 +178,21 @@ class Engine:
             for each, constraint in zip(params, constraints, strict=True)
         ]
 
-    def step(self) -> list[Output]:
+    def step(self, tell: Callable[[list[Output]], object] | None = None) -> list[Output]:
         """Read one chunk, write a token of each sequence, and return what came of it.
 
         A request has an output in every step in which it got a token; the last one has the whole
-        text and the state after it, or the error that ended it. No output means that nothing is to
-        be done, or that all there is are prompts that go on.
+        text and the state after it, or the error that ended it. No output means that there is
+        nothing to be done but to go on with prompts.
+
+        Args:
+            tell: Given the outputs of requests that go on, which are then not returned, before the
+                model is fed, which takes long. If it raises, the engine is of no more use.
         """
         outputs: list[Output] = []
         for family in self._scheduler.admit(self._pool.n_free):
             outputs += self._begin_to_read(family)
-        return [*outputs, *self._read(), *self._write()]
+        return [*outputs, *self._read(), *self._write(tell)]
 
     def cancel(self, request_id: int) -> bool:
         """Forget a request; it has no further output.
@@ -336,7 +338,7 @@ class Engine:
     def _state_at(self, slot: int, lm: LanguageModel) -> State:
         return lm.signed(self._pool.read(slot))
 
-    def _write(self) -> list[Output]:
+    def _write(self, tell: Callable[[list[Output]], object] | None) -> list[Output]:
         """Choose a token of every sequence, and feed it."""
         if not self._sequences:
             return []
@@ -345,8 +347,11 @@ class Engine:
         chosen = zip(list(self._sequences), choose_tokens(samplers, logits), strict=True)
         outputs = [self._written(id_, token) for id_, token in chosen]
         self._forget([each.id for each in outputs if each.error is not None])
+        if tell is not None:
+            tell([each for each in outputs if each.error is None and not self._is_over(each)])
         self._feed({each.id: each.token for each in outputs if each.token is not None})
-        return [self._finished(each) if self._is_over(each) else each for each in outputs]
+        outputs = [self._finished(each) if self._is_over(each) else each for each in outputs]
+        return [each for each in outputs if tell is None or each.is_last]
 
     def _written(self, id_: int, token: int | Exception) -> Output:
         """Return what the choice of a token did for a sequence."""
@@ -375,7 +380,7 @@ class Engine:
             try:
                 logits = self._runner.decode(slots, [tokens[id_] for id_ in awaited], changes)
             except BaseException:
-                # Their states may be those of half a step, and what others got is not passed on.
+                # Their states may be those of half a step.
                 self._forget(list(self._sequences))
                 raise
             for row, sequence in enumerate(awaited.values()):

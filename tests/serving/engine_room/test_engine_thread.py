@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+import threading
 from contextlib import suppress
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import torch
 
 from receptance.errors import RequestError, TokenizerError
 from receptance.inference import Engine, TokenLogprobs
+from receptance.inference.runner import Runner
 from receptance.serving.engine_room import EngineRoom, Job
 from receptance.serving.engine_room.engine_thread import EngineThread, as_request_error
 from tests.serving.engine_room.rooms import LONG, held, job, open_room, until
@@ -22,7 +24,7 @@ def test_when_the_engine_breaks_every_job_fails_and_the_next_one_is_written(lm, 
             tickets = await room.submit_all([job(n_tokens=LONG)] * 5)
             await tickets[0].prompt()
             with monkeypatch.context() as broken:
-                broken.setattr(Engine, "step", lambda _: 1 / 0)
+                broken.setattr(Engine, "step", lambda *_: 1 / 0)
                 for ticket in tickets:
                     with pytest.raises(RequestError, match="the engine broke") as failed:
                         await ticket.finished()
@@ -134,10 +136,28 @@ def test_a_job_without_a_token_only_reads_its_prompt(lm):
     asyncio.run(main())
 
 
+def test_a_token_is_out_before_the_model_is_fed(lm, monkeypatch):
+    may_feed = threading.Event()
+    decode = Runner.decode
+    monkeypatch.setattr(Runner, "decode", lambda *given: (may_feed.wait(10), decode(*given))[1])
+
+    async def main():
+        async with open_room(lm) as room:
+            pieces = (await room.submit(job(n_tokens=3))).pieces()
+            first = await asyncio.wait_for(anext(pieces), 5)
+            assert first.finished is None
+            assert not may_feed.is_set()
+            may_feed.set()
+            *_, last = [each async for each in pieces]
+            assert last.finished is not None
+
+    asyncio.run(main())
+
+
 def test_an_engine_that_breaks_too_often_stays_down(lm, monkeypatch):
     async def main():
         async with open_room(lm, max_engine_restarts_per_hour=2) as room:
-            monkeypatch.setattr(Engine, "step", lambda _: 1 / 0)
+            monkeypatch.setattr(Engine, "step", lambda *_: 1 / 0)
             for is_left in (True, True, False):
                 with pytest.raises(RequestError, match="the engine broke"):
                     await (await room.submit(job())).finished()
@@ -155,7 +175,7 @@ def test_an_engine_that_breaks_too_often_stays_down(lm, monkeypatch):
 def test_an_engine_that_can_not_be_made_again_stays_down(lm, monkeypatch):
     async def main():
         async with open_room(lm) as room:
-            monkeypatch.setattr(Engine, "step", lambda _: 1 / 0)
+            monkeypatch.setattr(Engine, "step", lambda *_: 1 / 0)
             monkeypatch.setattr(Engine, "__init__", lambda *_, **__: 1 / 0)
             for ticket in await room.submit_all([job()] * 3):
                 with pytest.raises(RequestError, match="the engine broke"):
@@ -168,7 +188,7 @@ def test_an_engine_that_can_not_be_made_again_stays_down(lm, monkeypatch):
 def test_a_job_is_forgotten_within_a_step_even_while_its_prompt_is_read(lm, monkeypatch):
     steps: list[int] = []
     step = Engine.step
-    monkeypatch.setattr(Engine, "step", lambda self: (steps.append(1), step(self))[1])
+    monkeypatch.setattr(Engine, "step", lambda self, tell: (steps.append(1), step(self, tell))[1])
 
     async def main():
         async with open_room(lm) as room:

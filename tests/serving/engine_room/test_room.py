@@ -375,7 +375,7 @@ def test_an_engine_that_is_made_anew_remembers_nothing_of_the_one_that_broke(lm,
         async with open_room(lm) as room:
             await (await room.submit(scoped("a", "a first turn"))).finished()
             with monkeypatch.context() as broken:
-                broken.setattr(Engine, "step", lambda _: 1 / 0)
+                broken.setattr(Engine, "step", lambda *_: 1 / 0)
                 with pytest.raises(RequestError, match="the engine broke"):
                     await (await room.submit(job())).finished()
             assert room._metrics.value("state_cache_bytes") == 0

@@ -73,6 +73,7 @@ class EngineThread:
         self._restarts: deque[float] = deque()
         self._news: News = []
         self._is_closing = False
+        self._is_heard = True
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     @property
@@ -139,15 +140,17 @@ class EngineThread:
             self._changed.notify()
 
     def _run(self) -> None:
-        is_heard = True
-        while is_heard and not self._is_closing:
+        while self._is_heard and not self._is_closing:
             for part in (self._obey, self._step):  # who is forgotten need not wait for the step
                 try:
                     part()
                 except BaseException as error:  # noqa: BLE001 - nobody may wait for ever
                     self._recover(error)
-                news, self._news = self._news, []
-                is_heard = is_heard and (not news or self._report(news))
+                self._send_news()
+
+    def _send_news(self) -> None:
+        news, self._news = self._news, []
+        self._is_heard = self._is_heard and (not news or self._report(news))
 
     def _obey(self) -> None:
         """Do what was ordered, and let in who is next; wait if there is nothing to be done."""
@@ -165,12 +168,23 @@ class EngineThread:
         """Take a step, and report what it did."""
         if self._engine is None or not self._by_id:
             return
-        outputs = self._engine.step()
-        now = time.monotonic()
-        if n_tokens := sum(output.token is not None for output in outputs):
+        n_tokens = 0
+
+        def pass_on(outputs: list[Output]) -> None:
+            nonlocal n_tokens
+            n_tokens += sum(output.token is not None for output in outputs)
+            now = time.monotonic()
+            for output in outputs:
+                self._pass_on(output, now)
+
+        def tell(outputs: list[Output]) -> None:
+            # The model is fed next, without Python's lock: meanwhile the event loop can send these.
+            pass_on(outputs)
+            self._send_news()
+
+        pass_on(self._engine.step(tell))
+        if n_tokens:
             self._metrics.batch_size.observe(n_tokens)
-        for output in outputs:
-            self._pass_on(output, now)
 
     def _line_up(self, family: Family) -> None:
         if self._engine is None:
