@@ -25,7 +25,7 @@ from receptance.serving.metrics import Metrics
 from receptance.serving.page import page_routes
 from receptance.serving.perimeter import wrap
 from receptance.serving.protocol import invalid_body
-from receptance.serving.routes import Service, fingerprint_of, routers
+from receptance.serving.routes import Service, TurningAway, fingerprint_of, routers
 from receptance.serving.settings import Settings
 from receptance.serving.state_store import open_store
 
@@ -112,7 +112,7 @@ def create_app(
     api.add_exception_handler(RequestError, _on_request_error)
     api.add_exception_handler(RequestValidationError, _on_invalid_body)
     api.add_exception_handler(HTTPException, _on_http_error)
-    return ServerApp(wrap(api, settings, keys), room, service)
+    return ServerApp(wrap(TurningAway(api, room), settings, keys), room, service)
 
 
 def name_of(lm: LanguageModel) -> str:

@@ -129,6 +129,20 @@ class EngineRoom:
         self._mailbox = Mailbox(self._loop, max_letters=_MAX_LETTERS)
         self._thread.start()
 
+    def require_place(self, owner: str) -> None:
+        """Refuse whoever would find no place for a single text; `submit` does so, too, but later.
+
+        Args:
+            owner: The key that asks.
+
+        Raises:
+            RequestError: If all places are taken, or all that the key may have (429).
+        """
+        try:
+            self._admission.require_place(owner, 1)
+        except RequestError as full:
+            raise self._rejected(full) from None
+
     async def submit(self, job: Job) -> Ticket:
         """Take a job.
 
