@@ -27,6 +27,7 @@ from receptance.serving.protocol import (
 )
 from receptance.serving.routes.keeping import Keeping, start_of
 from receptance.serving.routes.leaving import EventStream, unless_left
+from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import Service, owner_of
 from receptance.serving.routes.writing import Tally, leave_all, read_prompts
 
@@ -98,7 +99,7 @@ class _Answer:
 
 def chat_router(service: Service) -> APIRouter:
     """Return the route."""
-    router = APIRouter()
+    router = APIRouter(route_class=ReadOnceRoute)
 
     @router.post("/v1/chat/completions", response_model=None)
     async def create_chat_completion(body: ChatBody, request: HTTPRequest) -> Response:

@@ -26,6 +26,7 @@ from receptance.serving.protocol import (
 )
 from receptance.serving.routes.keeping import Keeping, start_of
 from receptance.serving.routes.leaving import EventStream, unless_left
+from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import Service, owner_of
 from receptance.serving.routes.writing import Tally, leave_all, pieces_of, read_prompts
 from receptance.tokenizer import Tokenizer
@@ -139,7 +140,7 @@ class _Answer:
 
 def completions_router(service: Service) -> APIRouter:
     """Return the route."""
-    router = APIRouter()
+    router = APIRouter(route_class=ReadOnceRoute)
 
     @router.post("/v1/completions", response_model=None)
     async def create_completion(body: CompletionBody, request: HTTPRequest) -> Response:

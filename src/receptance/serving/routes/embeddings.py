@@ -23,6 +23,7 @@ from receptance.serving.protocol import (
 )
 from receptance.serving.routes.completions import tokens_of
 from receptance.serving.routes.leaving import unless_left
+from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import Service, owner_of
 from receptance.serving.routes.writing import leave_all
 
@@ -66,7 +67,7 @@ class _Reading:
 
 def embeddings_router(service: Service) -> APIRouter:
     """Return the route."""
-    router = APIRouter()
+    router = APIRouter(route_class=ReadOnceRoute)
 
     @router.post("/v1/embeddings", response_model=None)
     async def create_embeddings(body: EmbeddingBody, request: HTTPRequest) -> Response:

@@ -8,6 +8,7 @@ from receptance.serving.chat import Message
 from receptance.serving.protocol import DetokenizeBody, TokenizeBody, require_said
 from receptance.serving.routes.chat_completions import render
 from receptance.serving.routes.completions import tokens_of
+from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import Service
 
 _ONE_OF_TWO = "either `prompt` or `messages` must be given"
@@ -15,7 +16,7 @@ _ONE_OF_TWO = "either `prompt` or `messages` must be given"
 
 def tokens_router(service: Service) -> APIRouter:
     """Return the routes."""
-    router = APIRouter()
+    router = APIRouter(route_class=ReadOnceRoute)
 
     @router.post("/tokenize", response_model=None)
     async def tokenize(body: TokenizeBody) -> Response:
