@@ -18,6 +18,7 @@ from receptance.serving.routes.chat_completions import render
 from receptance.serving.routes.completions import tokens_of
 from receptance.serving.routes.keeping import Start, aside, start_of
 from receptance.serving.routes.leaving import unless_left
+from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import Service, owner_of
 from receptance.serving.state_store import MAX_NAME_CHARACTERS, Kept, Place
 
@@ -36,7 +37,7 @@ _NOTHING = "`{}` must hold at least one token, but it is empty"
 
 def states_router(service: Service) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/v1/states")
+    router = APIRouter(prefix="/v1/states", route_class=ReadOnceRoute)
     _add_making(router, service)
     _add_having(router, service)
     return router
