@@ -10,6 +10,7 @@ from receptance.inference.loading import load
 from receptance.inference.logprobs import TokenLogprobs
 from receptance.inference.prefix_cache import PrefixCache
 from receptance.inference.request import Output, PromptRead, Request
+from receptance.inference.sampler import DivergedError
 from receptance.inference.sampling import SamplingParams
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Chat",
     "ChatFormat",
     "Constraint",
+    "DivergedError",
     "Engine",
     "Generation",
     "LanguageModel",

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from receptance.errors import RequestError
 from receptance.inference import LanguageModel
 from receptance.serving.access import KeyRing
-from receptance.serving.chat import find_template
+from receptance.serving.chat import FolderTemplate, find_template
 from receptance.serving.engine_room import EngineRoom
 from receptance.serving.error_form import error_body, error_headers
 from receptance.serving.grammar import GrammarCompiler
@@ -93,6 +93,8 @@ def create_app(
         yield
         await room.close()
         await asyncio.to_thread(service.grammars.close)
+        if isinstance(service.template, FolderTemplate):
+            await asyncio.to_thread(service.template.close)
 
     api = FastAPI(
         title="receptance",

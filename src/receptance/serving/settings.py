@@ -38,6 +38,8 @@ class Settings:
     """Texts that wait for their turn; the next request is told to come again (429)."""
     max_waiting_per_key: int = 64
     """Of these, texts of one key."""
+    tokens_per_minute_per_key: int = 0
+    """Tokens that a key may read and write in a minute, then it is refused (429); 0 is any."""
     chunk_tokens: int = 256
     """Tokens of a prompt that are read at once: what one step, and a cancel, may have to wait."""
 
@@ -74,6 +76,8 @@ class Settings:
     """How long it may wait."""
 
     # How it is looked after.
+    step_seconds: float = 120.0
+    """A step of the engine that takes longer has hung: the server says that it is down (503)."""
     probe_seconds: float = 10.0
     """`/health?deep=1` asks the engine for a token at most as often, and waits as long for it."""
 
@@ -130,5 +134,10 @@ class Settings:
 _MAY_BE_ZERO = {
     *("port", "max_waiting", "max_waiting_per_key", "coalesce_seconds", "max_top_logprobs"),
     *("state_cache_bytes", "state_cache_folder_bytes", "max_states_per_key"),
-    *("drain_seconds", "shutdown_seconds", "max_engine_restarts_per_hour"),
+    *(
+        "tokens_per_minute_per_key",
+        "drain_seconds",
+        "shutdown_seconds",
+        "max_engine_restarts_per_hour",
+    ),
 }
