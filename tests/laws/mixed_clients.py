@@ -202,4 +202,5 @@ def _numbers(logprobs: Any) -> list[Any]:
     if "content" in logprobs:
         return list(logprobs["content"])
     names = sorted(name for name in logprobs if logprobs[name] is not None)
-    return [dict(zip(names, row, strict=True)) for row in zip(*(logprobs[n] for n in names))]
+    rows = zip(*(logprobs[name] for name in names), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
