@@ -25,7 +25,7 @@ from receptance.serving.metrics import Metrics
 from receptance.serving.page import page_routes
 from receptance.serving.perimeter import wrap
 from receptance.serving.protocol import invalid_body
-from receptance.serving.routes import Service, fingerprint_of, routers
+from receptance.serving.routes import Service, SideThread, fingerprint_of, routers
 from receptance.serving.settings import Settings
 
 DEFAULT_MODEL_NAME = "receptance"
@@ -84,6 +84,7 @@ def create_app(
         model_id=model_name or name_of(lm),
         template=find_template(lm, chat_template, lm.tokenizer),
         grammars=GrammarCompiler(lm.tokenizer),
+        side=SideThread("side", max_waiting=max(1, settings.max_waiting_per_key)),
         fingerprint=fingerprint_of(lm),
     )
 
@@ -92,6 +93,7 @@ def create_app(
         room.start()
         yield
         await room.close()
+        service.side.close()
         await asyncio.to_thread(service.grammars.close)
         if isinstance(service.template, FolderTemplate):
             await asyncio.to_thread(service.template.close)

@@ -9,9 +9,10 @@ from receptance.serving.routes.health import health_router
 from receptance.serving.routes.models import models_router
 from receptance.serving.routes.refused import refused_router
 from receptance.serving.routes.service import Service, fingerprint_of
+from receptance.serving.routes.side_thread import SideThread
 from receptance.serving.routes.tokens import tokens_router
 
-__all__ = ["Service", "fingerprint_of", "routers"]
+__all__ = ["Service", "SideThread", "fingerprint_of", "routers"]
 
 
 def routers(service: Service) -> list[APIRouter]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from receptance.errors import RequestError
 from receptance.inference import Request
-from receptance.serving.chat import Message, RenderedPrompt
+from receptance.serving.chat import FolderTemplate, Message, RenderedPrompt
 from receptance.serving.engine_room import Job, Ticket
 from receptance.serving.protocol import (
     ChatBody,
@@ -25,7 +26,7 @@ from receptance.serving.protocol import (
     sampling_params,
 )
 from receptance.serving.routes.leaving import EventStream, unless_left
-from receptance.serving.routes.service import Service, owner_of
+from receptance.serving.routes.service import ANONYMOUS, Service, owner_of
 from receptance.serving.routes.writing import Tally, leave_all, read_prompts
 
 _SHORT = 4096  # characters; to go to another thread would take longer
@@ -105,16 +106,21 @@ def chat_router(service: Service) -> APIRouter:
     return router
 
 
-async def render(service: Service, messages: list[Message]) -> RenderedPrompt:
-    """Return what the model reads of a conversation, off the event loop if it is long.
+async def render(
+    service: Service, messages: list[Message], *, owner: str = ANONYMOUS
+) -> RenderedPrompt:
+    """Return what the model reads of a conversation, off the event loop if it may take long.
 
     Args:
         service: Whose template writes it.
         messages: The turns.
+        owner: Whose turn it takes, if the template is a program of others.
 
     Raises:
         RequestError: If it cannot be written.
     """
+    if isinstance(service.template, FolderTemplate):
+        return await service.side.do(owner, partial(service.template.render, messages))
     if sum(len(each.content) for each in messages) <= _SHORT:
         return service.template.render(messages)
     return await asyncio.to_thread(service.template.render, messages)
@@ -125,9 +131,9 @@ async def _begin(service: Service, body: ChatBody, owner: str) -> _Answer:
     tally = Tally()
     service.require_served(body, body.model)
     require_possible_chat(body, service.settings)
-    constraint = await service.constraint(body.response_format)
+    constraint = await service.constraint(body.response_format, owner)
     messages = [Message(each.role, each.text) for each in body.messages]
-    prompt = await render(service, messages)
+    prompt = await render(service, messages, owner=owner)
     most = service.settings.max_prompt_tokens
     if len(prompt.tokens) > most:
         raise RequestError(

@@ -152,7 +152,7 @@ async def _begin(service: Service, body: CompletionBody, owner: str) -> _Answer:
     tally = Tally()
     service.require_served(body, body.model)
     require_possible_completion(body, service.settings)
-    constraint = await service.constraint(body.response_format)
+    constraint = await service.constraint(body.response_format, owner)
     params = sampling_params(
         body,
         service.settings,

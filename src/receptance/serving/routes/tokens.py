@@ -1,6 +1,7 @@
 """`/tokenize` and `/detokenize`: what the model reads of a text."""
 
 from fastapi import APIRouter
+from starlette.requests import Request as HTTPRequest
 from starlette.responses import JSONResponse, Response
 
 from receptance.errors import RequestError
@@ -8,7 +9,7 @@ from receptance.serving.chat import Message
 from receptance.serving.protocol import DetokenizeBody, TokenizeBody, require_said
 from receptance.serving.routes.chat_completions import render
 from receptance.serving.routes.completions import tokens_of
-from receptance.serving.routes.service import Service
+from receptance.serving.routes.service import Service, owner_of
 
 _ONE_OF_TWO = "either `prompt` or `messages` must be given"
 
@@ -18,7 +19,7 @@ def tokens_router(service: Service) -> APIRouter:
     router = APIRouter()
 
     @router.post("/tokenize", response_model=None)
-    async def tokenize(body: TokenizeBody) -> Response:
+    async def tokenize(body: TokenizeBody, request: HTTPRequest) -> Response:
         """Return the tokens of a text, or of messages as a chat gives them to the model."""
         service.require_served(body, body.model)
         if (body.prompt is None) == (body.messages is None):
@@ -26,7 +27,7 @@ def tokens_router(service: Service) -> APIRouter:
         if body.messages is not None:
             require_said(body.messages)
             messages = [Message(each.role, each.text) for each in body.messages]
-            tokens = (await render(service, messages)).tokens
+            tokens = (await render(service, messages, owner=owner_of(request))).tokens
         else:
             tokens = await tokens_of(service, body.prompt or "")
         return JSONResponse({"tokens": tokens, "count": len(tokens)})
