@@ -125,6 +125,29 @@ def check(n: int) -> None:
         assert httpx.post(url, json=body).json()["choices"] == text
 
 
+def test_a_client_that_never_reads_is_cut_off_and_leaves_nothing_behind():
+    tokenizer = BytesTokenizer()
+    lm = LanguageModel(random_rwkv4(1, 8, tokenizer.vocab_size), tokenizer)
+    settings = Settings(port=0, max_sequences=4, backlog_seconds=0.2, backlog_bytes=50_000)
+    app = create_app(lm, settings, model_name="tiny")
+    body = {"model": "tiny", "prompt": "a", "n": 4, "max_tokens": 60_000, "logprobs": 20}
+    content = json.dumps({**body, "logit_bias": {"0": -100}, "stream": True}).encode()
+    head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    with live(app, settings, app.room) as server, socket.socket() as client:
+        before = settled(app)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
+        until = time.monotonic() + 30
+        while app.service.metrics.value("prompt_tokens_total") == 0:
+            assert time.monotonic() < until
+        while (held := held_by(app))["tasks"] > before["tasks"] or held["places"]:
+            assert time.monotonic() < until, held
+            time.sleep(0.02)
+        assert settled(app)["files"] <= before["files"] + 1  # the client's own end
+        assert app.service.metrics.value("cancelled_total", reason="backlog") == 1
+
+
 def settled(app: ServerApp) -> dict[str, int]:
     """Return what is held once nothing changes any more."""
     held, until = held_by(app), time.monotonic() + 20
