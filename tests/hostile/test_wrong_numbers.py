@@ -95,6 +95,7 @@ def client() -> Iterator[httpx.Client]:
         max_tokens=MOST_TOKENS,
         max_choices=MOST_CHOICES,
         max_top_logprobs=MOST_TOP,
+        max_logprobs=300,
         max_sequences=8,
     )
     app = create_app(lm, settings, model_name="tiny")
@@ -130,6 +131,15 @@ def test_a_number_at_the_end_of_its_range_is_taken(client: httpx.Client, field: 
         value = str(int(number)) if field.is_whole else repr(float(number))
         answer = sent(client, field, value)
         assert answer.status_code == 200, (value, answer.text)
+
+
+def test_numbers_that_are_large_together_are_refused(client: httpx.Client):
+    echo = {**_BODIES[COMPLETION], "logprobs": 3, "echo": True, "prompt": "a" * 80}
+    chat = {**_BODIES[CHAT], "top_logprobs": 3, "n": 4}
+    assert client.post(COMPLETION, json={**echo, "prompt": "a" * 70}).status_code == 200
+    assert client.post(CHAT, json=chat).status_code == 200
+    for path, body in ((COMPLETION, echo), (CHAT, {**chat, "max_tokens": 20})):
+        assert refused(client.post(path, json=body), 400)["param"] == "logprobs"
 
 
 def test_what_is_refused_takes_no_memory(client: httpx.Client):

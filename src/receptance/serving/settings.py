@@ -54,6 +54,10 @@ class Settings:
     """Texts for one prompt (`n`), and prompts of one request times `n`."""
     max_top_logprobs: int = 20
     """Likeliest tokens that are listed beside each one."""
+    max_logprobs: int = 2**20
+    """Of all its tokens, with those that are listed: what has to be kept until the answer ends."""
+    max_logit_bias: int = 1024
+    """Tokens that `logit_bias` may name."""
     max_stops: int = 16
     """Texts that end an answer."""
     max_stop_characters: int = 1024

@@ -90,6 +90,32 @@ def require_possible(body: WritingBody, settings: Settings) -> None:
         raise RequestError(f"`n` must be at most {most} here, but it is {body.n}", param="n")
 
 
+def require_possible_logprobs(
+    n_top: int | None, n_prompt: int, n_written: int, settings: Settings
+) -> None:
+    """Refuse more logprobs than can be kept until they are told.
+
+    Args:
+        n_top: How many likeliest tokens are listed beside each; None is no logprobs.
+        n_prompt: Tokens of all prompts that are told, too.
+        n_written: Tokens of all texts, at most.
+        settings: The limits.
+
+    Raises:
+        RequestError: If they are more than the server keeps of one request.
+    """
+    if n_top is None:
+        return
+    n = (n_prompt + n_written) * (1 + n_top)
+    if n > settings.max_logprobs:
+        raise RequestError(
+            f"`logprobs` must be at most {settings.max_logprobs} numbers here, of all tokens with "
+            f"those listed beside them, but they may be {n}; ask for fewer tokens, texts, or "
+            "logprobs of each token",
+            param="logprobs",
+        )
+
+
 def sampling_params(
     body: WritingBody,
     settings: Settings,
@@ -133,7 +159,7 @@ def sampling_params(
         penalty_decay=_or(body.penalty_decay, 1.0),
         seed=body.seed,
         stop=tuple(dict.fromkeys([*_stops(body.stop, settings), *stops])),
-        logit_bias=_logit_bias(body.logit_bias or {}, vocab_size),
+        logit_bias=_logit_bias(body.logit_bias or {}, vocab_size, settings.max_logit_bias),
     )
 
 
@@ -159,7 +185,10 @@ def _stops(stop: str | list[str] | None, settings: Settings) -> list[str]:
     return stops
 
 
-def _logit_bias(bias: dict[str, float], vocab_size: int) -> dict[int, float]:
+def _logit_bias(bias: dict[str, float], vocab_size: int, most: int) -> dict[int, float]:
+    if len(bias) > most:
+        message = f"`logit_bias` must name at most {most} tokens here, but it names {len(bias)}"
+        raise RequestError(message, param="logit_bias")
     tokens: dict[int, float] = {}
     for name, value in bias.items():
         is_number = name.isascii() and name.isdecimal() and len(name) <= 9

@@ -23,6 +23,7 @@ from receptance.serving.protocol import (
     chat_logprobs,
     finish_reason,
     require_possible_chat,
+    require_possible_logprobs,
     sampling_params,
 )
 from receptance.serving.routes.leaving import EventStream, unless_left
@@ -150,6 +151,8 @@ async def _begin(service: Service, body: ChatBody, owner: str) -> _Answer:
         max_tokens_field=field,
         stops=prompt.stop,
     )
+    n_written = params.max_tokens * (body.n or 1)
+    require_possible_logprobs(body.n_logprobs, 0, n_written, service.settings)
     request = Request(
         prompt.tokens,
         params,

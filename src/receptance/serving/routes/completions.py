@@ -22,6 +22,7 @@ from receptance.serving.protocol import (
     finish_reason,
     joined,
     require_possible_completion,
+    require_possible_logprobs,
     sampling_params,
 )
 from receptance.serving.routes.leaving import EventStream, unless_left
@@ -160,6 +161,9 @@ async def _begin(service: Service, body: CompletionBody, owner: str) -> _Answer:
         max_tokens=body.max_tokens,
     )
     prompts = [await tokens_of(service, each) for each in body.prompt or [""]]
+    n_prompt = sum(map(len, prompts)) if body.echo else 0
+    n_written = params.max_tokens * body.n_drafts * len(prompts)
+    require_possible_logprobs(body.logprobs, n_prompt, n_written, service.settings)
     judges = body.n_drafts > (body.n or 1)
     jobs = [
         Job(
