@@ -137,6 +137,9 @@ _REFUSAL: dict[str, Any] = {
 }
 
 
+_MAX_ERRORS = 64  # of a body; each takes time, and one is told
+
+
 async def _on_request_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
     return Response(error_body(error), error.status, error_headers(error))
@@ -145,7 +148,8 @@ async def _on_request_error(_: Request, error: Exception) -> Response:
 async def _on_invalid_body(request: Request, error: Exception) -> Response:
     """Answer to a body that is no JSON, or not of the shape that was declared."""
     assert isinstance(error, RequestValidationError)
-    errors = [{**each, "loc": each["loc"][1:]} for each in error.errors()]
+    first = error.errors()[:_MAX_ERRORS]
+    errors = [{**each, "loc": each["loc"][1:]} for each in first]
     if any(each["type"] == "json_invalid" for each in errors):
         refusal = RequestError("the body must be JSON, but it cannot be read", code="invalid_json")
     else:

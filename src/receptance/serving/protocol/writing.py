@@ -1,13 +1,13 @@
 """What a request for a text and one for a chat's answer have in common."""
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, FiniteFloat
+from pydantic import BeforeValidator, Field, FiniteFloat
 
 from receptance.errors import RequestError
 from receptance.inference import SamplingParams
-from receptance.serving.protocol.body import Body
+from receptance.serving.protocol.body import Body, Items
 from receptance.serving.protocol.response_format import ResponseFormat
 from receptance.serving.settings import Settings
 
@@ -15,6 +15,18 @@ _NO_STORE = "nothing that is said is kept by it"
 _NO_PADDING = "it sends no padding"
 _NO_STREAM = "`stream_options` must be left out unless `stream` is true"
 _ONE_TIER = "there is one tier of service"
+
+
+_MOST_BIAS = 100
+_Biases = dict[str, Annotated[FiniteFloat, Field(ge=-_MOST_BIAS, le=_MOST_BIAS)]]
+
+
+def _first_wrong(bias: Any) -> Any:
+    """Return the first wrong entry of a bias alone: to complain of all of them takes seconds."""
+    for name, each in bias.items() if isinstance(bias, dict) else ():
+        if type(each) not in (int, float) or not -_MOST_BIAS <= each <= _MOST_BIAS:
+            return {name: each}
+    return bias
 
 
 class StreamOptions(Body):
@@ -38,11 +50,11 @@ class WritingBody(Body):
     n: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    stop: str | list[str] | None = None
+    stop: str | Items[str] | None = None
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     presence_penalty: Annotated[FiniteFloat, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[FiniteFloat, Field(ge=-2, le=2)] | None = None
-    logit_bias: dict[str, Annotated[FiniteFloat, Field(ge=-100, le=100)]] | None = None
+    logit_bias: Annotated[_Biases | None, BeforeValidator(_first_wrong)] = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     response_format: ResponseFormat | None = None
     store: bool | None = None

@@ -30,13 +30,26 @@ def tokens_router(service: Service) -> APIRouter:
             tokens = (await render(service, messages, owner=owner_of(request))).tokens
         else:
             tokens = await tokens_of(service, body.prompt or "")
+        _require_possible(tokens, service, "prompt" if body.messages is None else "messages")
         return JSONResponse({"tokens": tokens, "count": len(tokens)})
 
     @router.post("/detokenize", response_model=None)
     async def detokenize(body: DetokenizeBody) -> Response:
         """Return the text of tokens; what is no UTF-8 becomes U+FFFD."""
         service.require_served(body, body.model)
+        _require_possible(body.tokens, service, "tokens")
         tokens = await tokens_of(service, body.tokens, "tokens")
         return JSONResponse({"prompt": service.lm.tokenizer.decode(tokens)})
 
     return router
+
+
+def _require_possible(tokens: list[int], service: Service, param: str) -> None:
+    """Refuse what could be no prompt, as to write it into JSON holds up all others."""
+    most = service.settings.max_prompt_tokens
+    if len(tokens) > most:
+        raise RequestError(
+            f"`{param}` must be at most {most} tokens, but they are {len(tokens)}",
+            code="context_length_exceeded",
+            param=param,
+        )
