@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receptance.inference.sampler import Sampler, choose_tokens
+from receptance.inference.sampler import DivergedError, Sampler, choose_tokens
 from receptance.inference.sampling import (
     SamplingParams,
     TokenHistory,
@@ -67,7 +67,7 @@ def test_rows_of_the_model_beyond_the_vocabulary_are_never_chosen():
 def test_logits_that_give_no_distribution_are_refused(logits, temperature):
     chosen = Sampler(SamplingParams(temperature=temperature, top_p=0.9, top_k=1), 2)
 
-    with pytest.raises(ValueError, match="the largest logit must be finite to choose a token"):
+    with pytest.raises(DivergedError, match="the largest logit must be finite to choose a token"):
         chosen.choose(torch.tensor(logits))
 
 
@@ -245,6 +245,9 @@ def test_what_breaks_in_a_sampler_is_its_own():
     assert good == [Sampler(SamplingParams(seed=1), V).choose(logits[0])] * 2
 
 
-def test_nothing_is_chosen_if_a_constraint_allows_nothing():
-    with pytest.raises(ValueError, match="a constraint forbid every token"):
-        Sampler(SamplingParams(), V, Mask([])).choose(many_logits(1, seed=0)[0])
+def test_who_forbids_every_token_is_told_so_and_the_model_is_not_blamed():
+    forbidden = SamplingParams(logit_bias=dict.fromkeys(range(V), -math.inf))
+    for sampler in (Sampler(forbidden, V), Sampler(SamplingParams(), V, Mask([]))):
+        with pytest.raises(ValueError, match="leave a token that may be chosen") as failed:
+            sampler.choose(many_logits(1, seed=0)[0])
+        assert not isinstance(failed.value, DivergedError)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from receptance.inference.sampling import (
     SamplingParams,
     TokenHistory,
+    as_tensors,
     draw,
     keep_min_p,
     keep_top_k,
@@ -90,7 +91,7 @@ def test_without_options_logits_come_through_as_they_are():
 
 
 def test_a_bias_is_added():
-    assert with_bias(LOGITS, {1: 2.5, 3: -math.inf}).tolist() == [
+    assert with_bias(LOGITS, *as_tensors({1: 2.5, 3: -math.inf})).tolist() == [
         LOGITS[0].item(),
         LOGITS[1].item() + 2.5,
         LOGITS[2].item(),
@@ -223,7 +224,7 @@ def test_steps_come_in_their_documented_order():
     )  # fmt: skip
     seen = history([0], [2])
 
-    expected = with_repetition(with_bias(LOGITS, {1: 3.0}), seen, 1.5)
+    expected = with_repetition(with_bias(LOGITS, *as_tensors({1: 3.0})), seen, 1.5)
     expected = with_temperature(with_presence_and_frequency(expected, seen, 0.3, 0.0), 0.7)
     expected = keep_min_p(keep_top_p(keep_top_k(expected, 3), 0.8), 0.1)
     expected = keep_typical(expected, 0.6)

@@ -1,5 +1,6 @@
 """The app as a whole: its errors, its life, whose request is whose."""
 
+import os
 from pathlib import Path
 
 import httpx
@@ -9,6 +10,7 @@ from receptance.errors import TokenizerError
 from receptance.inference import LanguageModel
 from receptance.serving.access import KeyRing
 from receptance.serving.app import DEFAULT_MODEL_NAME, create_app, name_of
+from receptance.serving.chat import FolderTemplate
 from receptance.serving.settings import Settings
 from tests.serving.event_streams import refused
 from tests.serving.http_server import served
@@ -70,6 +72,19 @@ def test_a_full_server_says_when_to_come_again(lm: LanguageModel):
             pass
         body = {**body, "max_tokens": 1}
         assert httpx.post(f"{url}/v1/completions", json=body).status_code == 200
+
+
+def test_what_runs_a_models_own_template_ends_with_the_server(lm: LanguageModel, tmp_path: Path):
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}<assistant>"
+    (tmp_path / "chat_template.jinja").write_text(template)
+    app = create_app(LanguageModel(lm.model, lm.tokenizer, path=tmp_path), Settings())
+    assert isinstance(app.service.template, FolderTemplate)
+    confined = app.service.template._confined
+    with served(app):
+        assert confined._process is not None
+        pid = confined._process.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_the_chat_page_is_at_the_root_and_lives_under_its_own_policy(client: httpx.Client):

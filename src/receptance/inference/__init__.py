@@ -11,6 +11,7 @@ from receptance.inference.logprobs import TokenLogprobs
 from receptance.inference.prefix_cache import PrefixCache
 from receptance.inference.prefix_folder import PrefixFolder
 from receptance.inference.request import Output, PromptRead, Request
+from receptance.inference.sampler import DivergedError
 from receptance.inference.sampling import SamplingParams
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Chat",
     "ChatFormat",
     "Constraint",
+    "DivergedError",
     "Engine",
     "Generation",
     "LanguageModel",

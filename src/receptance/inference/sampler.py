@@ -18,6 +18,10 @@ _DRAWN_SEED_BITS = 32
 _BLOCK_LOGITS = 2**18
 
 
+class DivergedError(ValueError):
+    """The model's own logits are no distribution: nothing that was asked for made them so."""
+
+
 class Sampler:
     """Chooses tokens one after the other, with random numbers and a history of its own."""
 
@@ -62,7 +66,8 @@ class Sampler:
                 more rows than its tokenizer has tokens.
 
         Raises:
-            ValueError: If a logit is NaN or infinite, or every token is forbidden.
+            DivergedError: If a logit of the model is NaN or infinite.
+            ValueError: If every token is forbidden.
             Exception: What the constraint raises.
         """
         (token,) = choose_tokens([self], logits[None])
@@ -145,7 +150,7 @@ def _choose_alike(
 ) -> list[int | Exception]:
     """Choose from rows that go through the steps of the first sampler."""
     first = samplers[0]
-    logits = logits[:, : first.vocab_size].to(torch.float64)
+    before = logits = logits[:, : first.vocab_size].to(torch.float64)
     kept = _tokens_that_may_be_kept(first.params, logits)
     if kept is not None:
         logits = logits.gather(-1, kept)
@@ -158,8 +163,8 @@ def _choose_alike(
     if kept is not None:
         tokens = kept.gather(-1, tokens.clamp(max=kept.shape[-1] - 1)[:, None])[:, 0]
     return [
-        _noted(sampler, int(token), float(at_most))
-        for sampler, token, at_most in zip(samplers, tokens, largest, strict=True)
+        _noted(sampler, int(token), float(at_most), row)
+        for sampler, token, at_most, row in zip(samplers, tokens, largest, before, strict=True)
     ]
 
 
@@ -180,13 +185,33 @@ def _tokens_that_may_be_kept(
     return logits.topk(max(k, n_with_equals)).indices.sort(-1).values
 
 
-def _noted(sampler: Sampler, token: int, largest: float) -> int | ValueError:
-    """Return the token that was chosen, counted, if its logits were a distribution."""
+def _noted(
+    sampler: Sampler, token: int, largest: float, before: Float64[Tensor, " V"]
+) -> int | ValueError:
+    """Return the token that was chosen, counted, if its logits were a distribution.
+
+    Args:
+        sampler: Of the sequence.
+        token: The one that was chosen.
+        largest: Of the logits that it was chosen by.
+        before: The model's logits, and minus infinity where a constraint forbids a token.
+    """
     if not math.isfinite(largest):
-        return ValueError(
-            f"the largest logit must be finite to choose a token, got {largest}; does "
-            "`logit_bias`, a penalty or a constraint forbid every token, or has the model diverged?"
-        )
+        found = float(before.max())
+        nothing_is_allowed = found == -math.inf and sampler.constraint is not None
+        if math.isfinite(found) or nothing_is_allowed:
+            return ValueError(_FORBIDDEN.format(largest))
+        return DivergedError(_DIVERGED.format(found))
     if sampler.params.is_penalising:
         sampler.history.add_generated_(token, sampler.params.penalty_decay)
     return token
+
+
+_FORBIDDEN = (
+    "the largest logit must be finite to choose a token, got {}; let `logit_bias`, the penalties "
+    "or the constraint leave a token that may be chosen"
+)
+_DIVERGED = (
+    "the largest logit must be finite to choose a token, got {} from the model, which has "
+    "diverged; try it in float32, or take other weights"
+)

@@ -156,7 +156,8 @@ def steps_of(params: SamplingParams) -> Step:
     """
     steps: list[Step] = []
     if params.logit_bias:
-        steps.append(lambda logits, _: with_bias(logits, params.logit_bias))
+        tokens, biases = as_tensors(params.logit_bias)  # once, as there may be many of them
+        steps.append(lambda logits, _: with_bias(logits, tokens, biases))
     if params.repetition_penalty != 1:
         steps.append(lambda logits, h: with_repetition(logits, h, params.repetition_penalty))
     if params.presence_penalty or params.frequency_penalty:
@@ -189,10 +190,16 @@ def _steps_of_chance(params: SamplingParams) -> list[Step]:
     return steps
 
 
-def with_bias(logits: Logits, bias: Mapping[int, float]) -> Logits:
-    """Return the logits with `bias` added, by token."""
+def as_tensors(bias: Mapping[int, float]) -> tuple[Int[Tensor, " n"], Float64[Tensor, " n"]]:
+    """Return the tokens of a bias, and what is added to each."""
+    biases = torch.tensor(list(bias.values()), dtype=torch.float64)
+    return torch.tensor(list(bias), dtype=torch.int64), biases
+
+
+def with_bias(logits: Logits, tokens: Int[Tensor, " n"], biases: Float64[Tensor, " n"]) -> Logits:
+    """Return the logits with biases added to those of some tokens, each of which is there once."""
     biased = logits.clone()
-    biased[..., list(bias)] += torch.tensor(list(bias.values()), dtype=logits.dtype)
+    biased[..., tokens] += biases
     return biased
 
 

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from receptance.errors import RequestError
 from receptance.inference import LanguageModel
 from receptance.serving.access import KeyRing
-from receptance.serving.chat import find_template
+from receptance.serving.chat import FolderTemplate, find_template
 from receptance.serving.engine_room import EngineRoom
 from receptance.serving.error_form import error_body, error_headers
 from receptance.serving.grammar import GrammarCompiler
@@ -25,7 +25,13 @@ from receptance.serving.metrics import Metrics
 from receptance.serving.page import page_routes
 from receptance.serving.perimeter import wrap
 from receptance.serving.protocol import invalid_body
-from receptance.serving.routes import Service, TurningAway, fingerprint_of, routers
+from receptance.serving.routes import (
+    Service,
+    SideThread,
+    TurningAway,
+    fingerprint_of,
+    routers,
+)
 from receptance.serving.settings import Settings
 from receptance.serving.state_store import open_store
 
@@ -87,6 +93,7 @@ def create_app(
         template=find_template(lm, chat_template, lm.tokenizer),
         grammars=GrammarCompiler(lm.tokenizer),
         states=open_store(lm, settings),
+        side=SideThread("side", max_waiting=max(1, settings.max_waiting_per_key)),
         fingerprint=fingerprint_of(lm),
     )
 
@@ -95,7 +102,10 @@ def create_app(
         room.start()
         yield
         await room.close()
+        service.side.close()
         await asyncio.to_thread(service.grammars.close)
+        if isinstance(service.template, FolderTemplate):
+            await asyncio.to_thread(service.template.close)
 
     api = FastAPI(
         title="receptance",
@@ -136,6 +146,9 @@ _REFUSAL: dict[str, Any] = {
 }
 
 
+_MAX_ERRORS = 64  # of a body; each takes time, and one is told
+
+
 async def _on_request_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
     return Response(error_body(error), error.status, error_headers(error))
@@ -144,7 +157,8 @@ async def _on_request_error(_: Request, error: Exception) -> Response:
 async def _on_invalid_body(request: Request, error: Exception) -> Response:
     """Answer to a body that is no JSON, or not of the shape that was declared."""
     assert isinstance(error, RequestValidationError)
-    errors = [{**each, "loc": each["loc"][1:]} for each in error.errors()]
+    first = error.errors()[:_MAX_ERRORS]
+    errors = [{**each, "loc": each["loc"][1:]} for each in first]
     if any(each["type"] == "json_invalid" for each in errors):
         refusal = RequestError("the body must be JSON, but it cannot be read", code="invalid_json")
     else:

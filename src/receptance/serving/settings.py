@@ -38,6 +38,8 @@ class Settings:
     """Texts that wait for their turn; the next request is told to come again (429)."""
     max_waiting_per_key: int = 64
     """Of these, texts of one key."""
+    tokens_per_minute_per_key: int = 0
+    """Tokens that a key may read and write in a minute, then it is refused (429); 0 is any."""
     chunk_tokens: int = 256
     """Tokens of a prompt that are read at once: what one step, and a cancel, may have to wait."""
 
@@ -52,6 +54,10 @@ class Settings:
     """Texts for one prompt (`n`), and prompts of one request times `n`."""
     max_top_logprobs: int = 20
     """Likeliest tokens that are listed beside each one."""
+    max_logprobs: int = 2**20
+    """Of all its tokens, with those that are listed: what has to be kept until the answer ends."""
+    max_logit_bias: int = 1024
+    """Tokens that `logit_bias` may name."""
     max_stops: int = 16
     """Texts that end an answer."""
     max_stop_characters: int = 1024
@@ -74,6 +80,8 @@ class Settings:
     """How long it may wait."""
 
     # How it is looked after.
+    step_seconds: float = 120.0
+    """A step of the engine that takes longer has hung: the server says that it is down (503)."""
     probe_seconds: float = 10.0
     """`/health?deep=1` asks the engine for a token at most as often, and waits as long for it."""
 
@@ -136,4 +144,5 @@ _MAY_BE_ZERO = {
     *("port", "max_waiting", "max_waiting_per_key", "coalesce_seconds", "max_top_logprobs"),
     *("state_cache_bytes", "state_cache_folder_bytes", "max_states_per_key"),
     *("states_bytes", "drain_seconds", "shutdown_seconds", "max_engine_restarts_per_hour"),
+    "tokens_per_minute_per_key",
 }

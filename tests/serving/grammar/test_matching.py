@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from receptance.errors import RequestError
 from receptance.serving.grammar.compiler import GrammarCompiler
 from receptance.tokenizer import BytesTokenizer
 
@@ -17,9 +18,10 @@ def test_there_is_one_answer_for_every_token():
 
 def test_a_token_that_was_not_allowed_breaks_this_text_alone():
     matching = GRAMMAR.start()
-    with pytest.raises(RuntimeError, match="within its grammar"):
-        matching.accept(ord("y"))
-    with pytest.raises(RuntimeError):
-        matching.allowed()
+    for go_on in (lambda: matching.accept(ord("y")), matching.allowed):
+        with pytest.raises(RequestError, match="make it simpler") as failed:
+            go_on()
+        assert (failed.value.status, failed.value.code) == (400, "grammar_failed")
+        assert failed.value.param == "response_format"
     assert not matching.is_over
     assert GRAMMAR.start().allowed()[ord("x")]

@@ -95,6 +95,15 @@ def test_a_body_in_pieces_is_cut_off_at_the_same_limit():
     assert (answer.status, answer.error["code"]) == (413, "body_too_large")
 
 
+def test_a_body_has_no_more_fields_than_any_request():
+    app = wrap(small_app(), Settings())
+    for n, status in ((256, 200), (257, 400)):
+        body = ("{" + ",".join(f'"{i:x}":1' for i in range(n)) + "}").encode()
+        answer = call(app, "POST", PATH, headers=[JSON], body=body)
+        assert answer.status == status
+    assert answer.error["code"] == "too_many_fields"
+
+
 def test_a_body_of_what_only_reads_has_the_same_limits():
     assert call(APP, "GET", "/health", body=[b"a" * 600] * 3).status == 413
     assert call(APP, "GET", "/health", body=b"{").status == 400

@@ -6,11 +6,22 @@ import pytest
 
 from receptance.errors import RequestError
 from receptance.inference import SamplingParams
-from receptance.serving.protocol import CompletionBody, require_possible, sampling_params
+from receptance.serving.protocol import (
+    CompletionBody,
+    require_possible,
+    require_possible_logprobs,
+    sampling_params,
+)
 from receptance.serving.settings import Settings
 
 SETTINGS = Settings(
-    max_tokens=100, default_max_tokens=40, max_choices=4, max_stops=3, max_stop_characters=5
+    max_tokens=100,
+    default_max_tokens=40,
+    max_choices=4,
+    max_stops=3,
+    max_stop_characters=5,
+    max_logit_bias=8,
+    max_logprobs=1000,
 )
 
 
@@ -71,6 +82,7 @@ def test_a_bias_is_by_token():
         ({"logit_bias": {"a": 1.0}}, "logit_bias"),
         ({"logit_bias": {"²": 1.0}}, "logit_bias"),
         ({"logit_bias": {"1" * 5000: 1.0}}, "logit_bias"),
+        ({"logit_bias": {str(token): 1.0 for token in range(9)}}, "logit_bias"),
     ],
 )
 def test_a_limit_is_kept_by_refusing_the_field(fields: dict[str, Any], param: str):
@@ -118,3 +130,13 @@ def test_usage_comes_with_a_stream_only_if_it_is_asked_for_by_name():
     assert not body_of(stream=True, stream_options={}).includes_usage
     assert not body_of(stream=True, stream_options={"include_usage": False}).includes_usage
     assert body_of(stream=True, stream_options={"include_usage": True}).includes_usage
+
+
+def test_more_logprobs_than_can_be_kept_are_refused():
+    require_possible_logprobs(None, 10**9, 10**9, SETTINGS)
+    require_possible_logprobs(9, 50, 50, SETTINGS)
+    require_possible_logprobs(0, 0, 1000, SETTINGS)
+    for asked in ((9, 51, 50), (9, 50, 51), (0, 1001, 0)):
+        with pytest.raises(RequestError, match="ask for fewer") as refused:
+            require_possible_logprobs(*asked, SETTINGS)
+        assert (refused.value.status, refused.value.param) == (400, "logprobs")

@@ -1,6 +1,8 @@
 """How the server says that it is well."""
 
 import asyncio
+import threading
+import time
 from importlib.metadata import version
 
 import httpx
@@ -47,6 +49,31 @@ def test_a_deep_look_takes_one_token_however_often_it_is_asked(lm: LanguageModel
         for _ in range(5):
             assert httpx.get(f"{url}/health?deep=1").status_code == 200
     assert app.service.metrics.value("generation_tokens_total") == 1
+
+
+def test_a_server_whose_engine_hangs_is_unwell_until_it_goes_on(lm: LanguageModel):
+    gate, is_held = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        is_held.set()
+        gate.wait(10)
+
+    app = create_app(lm, Settings(max_sequences=2, step_seconds=0.02), model_name="tiny")
+    with served(app) as url:
+        assert httpx.get(f"{url}/health").status_code == 200
+        app.room._thread.work(hang, asyncio.Future(loop=app.room._loop))
+        is_held.wait(10)
+        body = {"model": "tiny", "prompt": "a", "max_tokens": 1}
+        try:
+            time.sleep(0.03)
+            assert refused(httpx.get(f"{url}/health"), 503)["code"] == "engine_dead"
+            refused(httpx.get(f"{url}/ready"), 503)
+            refused(httpx.post(f"{url}/v1/completions", json=body), 503)
+        finally:
+            gate.set()
+        while httpx.get(f"{url}/health").status_code != 200:
+            pass
+        assert httpx.post(f"{url}/v1/completions", json=body).status_code == 200
 
 
 def test_a_server_whose_engine_is_gone_is_neither_well_nor_ready(lm: LanguageModel):

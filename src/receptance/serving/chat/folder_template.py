@@ -86,6 +86,10 @@ class FolderTemplate:
         frame = self._frame
         return RenderedPrompt(tokens=tokens, stop=frame.stop, strips_space=frame.strips_space)
 
+    def close(self) -> None:
+        """End the child process that runs the template; the next conversation begins another."""
+        self._confined.close()
+
     def _text(self, number: int, message: Message) -> str:
         """Return what a message says, if it says nothing that only the template may."""
         text = message.content

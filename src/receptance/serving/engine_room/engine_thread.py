@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from receptance.errors import ReceptanceError, RequestError
-from receptance.inference import Engine, Generation, Output, PromptRead
+from receptance.inference import DivergedError, Engine, Generation, Output, PromptRead
 from receptance.serving.engine_room.job import Finished
 from receptance.serving.engine_room.line import Family, Line
 from receptance.serving.engine_room.mailbox import News
@@ -42,7 +42,7 @@ class EngineThread:
         report: Callable[[News], bool],
         on_begin: Callable[[Ticket], None],
         on_text_end: Callable[[Ticket], None],
-        on_end: Callable[[Ticket], None],
+        on_end: Callable[[Ticket, int], None],
     ) -> None:
         """Make the engine; the thread begins with `start`.
 
@@ -54,7 +54,7 @@ class EngineThread:
             report: Carries news to the event loop; whether there still is one.
             on_begin: Told there of each job that waits no more.
             on_text_end: Told there of each text that is finished.
-            on_end: Told there of each job that is gone.
+            on_end: Told there of each job that is gone, and how many tokens it was given.
         """
         self._make_engine = make_engine
         self._restarts_per_hour = restarts_per_hour
@@ -74,12 +74,19 @@ class EngineThread:
         self._news: News = []
         self._is_closing = False
         self._is_heard = True
+        self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     @property
     def is_alive(self) -> bool:
         """Whether orders are obeyed."""
         return self._thread.is_alive() and self._engine is not None
+
+    @property
+    def busy_seconds(self) -> float:
+        """For how long it has been at one round of orders and a step; 0 while it waits for work."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
 
     @property
     def n_running(self) -> int:
@@ -156,7 +163,9 @@ class EngineThread:
         """Do what was ordered, and let in who is next; wait if there is nothing to be done."""
         with self._changed:
             while not (self._orders or self._works or self._by_id or self._line):
+                self._busy_since = None
                 self._changed.wait()
+        self._busy_since = time.monotonic()
         while self._orders:
             self._orders.popleft()()
         if self._works:  # one a step, so that many of them do not hold up the texts
@@ -238,6 +247,7 @@ class EngineThread:
         elif (last := family.last_token.get(output.id)) is not None:
             self._metrics.inter_token.observe(now - last)
         family.last_token[output.id] = now
+        family.n_tokens += 1
         self._metrics.generation_tokens.inc()
         logprobs = () if output.logprobs is None else (output.logprobs,)
         if logprobs:
@@ -283,7 +293,7 @@ class EngineThread:
     def _drop(self, family: Family) -> None:
         self._families.pop(family.ticket, None)
         self._line.remove(family)
-        self._news.append(partial(self._on_end, family.ticket))
+        self._news.append(partial(self._on_end, family.ticket, family.n_tokens))
 
     def _work(self, work: Callable[[], Any], result: "asyncio.Future[Any]") -> None:
         try:
@@ -340,6 +350,9 @@ def as_request_error(error: Exception) -> RequestError:
     """
     if isinstance(error, RequestError):
         return error
+    if isinstance(error, DivergedError):
+        logger.error("the model gave no distribution: it has diverged")
+        return RequestError(_DIVERGED, status=500, code="model_diverged")
     if isinstance(error, ValueError | TypeError | ReceptanceError):
         return RequestError(str(error))
     logger.error("a request failed: %s", _whence(error))
@@ -363,4 +376,5 @@ def _settle(result: "asyncio.Future[Any]", value: Any, error: Exception | None) 
 
 
 _BROKE = "the engine broke while it wrote this text; ask again"
+_DIVERGED = "the model's numbers are not finite behind this text; tell whoever runs the server"
 _FAILED = "this text failed within the engine; others are not touched"

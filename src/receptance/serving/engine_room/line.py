@@ -20,6 +20,8 @@ class Family:
     """Texts that the engine writes: their index by its id."""
     is_read: bool = False
     """Whether it was told that the prompt was read."""
+    n_tokens: int = 0
+    """How many tokens it was given."""
     last_token: dict[int, float] = field(default_factory=dict)
     """When each text got its last token."""
     logprobs: dict[int, list[TokenLogprobs]] = field(default_factory=dict)

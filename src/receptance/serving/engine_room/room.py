@@ -12,6 +12,7 @@ from typing import SupportsIndex, TypeVar
 from receptance.errors import ConfigError, ReceptanceError, RequestError
 from receptance.inference import Engine, LanguageModel, PrefixCache, PrefixFolder, Request
 from receptance.serving.engine_room.admission import Admission
+from receptance.serving.engine_room.allowance import Allowance
 from receptance.serving.engine_room.engine_thread import EngineThread
 from receptance.serving.engine_room.job import Job
 from receptance.serving.engine_room.line import Family
@@ -82,6 +83,7 @@ class EngineRoom:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._places: dict[Ticket, _Place] = {}
         self._admission = Admission(settings)
+        self._allowance = Allowance(settings.tokens_per_minute_per_key)
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._is_retired = False
@@ -95,8 +97,9 @@ class EngineRoom:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the engine's thread takes steps."""
-        return self._thread.is_alive
+        """Whether the engine's thread takes steps, and none of them has hung for too long."""
+        is_stuck = self._thread.busy_seconds > self._settings.step_seconds
+        return self._thread.is_alive and not is_stuck
 
     @property
     def is_ready(self) -> bool:
@@ -136,10 +139,12 @@ class EngineRoom:
             owner: The key that asks.
 
         Raises:
-            RequestError: If all places are taken, or all that the key may have (429).
+            RequestError: If all places are taken, or all that the key may have, or the key took
+                all its tokens (429).
         """
         try:
             self._admission.require_place(owner, 1)
+            self._allowance.require(owner, self._now())
         except RequestError as full:
             raise self._rejected(full) from None
 
@@ -147,8 +152,8 @@ class EngineRoom:
         """Take a job.
 
         Raises:
-            RequestError: If there is no place (429), the engine is down or ends (503), or the
-                prompt is none of this model (400).
+            RequestError: If there is no place or the key took all its tokens (429), the engine is
+                down or ends (503), or the prompt is none of this model (400).
         """
         return (await self.submit_all([job]))[0]
 
@@ -170,6 +175,7 @@ class EngineRoom:
         if most > room_for:
             raise RequestError(_TOO_MANY.format(room_for, most), param="n")
         try:
+            self._allowance.require(owner, self._now())
             self._admission.require_place(owner, n)
         except RequestError as full:
             raise self._rejected(full) from None
@@ -305,6 +311,8 @@ class EngineRoom:
             call_at(arrived + seconds, self._end, ticket, timeout, "timeout"),
             call_at(arrived + self._settings.queue_seconds, self._end_waiting, ticket, late),
         ]
+        assert isinstance(request.prompt, Sequence)
+        self._allowance.take(job.owner, len(request.prompt), self._now())
         family = Family(ticket, request, job.n, job.owner, arrived)
         self._thread.submit(family)
         return ticket
@@ -329,8 +337,9 @@ class EngineRoom:
         place.n -= 1
         self._admission.finish(self._now() - place.began)
 
-    def _on_end(self, ticket: Ticket) -> None:
+    def _on_end(self, ticket: Ticket, n_tokens: int) -> None:
         place = self._places.pop(ticket)
+        self._allowance.take(place.owner, n_tokens, self._now())
         for alarm in place.alarms:
             alarm.cancel()
         if place.is_waiting:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-_BROKEN = "the text must stay within its grammar, but the grammar gave up; make it simpler"
+from receptance.errors import RequestError
 
 
 class Matching:
@@ -31,11 +31,11 @@ class Matching:
         """Return which tokens may come next, the one that ends a text among them.
 
         Raises:
-            RuntimeError: If the grammar takes too much to go on with.
+            RequestError: If the grammar takes too much to go on with.
         """
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         if self._matcher.is_error():
-            raise RuntimeError(_BROKEN)
+            raise _gave_up()
         mask = np.unpackbits(bits, count=self._vocab_size, bitorder="little")
         return torch.from_numpy(mask.view(np.bool_))
 
@@ -43,7 +43,17 @@ class Matching:
         """Go on by a token.
 
         Raises:
-            RuntimeError: If it was not allowed, or the grammar takes too much to go on with.
+            RequestError: If it was not allowed, or the grammar takes too much to go on with.
         """
         if not self._matcher.consume_token(token):
-            raise RuntimeError(_BROKEN)
+            raise _gave_up()
+
+
+def _gave_up() -> RequestError:
+    return RequestError(_BROKEN, code="grammar_failed", param="response_format")
+
+
+_BROKEN = (
+    "`response_format` must be a grammar that a text can be kept to, but it took too much when "
+    "the text had come this far; make it simpler"
+)

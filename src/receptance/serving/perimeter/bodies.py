@@ -15,6 +15,8 @@ RAW_PATHS = frozenset({"/v1/states/import"})
 """Where a body is a file, `application/octet-stream`."""
 
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+_MOST_FIELDS = 256
+"""More than any request has; each that is unknown takes time on the event loop."""
 _AT_ONCE = 64 * 1024
 """JSON that is longer is read on a thread, so that other requests need not wait for it."""
 
@@ -58,7 +60,11 @@ class Bodies:
             max_depth=self._settings.max_json_depth,
             max_containers=self._settings.max_json_containers,
         )
-        return read() if len(body) <= _AT_ONCE else await asyncio.to_thread(read)
+        value = read() if len(body) <= _AT_ONCE else await asyncio.to_thread(read)
+        if isinstance(value, dict) and len(value) > _MOST_FIELDS:
+            message = f"a request must have at most {_MOST_FIELDS} fields, but it has {len(value)}"
+            raise RequestError(message, code="too_many_fields")
+        return value
 
     def _check_header(self, scope: Scope) -> None:
         """Refuse a header that came at once, which the reader of HTTP does not measure."""

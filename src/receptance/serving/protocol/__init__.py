@@ -43,7 +43,12 @@ from receptance.serving.protocol.response_format import (
 )
 from receptance.serving.protocol.states import ForkBody, StateBody, require_possible_state
 from receptance.serving.protocol.tokens import DetokenizeBody, TokenizeBody
-from receptance.serving.protocol.writing import WritingBody, require_possible, sampling_params
+from receptance.serving.protocol.writing import (
+    WritingBody,
+    require_possible,
+    require_possible_logprobs,
+    sampling_params,
+)
 
 __all__ = [
     "DONE",
@@ -80,6 +85,7 @@ __all__ = [
     "require_possible_chat",
     "require_possible_completion",
     "require_possible_embedding",
+    "require_possible_logprobs",
     "require_possible_state",
     "require_said",
     "sampling_params",

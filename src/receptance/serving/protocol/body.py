@@ -1,13 +1,19 @@
 """The body of a request: every field is taken at its word, or refused by its name."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from receptance.errors import RequestError
 
 _SHOWN = 40
+
+
+T = TypeVar("T")
+
+Items = Annotated[list[T], Field(fail_fast=True)]
+"""A list that is refused by its first wrong item: there may be a million of them."""
 
 
 class Body(BaseModel):

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from receptance.errors import RequestError
-from receptance.serving.protocol.body import Body
+from receptance.serving.protocol.body import Body, Items
 from receptance.serving.protocol.writing import WritingBody
 from receptance.serving.settings import Settings
 
@@ -39,7 +39,7 @@ class ChatMessage(Body):
     }
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[ContentPart] | None = None
+    content: str | Items[ContentPart] | None = None
 
     @property
     def text(self) -> str:
@@ -71,12 +71,12 @@ class ChatBody(WritingBody):
         "suffix": "use /v1/completions",
     }
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[Items[ChatMessage], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     """Wins over `max_tokens`, which is its old name."""
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0)] | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Items[Literal["text"]] | None = None
 
     @property
     def limit(self) -> tuple[int | None, str]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from receptance.serving.protocol.body import Body
+from receptance.serving.protocol.body import Body, Items
 from receptance.serving.protocol.chat import ChatMessage
 
 
@@ -13,11 +13,11 @@ class TokenizeBody(Body):
 
     model: str | None = None
     prompt: str | None = None
-    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
+    messages: Annotated[Items[ChatMessage], Field(min_length=1)] | None = None
 
 
 class DetokenizeBody(Body):
     """The body of `/detokenize`."""
 
     model: str | None = None
-    tokens: list[int]
+    tokens: Items[int]

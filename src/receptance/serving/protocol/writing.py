@@ -1,13 +1,13 @@
 """What a request for a text and one for a chat's answer have in common."""
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, FiniteFloat
+from pydantic import BeforeValidator, Field, FiniteFloat
 
 from receptance.errors import RequestError
 from receptance.inference import SamplingParams
-from receptance.serving.protocol.body import Body
+from receptance.serving.protocol.body import Body, Items
 from receptance.serving.protocol.response_format import ResponseFormat
 from receptance.serving.settings import Settings
 
@@ -16,6 +16,18 @@ _NO_PADDING = "it sends no padding"
 _NO_STREAM = "`stream_options` must be left out unless `stream` is true"
 ONE_STATE = "`save_state` must be left out of a request for several texts; ask for one"
 _ONE_TIER = "there is one tier of service"
+
+
+_MOST_BIAS = 100
+_Biases = dict[str, Annotated[FiniteFloat, Field(ge=-_MOST_BIAS, le=_MOST_BIAS)]]
+
+
+def _first_wrong(bias: Any) -> Any:
+    """Return the first wrong entry of a bias alone: to complain of all of them takes seconds."""
+    for name, each in bias.items() if isinstance(bias, dict) else ():
+        if type(each) not in (int, float) or not -_MOST_BIAS <= each <= _MOST_BIAS:
+            return {name: each}
+    return bias
 
 
 class StreamOptions(Body):
@@ -39,11 +51,11 @@ class WritingBody(Body):
     n: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    stop: str | list[str] | None = None
+    stop: str | Items[str] | None = None
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     presence_penalty: Annotated[FiniteFloat, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[FiniteFloat, Field(ge=-2, le=2)] | None = None
-    logit_bias: dict[str, Annotated[FiniteFloat, Field(ge=-100, le=100)]] | None = None
+    logit_bias: Annotated[_Biases | None, BeforeValidator(_first_wrong)] = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     response_format: ResponseFormat | None = None
     store: bool | None = None
@@ -97,6 +109,32 @@ def require_possible(body: WritingBody, settings: Settings) -> None:
         raise RequestError(f"`n` must be at most {most} here, but it is {body.n}", param="n")
 
 
+def require_possible_logprobs(
+    n_top: int | None, n_prompt: int, n_written: int, settings: Settings
+) -> None:
+    """Refuse more logprobs than can be kept until they are told.
+
+    Args:
+        n_top: How many likeliest tokens are listed beside each; None is no logprobs.
+        n_prompt: Tokens of all prompts that are told, too.
+        n_written: Tokens of all texts, at most.
+        settings: The limits.
+
+    Raises:
+        RequestError: If they are more than the server keeps of one request.
+    """
+    if n_top is None:
+        return
+    n = (n_prompt + n_written) * (1 + n_top)
+    if n > settings.max_logprobs:
+        raise RequestError(
+            f"`logprobs` must be at most {settings.max_logprobs} numbers here, of all tokens with "
+            f"those listed beside them, but they may be {n}; ask for fewer tokens, texts, or "
+            "logprobs of each token",
+            param="logprobs",
+        )
+
+
 def sampling_params(
     body: WritingBody,
     settings: Settings,
@@ -140,7 +178,7 @@ def sampling_params(
         penalty_decay=_or(body.penalty_decay, 1.0),
         seed=body.seed,
         stop=tuple(dict.fromkeys([*_stops(body.stop, settings), *stops])),
-        logit_bias=_logit_bias(body.logit_bias or {}, vocab_size),
+        logit_bias=_logit_bias(body.logit_bias or {}, vocab_size, settings.max_logit_bias),
     )
 
 
@@ -166,7 +204,10 @@ def _stops(stop: str | list[str] | None, settings: Settings) -> list[str]:
     return stops
 
 
-def _logit_bias(bias: dict[str, float], vocab_size: int) -> dict[int, float]:
+def _logit_bias(bias: dict[str, float], vocab_size: int, most: int) -> dict[int, float]:
+    if len(bias) > most:
+        message = f"`logit_bias` must name at most {most} tokens here, but it names {len(bias)}"
+        raise RequestError(message, param="logit_bias")
     tokens: dict[int, float] = {}
     for name, value in bias.items():
         is_number = name.isascii() and name.isdecimal() and len(name) <= 9

@@ -9,11 +9,12 @@ from receptance.serving.routes.health import health_router
 from receptance.serving.routes.models import models_router
 from receptance.serving.routes.refused import refused_router
 from receptance.serving.routes.service import Service, fingerprint_of
+from receptance.serving.routes.side_thread import SideThread
 from receptance.serving.routes.states import states_router
 from receptance.serving.routes.tokens import tokens_router
 from receptance.serving.routes.turning_away import TurningAway
 
-__all__ = ["Service", "TurningAway", "fingerprint_of", "routers"]
+__all__ = ["Service", "SideThread", "TurningAway", "fingerprint_of", "routers"]
 
 
 def routers(service: Service) -> list[APIRouter]:

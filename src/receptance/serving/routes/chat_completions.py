@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from receptance.errors import RequestError
 from receptance.inference import Request
-from receptance.serving.chat import Message, RenderedPrompt
+from receptance.serving.chat import FolderTemplate, Message, RenderedPrompt
 from receptance.serving.engine_room import Finished, Job, Ticket
 from receptance.serving.protocol import (
     ChatBody,
@@ -23,12 +23,13 @@ from receptance.serving.protocol import (
     chat_logprobs,
     finish_reason,
     require_possible_chat,
+    require_possible_logprobs,
     sampling_params,
 )
 from receptance.serving.routes.keeping import Keeping, start_of
 from receptance.serving.routes.leaving import EventStream, unless_left
 from receptance.serving.routes.read_once import ReadOnceRoute
-from receptance.serving.routes.service import Service, owner_of
+from receptance.serving.routes.service import ANONYMOUS, Service, owner_of
 from receptance.serving.routes.writing import Tally, leave_all, read_prompts
 
 _SHORT = 4096  # characters; to go to another thread would take longer
@@ -113,13 +114,19 @@ def chat_router(service: Service) -> APIRouter:
 
 
 async def render(
-    service: Service, messages: list[Message], *, goes_on: bool = False, asks: bool = True
+    service: Service,
+    messages: list[Message],
+    *,
+    owner: str = ANONYMOUS,
+    goes_on: bool = False,
+    asks: bool = True,
 ) -> RenderedPrompt:
-    """Return what the model reads of a conversation, off the event loop if it is long.
+    """Return what the model reads of a conversation, off the event loop if it may take long.
 
     Args:
         service: Whose template writes it.
         messages: The turns.
+        owner: Whose turn it takes, if the template is a program of others.
         goes_on: Whether a state remembers turns that came before these.
         asks: Whether an answer is to be written next.
 
@@ -127,6 +134,8 @@ async def render(
         RequestError: If it cannot be written.
     """
     write = partial(service.template.render, messages, goes_on=goes_on, asks=asks)
+    if isinstance(service.template, FolderTemplate):
+        return await service.side.do(owner, write)
     if sum(len(each.content) for each in messages) <= _SHORT:
         return write()
     return await asyncio.to_thread(write)
@@ -137,10 +146,11 @@ async def _begin(service: Service, body: ChatBody, owner: str) -> _Answer:
     tally = Tally()
     service.require_served(body, body.model)
     require_possible_chat(body, service.settings)
-    constraint = await service.constraint(body.response_format)
+    constraint = await service.constraint(body.response_format, owner)
     messages = [Message(each.role, each.text) for each in body.messages]
     start = await start_of(service, owner, body.state)
-    prompt = await render(service, messages, goes_on=start.state is not None)
+    goes_on = start.state is not None
+    prompt = await render(service, messages, owner=owner, goes_on=goes_on)
     most = service.settings.max_prompt_tokens
     if len(prompt.tokens) > most:
         raise RequestError(
@@ -157,6 +167,8 @@ async def _begin(service: Service, body: ChatBody, owner: str) -> _Answer:
         max_tokens_field=field,
         stops=prompt.stop,
     )
+    n_written = params.max_tokens * (body.n or 1)
+    require_possible_logprobs(body.n_logprobs, 0, n_written, service.settings)
     request = Request(
         prompt.tokens,
         params,

@@ -22,6 +22,7 @@ from receptance.serving.protocol import (
     finish_reason,
     joined,
     require_possible_completion,
+    require_possible_logprobs,
     sampling_params,
 )
 from receptance.serving.routes.keeping import Keeping, start_of
@@ -158,7 +159,7 @@ async def _begin(service: Service, body: CompletionBody, owner: str) -> _Answer:
     tally = Tally()
     service.require_served(body, body.model)
     require_possible_completion(body, service.settings)
-    constraint = await service.constraint(body.response_format)
+    constraint = await service.constraint(body.response_format, owner)
     params = sampling_params(
         body,
         service.settings,
@@ -167,6 +168,9 @@ async def _begin(service: Service, body: CompletionBody, owner: str) -> _Answer:
     )
     prompts = [await tokens_of(service, each) for each in body.prompt or [""]]
     start = await start_of(service, owner, body.state)
+    n_prompt = sum(map(len, prompts)) if body.echo else 0
+    n_written = params.max_tokens * body.n_drafts * len(prompts)
+    require_possible_logprobs(body.logprobs, n_prompt, n_written, service.settings)
     judges = body.n_drafts > (body.n or 1)
     jobs = [
         Job(

@@ -1,10 +1,10 @@
 """What all routes share: the model, the engine room, the limits, and who may ask for what."""
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from starlette.requests import Request as HTTPRequest
@@ -28,6 +28,7 @@ from receptance.serving.protocol import (
     require_known,
     require_possible,
 )
+from receptance.serving.routes.side_thread import SideThread
 from receptance.serving.settings import Settings
 from receptance.serving.state_store import StateStore
 
@@ -59,6 +60,8 @@ class Service:
     template: ChatTemplate
     grammars: GrammarCompiler
     states: StateStore
+    side: SideThread
+    """Where grammars are made, and templates of others run."""
     fingerprint: str
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -108,19 +111,24 @@ class Service:
                 param="model",
             )
 
-    async def constraint(self, form: ResponseFormat | None) -> Callable[[], Constraint] | None:
+    async def constraint(
+        self, form: ResponseFormat | None, owner: str
+    ) -> Callable[[], Constraint] | None:
         """Return what keeps each text of a request to a form; None if any text will do.
+
+        Args:
+            form: What was asked for.
+            owner: Whose turn it takes.
 
         Raises:
             RequestError: If a schema or expression is wrong or too large.
         """
-        grammar = await asyncio.to_thread(self._compiled, form) if form is not None else None
-        return None if grammar is None else grammar.start
+        if form is None or isinstance(form, TextFormat):
+            return None
+        return (await self.side.do(owner, partial(self._compiled, form))).start
 
-    def _compiled(self, form: ResponseFormat) -> Grammar | None:
+    def _compiled(self, form: JSONObjectFormat | JSONSchemaFormat | RegexFormat) -> Grammar:
         match form:
-            case TextFormat():
-                return None
             case JSONObjectFormat():
                 return self.grammars.json_object()
             case JSONSchemaFormat():

@@ -54,7 +54,7 @@ def _add_making(router: APIRouter, service: Service) -> None:
         service.require_served(body, body.model)
         require_possible_state(body)
         start = await start_of(service, owner, body.state)
-        tokens = await _tokens(service, body, start)
+        tokens = await _tokens(service, body, owner, start)
         place = await aside(store.reserve, owner)
         return await _held(request, place, _create(service, body, owner, start, tokens, place))
 
@@ -112,13 +112,14 @@ def _add_having(router: APIRouter, service: Service) -> None:
         return JSONResponse({"id": state_id, "object": "state", "deleted": True})
 
 
-async def _tokens(service: Service, body: StateBody, start: Start) -> list[int]:
+async def _tokens(service: Service, body: StateBody, owner: str, start: Start) -> list[int]:
     """Return what is to be read."""
     if body.messages is not None:
         field = "messages"
         messages = [Message(each.role, each.text) for each in body.messages]
         goes_on = start.state is not None
-        tokens = (await render(service, messages, goes_on=goes_on, asks=False)).tokens
+        prompt = await render(service, messages, owner=owner, goes_on=goes_on, asks=False)
+        tokens = prompt.tokens
     else:
         assert body.prompt is not None
         field = "prompt"

@@ -1,6 +1,7 @@
 """`/tokenize` and `/detokenize`: what the model reads of a text."""
 
 from fastapi import APIRouter
+from starlette.requests import Request as HTTPRequest
 from starlette.responses import JSONResponse, Response
 
 from receptance.errors import RequestError
@@ -9,7 +10,7 @@ from receptance.serving.protocol import DetokenizeBody, TokenizeBody, require_sa
 from receptance.serving.routes.chat_completions import render
 from receptance.serving.routes.completions import tokens_of
 from receptance.serving.routes.read_once import ReadOnceRoute
-from receptance.serving.routes.service import Service
+from receptance.serving.routes.service import Service, owner_of
 
 _ONE_OF_TWO = "either `prompt` or `messages` must be given"
 
@@ -19,7 +20,7 @@ def tokens_router(service: Service) -> APIRouter:
     router = APIRouter(route_class=ReadOnceRoute)
 
     @router.post("/tokenize", response_model=None)
-    async def tokenize(body: TokenizeBody) -> Response:
+    async def tokenize(body: TokenizeBody, request: HTTPRequest) -> Response:
         """Return the tokens of a text, or of messages as a chat gives them to the model."""
         service.require_served(body, body.model)
         if (body.prompt is None) == (body.messages is None):
@@ -27,16 +28,29 @@ def tokens_router(service: Service) -> APIRouter:
         if body.messages is not None:
             require_said(body.messages)
             messages = [Message(each.role, each.text) for each in body.messages]
-            tokens = (await render(service, messages)).tokens
+            tokens = (await render(service, messages, owner=owner_of(request))).tokens
         else:
             tokens = await tokens_of(service, body.prompt or "")
+        _require_possible(tokens, service, "prompt" if body.messages is None else "messages")
         return JSONResponse({"tokens": tokens, "count": len(tokens)})
 
     @router.post("/detokenize", response_model=None)
     async def detokenize(body: DetokenizeBody) -> Response:
         """Return the text of tokens; what is no UTF-8 becomes U+FFFD."""
         service.require_served(body, body.model)
+        _require_possible(body.tokens, service, "tokens")
         tokens = await tokens_of(service, body.tokens, "tokens")
         return JSONResponse({"prompt": service.lm.tokenizer.decode(tokens)})
 
     return router
+
+
+def _require_possible(tokens: list[int], service: Service, param: str) -> None:
+    """Refuse what could be no prompt, as to write it into JSON holds up all others."""
+    most = service.settings.max_prompt_tokens
+    if len(tokens) > most:
+        raise RequestError(
+            f"`{param}` must be at most {most} tokens, but they are {len(tokens)}",
+            code="context_length_exceeded",
+            param=param,
+        )
