@@ -4,7 +4,7 @@ import httpx
 
 PATHS = {
     *("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
-    *("/v1/models", "/v1/models/{model_id}", "/tokenize", "/detokenize"),
+    *("/v1/models", "/v1/models/{model_id}", "/tokenize", "/detokenize", "/tokenizer_info"),
     *("/health", "/v1/health", "/ready", "/metrics", "/version"),
 }
 
