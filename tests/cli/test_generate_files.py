@@ -83,7 +83,7 @@ def test_a_state_comes_before_each_prompt(model, place):
         ([*FILES, "--save-state", "s"], "--save-state is for one text, but --input asks"),
         (["a", "--max-sequences", "2"], "--max-sequences must be given with --input"),
         (["--input", "none", "--output", "out"], "File 'none' does not exist"),
-        (["--input", os.devnull, "--output", "out"], "must be a file, since it is read twice"),
+        (["--input", os.devnull, "--output", "out"], "must be a file, since it is read"),
         (["--input", "in", "--output", "none/out"], "--output: the folder 'none' must exist"),
         (["--input", "in", "--output", os.devnull], "must be a file, to go on behind a kill"),
     ],

@@ -79,7 +79,9 @@ def files_of(options: dict[str, Any], *, without: Mapping[str, object]) -> Files
         if given is not None:
             raise click.UsageError(f"{name} is for one text, but --input asks for many; omit one")
     if not prompts.is_file():
-        raise click.UsageError(f"--input: {str(prompts)!r} must be a file, since it is read twice")
+        raise click.UsageError(
+            f"--input: {str(prompts)!r} must be a file, since it is read more than once"
+        )
     if not answers.parent.is_dir():
         raise click.UsageError(f"--output: the folder {str(answers.parent)!r} must exist")
     if answers.exists() and not answers.is_file():
