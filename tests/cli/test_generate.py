@@ -176,3 +176,19 @@ def test_without_stdin_there_must_be_a_prompt(model, args, monkeypatch):
 
     with pytest.raises(UsageError, match="there must be a PROMPT"):
         command.main([str(model), *args], standalone_mode=False)
+
+
+def test_many_prompts_are_answered_as_each_would_be(model, tmp_path):
+    (tmp_path / "in").write_text('{"prompt": "def ", "id": "x"}\n{"prompt": "a", "seed": 8}\n')
+    files = ("--input", tmp_path / "in", "--output", tmp_path / "out")
+
+    result = run(model, *files, "--max-tokens", 9, "--seed", 3, "--top-k", 20)
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    first, second = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    for document, prompt, seed in ((first, "def ", 3), (second, "a", 8)):
+        alone = json.loads(
+            run(model, prompt, "--max-tokens", 9, "--seed", seed, "--top-k", 20, "--json").stdout
+        )
+        assert document["text"] == alone["text"]
+    assert first["id"] == "x"

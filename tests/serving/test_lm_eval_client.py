@@ -1,5 +1,6 @@
-"""lm-eval's `local-completions`: its requests, and its reading of our answers."""
+"""lm-eval's `local-completions`: its requests, its reading of our answers, and the whole client."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,10 +12,7 @@ openai_completions = pytest.importorskip("lm_eval.models.openai_completions")
 
 
 def harness() -> Any:
-    """Return the client that makes and reads requests, without the one that sends them.
-
-    The one that sends them needs packages that only `lm-eval[api]` brings.
-    """
+    """Return the client that makes and reads requests, without the one that sends them."""
     api = object.__new__(openai_completions.LocalCompletionsAPI)
     api.model = "tiny"
     api._max_gen_toks = 5
@@ -69,3 +67,46 @@ def test_a_harness_gets_its_texts(client: httpx.Client, lm: LanguageModel):
     texts = openai_completions.LocalCompletionsAPI.parse_generations(asked(client, payload))
     alone = lm.generate([97, 98], max_tokens=5, temperature=0.0, stop=("\n", "\n\n"))
     assert texts == [alone.text]
+
+
+@pytest.fixture
+def whole(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The client as a user has it, which asks the server for tokens too."""
+    pytest.importorskip("tenacity")
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    client = openai_completions.LocalCompletionsAPI(
+        model="tiny",
+        base_url=f"{server}/v1/completions",
+        tokenizer_backend="remote",
+        custom_prefix_token_id=0,
+        batch_size=2,
+    )
+    yield client
+    client.tokenizer.session.close()
+
+
+def instance(kind: str, *arguments: Any) -> Any:
+    api = pytest.importorskip("lm_eval.api.instance")
+    return api.Instance(kind, {}, arguments, 0, metadata=("task", 0, 1))
+
+
+def test_the_whole_client_scores_as_the_model_does(whole: Any, lm: LanguageModel):
+    pairs = [("ab", "cd"), ("x", "yz"), ("", "q"), ("a much longer context", " é")]
+    found = whole.loglikelihood([instance("loglikelihood", *each) for each in pairs])
+    for (logprob, _), (context, continuation) in zip(found, pairs, strict=True):
+        before = list(context.encode()) or [0]
+        expected = sum(lm.score(before, list(continuation.encode())))
+        assert logprob == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_whole_client_scores_whole_texts(whole: Any, lm: LanguageModel):
+    text = "the text of a document"
+    (found,) = whole.loglikelihood_rolling([instance("loglikelihood_rolling", text)])
+    assert found == pytest.approx(sum(lm.score([0], list(text.encode()))), abs=1e-4)
+
+
+def test_the_whole_client_gets_its_texts(whole: Any, lm: LanguageModel):
+    asked_for = {"until": ["\n"], "max_gen_toks": 5, "temperature": 0}
+    found = whole.generate_until([instance("generate_until", "ab", dict(asked_for))])
+    alone = lm.generate("ab", max_tokens=5, temperature=0.0, stop=("\n",))
+    assert found == [alone.text]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from receptance.cli.generate_files import file_options, files_of, write_many
 from receptance.cli.model_options import (
     load_model,
     model_argument,
@@ -38,6 +39,7 @@ _NO_PROMPT = "there must be a PROMPT: give one, or pipe it to stdin"
     type=click.Path(dir_okay=False, path_type=Path),
     help="Save the state after the text.",
 )
+@file_options
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON document, at the end.")
 def command(
     model: Path,
@@ -51,13 +53,20 @@ def command(
 
     The text goes to stdout as it comes, without the prompt. Without PROMPT, or if it is "-", the
     prompt is read from stdin. An empty prompt begins a new text.
+
+    With --input and --output it writes on from many prompts at once. Each line may set what the
+    options of the same names set for all.
     """
-    text = _read_prompt(prompt)
+    many = files_of(options, without={"PROMPT": prompt, "--save-state": save_state})
+    text = _read_prompt(prompt) if many is None else ""
     if save_state is not None and not save_state.parent.is_dir():
         raise click.UsageError(f"--save-state: the folder {str(save_state.parent)!r} must exist")
     params = sampling_params(options)
     lm = load_model(model, **options)
     state = None if state_file is None else lm.load_state(state_file)
+    if many is not None:
+        write_many(lm, many, params, state, as_json=as_json)
+        return
 
     began = time.perf_counter()
     try:

@@ -81,6 +81,7 @@ ROUTES: dict[str, list[str]] = {
     "/v1/embeddings": ["POST"],
     "/tokenize": ["POST"],
     "/detokenize": ["POST"],
+    "/tokenizer_info": ["GET"],
     "/v1/states": ["GET", "POST"],
     "/v1/states/state-1": ["GET", "DELETE"],
     "/v1/states/state-1/fork": ["POST"],

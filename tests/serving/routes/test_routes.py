@@ -7,6 +7,7 @@ PATHS = {
     *("/v1/states", "/v1/states/import", "/v1/states/{state_id}"),
     *("/v1/states/{state_id}/fork", "/v1/states/{state_id}/content"),
     *("/v1/models", "/v1/models/{model_id}", "/tokenize", "/detokenize"),
+    *("/v1/models", "/v1/models/{model_id}", "/tokenize", "/detokenize", "/tokenizer_info"),
     *("/health", "/v1/health", "/ready", "/metrics", "/version"),
 }
 

@@ -1,4 +1,4 @@
-"""`/tokenize` and `/detokenize` over HTTP."""
+"""`/tokenize`, `/detokenize` and `/tokenizer_info` over HTTP."""
 
 from typing import Any
 
@@ -12,6 +12,22 @@ def test_a_text_and_its_tokens_give_each_other(client: httpx.Client):
     answer = client.post("/tokenize", json={"model": "tiny", "prompt": "aé"}).json()
     assert answer == {"tokens": [97, 0xC3, 0xA9], "count": 3}
     assert client.post("/detokenize", json={"tokens": answer["tokens"]}).json() == {"prompt": "aé"}
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_no_tokens_are_put_around_a_text(client: httpx.Client, special: bool):
+    body = {"prompt": "a", "add_special_tokens": special}
+    assert client.post("/tokenize", json=body).json()["tokens"] == [97]
+
+
+def test_the_tokenizer_is_told_and_has_no_text_for_an_end(client: httpx.Client):
+    assert client.get("/tokenizer_info").json() == {
+        "tokenizer": "bytes",
+        "vocab_size": 256,
+        "bos_token": None,
+        "eos_token": None,
+        "pad_token": None,
+    }
 
 
 def test_messages_are_tokenized_as_a_chat_reads_them(client: httpx.Client):

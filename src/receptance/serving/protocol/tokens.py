@@ -1,6 +1,6 @@
 """Requests for the tokens of a text, and for the text of tokens."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -10,6 +10,9 @@ from receptance.serving.protocol.chat import ChatMessage
 
 class TokenizeBody(Body):
     """The body of `/tokenize`: a text, or the messages of a chat."""
+
+    # No tokenizer here puts tokens around a text.
+    PASSED_OVER: ClassVar[frozenset[str]] = frozenset({"add_special_tokens"})
 
     model: str | None = None
     prompt: str | None = None

@@ -1,4 +1,4 @@
-"""`/tokenize` and `/detokenize`: what the model reads of a text."""
+"""`/tokenize`, `/detokenize` and `/tokenizer_info`: what the model reads of a text."""
 
 from fastapi import APIRouter
 from starlette.requests import Request as HTTPRequest
@@ -41,6 +41,14 @@ def tokens_router(service: Service) -> APIRouter:
         _require_possible(body.tokens, service, "tokens")
         tokens = await tokens_of(service, body.tokens, "tokens")
         return JSONResponse({"prompt": service.lm.tokenizer.decode(tokens)})
+
+    @router.get("/tokenizer_info", response_model=None)
+    async def tokenizer_info() -> Response:
+        """Say what clients of vLLM's endpoints ask before they tokenize."""
+        tokenizer = service.lm.tokenizer
+        named = {"tokenizer": tokenizer.name, "vocab_size": tokenizer.vocab_size}
+        # The token that ends a text has no text of its own: who writes one means those letters.
+        return JSONResponse({**named, "bos_token": None, "eos_token": None, "pad_token": None})
 
     return router
 
