@@ -62,7 +62,13 @@ def replaced(text: str, **values: object) -> str:
 def pair(lm, tmp_path) -> Iterator[Pair]:
     """Two replicas whose models have the names "one" and "two", and nginx before them."""
     keys = KeyRing(KEYS)
-    settings = Settings(port=0, allowed_hosts=(NAME,), any_model_name=True, chunk_tokens=64)
+    settings = Settings(
+        port=0,
+        allowed_hosts=(NAME,),
+        any_model_name=True,
+        chunk_tokens=64,
+        state_folder=tmp_path / "states",
+    )
     with ExitStack() as stack:
         apps, replicas = [], []
         for name in ("one", "two"):
@@ -134,17 +140,22 @@ def ask(pair: Pair, line: str, prompt: str, **fields: object) -> httpx.Response:
     return pair.client.post("/v1/completions", json=body, headers=key_of(line))
 
 
+def stop(replica: Live) -> None:
+    """End a replica, and wait until its socket is closed."""
+    replica.server.stop()
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", replica.port)) != 0:
+                return
+        time.sleep(0.01)
+
+
 def test_a_key_stays_with_its_replica_until_that_is_gone(pair):
     homes = {line: replica_of(pair, line) for line in KEYS}
     assert set(homes.values()) == {"one", "two"}
     assert homes == {line: replica_of(pair, line) for line in KEYS}
 
-    pair.replicas[0].server.stop()
-    while True:  # until its socket is closed
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", pair.replicas[0].port)) != 0:
-                break
-        time.sleep(0.01)
+    stop(pair.replicas[0])
 
     assert {replica_of(pair, line) for line in KEYS} == {"two"}
     assert all(ask(pair, line, "a").status_code == 200 for line in KEYS)
@@ -165,6 +176,22 @@ def test_the_next_turn_finds_what_its_key_has_said(pair):
         second = ask(pair, line, f"{said} and goes on.").json()
         assert first["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
         assert second["usage"]["prompt_tokens_details"]["cached_tokens"] == len(said)
+
+
+def test_replicas_that_share_a_folder_find_each_others_states(pair):
+    line = next(each for each in KEYS if replica_of(pair, each) == "one")
+    made = pair.client.post(
+        "/v1/states", json={"model": "any", "prompt": "a document"}, headers=key_of(line)
+    )
+    state = made.json()["id"]
+    before = ask(pair, line, " more", state=state).json()["choices"]
+
+    stop(pair.replicas[0])
+
+    assert replica_of(pair, line) == "two"
+    assert ask(pair, line, " more", state=state).json()["choices"] == before
+    other = next(each for each in KEYS if each != line)
+    assert ask(pair, other, " more", state=state).status_code == 404
 
 
 def test_a_stream_comes_as_it_is_written_and_a_client_that_leaves_ends_it(pair):
