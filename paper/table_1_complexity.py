@@ -90,13 +90,13 @@ def section(found: dict[str, Any]) -> str:
 def draw(found: dict[str, Any]) -> "Figure":
     """Draw time and memory over the length."""
     figure, axes = new_figure(2)
+    seconds, memory = axes.flat
     for curve, colour in zip(found["curves"], COLOURS, strict=False):
         label = KINDS[curve["kind"]]
-        seconds, memory = axes.flat
         seconds.plot(curve["T"], curve["seconds"], ".-", color=colour, label=label)
         megabytes = [each / 1e6 for each in curve["memory_bytes"]]
         memory.plot(curve["T"], megabytes, ".-", color=colour, label=label)
-    for axis, label in zip(axes.flat, ("seconds", "memory of the process, MB"), strict=True):
+    for axis, label in ((seconds, "seconds"), (memory, "memory of the process, MB")):
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
         axis.set_xlabel("tokens generated, T")

@@ -6,7 +6,6 @@ PATHS = {
     *("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
     *("/v1/states", "/v1/states/import", "/v1/states/{state_id}"),
     *("/v1/states/{state_id}/fork", "/v1/states/{state_id}/content"),
-    *("/v1/models", "/v1/models/{model_id}", "/tokenize", "/detokenize"),
     *("/v1/models", "/v1/models/{model_id}", "/tokenize", "/detokenize", "/tokenizer_info"),
     *("/health", "/v1/health", "/ready", "/metrics", "/version"),
 }
