@@ -128,7 +128,9 @@ def check(n: int) -> None:
 def test_a_client_that_never_reads_is_cut_off_and_leaves_nothing_behind():
     tokenizer = BytesTokenizer()
     lm = LanguageModel(random_rwkv4(1, 8, tokenizer.vocab_size), tokenizer)
-    settings = Settings(port=0, max_sequences=4, backlog_seconds=0.2, backlog_bytes=50_000)
+    settings = Settings(
+        port=0, max_sequences=4, backlog_seconds=0.2, backlog_bytes=50_000, max_logprobs=2**23
+    )
     app = create_app(lm, settings, model_name="tiny")
     body = {"model": "tiny", "prompt": "a", "n": 4, "max_tokens": 60_000, "logprobs": 20}
     content = json.dumps({**body, "logit_bias": {"0": -100}, "stream": True}).encode()
