@@ -191,7 +191,8 @@ def overload(lm: LanguageModel, plan: Plan) -> Iterator[Aim]:
         found = live.ask("in_turn", bodies=bodies, n_clients=N_STREAMS, seconds=plan.peak_s)
         end = found["began"] + plan.peak_s
         peak = tokens_per_s(found["answers"], found["began"] + plan.peak_s / 4, end)
-        memory = MemoryLog()
+        metrics = live.app.service.metrics
+        memory = MemoryLog(lambda: metrics.value("state_cache_bytes"))
         with memory.kept():
             per_s = 10 * peak / plan.tokens
             found = live.ask("flood", bodies=bodies, per_s=per_s, seconds=plan.flood_s)
@@ -204,7 +205,8 @@ def overload(lm: LanguageModel, plan: Plan) -> Iterator[Aim]:
         f"  peak {peak:,.1f} tokens/s; of {len(answers)} requests, {per_s:,.1f} a second, "
         f"{n_whole} were answered and {len(refused)} refused"
     )
-    print(f"  429 in {median_and_p99(refused)}; memory {memory}")
+    print(f"  429 in {median_and_p99(refused)}")
+    print(f"  memory beside remembered prompts: {memory}")
     yield Aim("goodput under overload, of the peak", 0.9, goodput / peak, ".1%")
     yield Aim("99 of 100 refusals, ms", 100.0, 1000 * quantile(refused, 0.99), ".0f", False)
     yield Aim("slowest refusal, ms", 100.0, 1000 * max(refused, default=0.0), ".0f", False)

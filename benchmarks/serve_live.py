@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
@@ -79,11 +79,16 @@ def serving(lm: LanguageModel, settings: Settings) -> Iterator[Live]:
 
 
 class MemoryLog:
-    """What this process held, ten times a second."""
+    """What this process held beside remembered prompts, ten times a second."""
 
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self._bytes: list[int] = []
+    def __init__(self, remembered_bytes: Callable[[], float]) -> None:
+        """Begin with nothing.
+
+        Args:
+            remembered_bytes: What remembered prompts take, which grows to a limit of its own.
+        """
+        self._remembered_bytes = remembered_bytes
+        self._bytes: list[float] = []
 
     def __str__(self) -> str:
         return f"{self._bytes[0] / 1e6:,.1f} MB at first, at most {max(self._bytes) / 1e6:,.1f}"
@@ -101,7 +106,7 @@ class MemoryLog:
 
         def look() -> None:
             while not ending.wait(0.1):
-                self._bytes.append(resident_bytes() or 0)
+                self._bytes.append((resident_bytes() or 0) - self._remembered_bytes())
 
         thread = threading.Thread(target=look)
         thread.start()
