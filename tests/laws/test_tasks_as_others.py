@@ -89,13 +89,16 @@ def test_every_text_that_is_written(lm, reference):
 
 def evaluated(model, task, shots: int | None = None):
     """Run one task; the harness's own, whose list takes seconds to read, are left out."""
-    return lm_eval.simple_evaluate(
-        model,
-        tasks=[task],
-        num_fewshot=shots,
-        bootstrap_iters=10,
-        task_manager=manager.TaskManager(include_path=".", include_defaults=False),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # Its pool never ends in a process that has a handler for SIGTERM, as other tests leave one.
+        patch.setenv("DISABLE_MULTIPROC", "1")
+        return lm_eval.simple_evaluate(
+            model,
+            tasks=[task],
+            num_fewshot=shots,
+            bootstrap_iters=10,
+            task_manager=manager.TaskManager(include_path=".", include_defaults=False),
+        )
 
 
 def test_accuracy_and_perplexity_of_last_words(lm, reference, tmp_path, monkeypatch):
