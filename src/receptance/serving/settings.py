@@ -87,8 +87,11 @@ class Settings:
 
     # What a connection may do.
     max_body_bytes: int = 8 * _MB
+    """Of a request's body."""
     max_header_bytes: int = 64 * 1024
+    """Of its header."""
     max_json_depth: int = 64
+    """Lists and objects within each other."""
     max_json_containers: int = 2**17
     """Lists and objects of a body."""
     header_seconds: float = 10.0
@@ -98,7 +101,9 @@ class Settings:
     keep_alive_seconds: float = 75.0
     """Between two requests."""
     max_connections: int = 1024
+    """Open ones; a further one is closed at once."""
     max_connections_per_address: int = 256
+    """Of these, from one address."""
 
     # What is kept.
     state_cache_bytes: int = 256 * _MB
@@ -120,6 +125,7 @@ class Settings:
     shutdown_seconds: float = 30.0
     """Then: how long running requests may take to end."""
     max_engine_restarts_per_hour: int = 5
+    """How often an engine that broke is made anew."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
