@@ -3,6 +3,7 @@
 import os
 import random
 import stat
+import threading
 from hashlib import blake2b
 from pathlib import Path
 
@@ -133,6 +134,59 @@ def test_a_full_disk_costs_a_memory_and_nothing_else(
     assert "No space left" in caplog.text
     put(folder, 1)
     assert found(folder, 1) is not None
+
+
+def test_what_waits_for_a_slow_disk_is_written_and_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder, is_free, n_written = folder_of(tmp_path), threading.Event(), 0
+    write = Path.write_bytes
+
+    def slow(path: Path, content: bytes) -> int:
+        nonlocal n_written
+        n_written += 1
+        assert is_free.wait(10)
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", slow)
+    for _ in range(3):
+        folder.put(key_of(1), SCOPE, packed(1), state())
+    is_free.set()
+    folder.wait()
+    (file,) = tmp_path.iterdir()
+    assert (n_written, folder.n_bytes) == (1, file.stat().st_size)
+    folder.clear()
+    assert (len(folder), folder.n_bytes, list(folder.lengths(SCOPE))) == (0, 0, [])
+
+
+def test_a_file_that_is_there_twice_is_counted_once(tmp_path: Path):
+    folder = folder_of(tmp_path)
+    put(folder, 1)
+    (file,) = tmp_path.iterdir()
+    file.rename(tmp_path / file.name.replace("-1-", "-2-"))
+    size = folder.n_bytes
+    put(folder_of(tmp_path / "other"), 1)
+    (other,) = (tmp_path / "other").iterdir()
+    other.rename(file)
+    (tmp_path / "other").rmdir()
+    assert (folder_of(tmp_path).n_bytes, len(list(tmp_path.iterdir()))) == (size, 1)
+
+
+def test_a_write_that_fails_in_any_way_is_told_in_the_log_and_fails_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    folder = folder_of(tmp_path)
+
+    def broken(_: RWKV4State, __: str) -> bytes:
+        raise RuntimeError("the device is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RWKV4State, "to_bytes", broken)
+        folder.put(key_of(1), SCOPE, packed(1), state())
+        folder.clear()
+    assert "RuntimeError" in caplog.text
+    put(folder, 1)
+    assert found(folder, 1) == 1.0
 
 
 def test_a_folder_that_is_none_is_an_error_at_the_start(tmp_path: Path):

@@ -6,7 +6,7 @@ import re
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -67,7 +67,7 @@ class PrefixFolder:
         self._files: OrderedDict[bytes, _File] = OrderedDict()
         self._lengths: defaultdict[str, dict[int, int]] = defaultdict(dict)
         self._n_bytes = 0
-        self._pending: set[Future[None]] = set()
+        self._pending: dict[bytes, Future[None]] = {}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         remove_staged(folder)
         self._scan()
@@ -126,14 +126,14 @@ class PrefixFolder:
             tokens: Four bytes for each that it has seen.
             state: Not to be modified afterwards.
         """
-        self._pending = {each for each in self._pending if not each.done()}
-        if len(self._pending) < _MAX_PENDING and not self.has(key):
-            self._pending.add(self._writer.submit(self._write, key, scope, tokens, state))
+        self._pending = {key: each for key, each in self._pending.items() if not each.done()}
+        is_there = key in self._pending or self.has(key)
+        if len(self._pending) < _MAX_PENDING and not is_there:
+            self._pending[key] = self._writer.submit(self._write, key, scope, tokens, state)
 
     def wait(self) -> None:
-        """Return when all that was put is written."""
-        for each in list(self._pending):
-            each.result()
+        """Return when all that was put is written, or could not be."""
+        wait(list(self._pending.values()))
 
     def clear(self) -> None:
         """Forget all states."""
@@ -177,6 +177,14 @@ class PrefixFolder:
         )[0]
 
     def _write(self, key: bytes, scope: Scope, tokens: bytes, state: State) -> None:
+        try:
+            self._store(key, scope, tokens, state)
+        except Exception as error:  # noqa: BLE001 (nobody waits who could be told)
+            logger.warning("a state can not be remembered on the disk: %s", type(error).__name__)
+            with self._lock:
+                self._forget(key)
+
+    def _store(self, key: bytes, scope: Scope, tokens: bytes, state: State) -> None:
         rest = _head(scope, len(tokens)) + tokens + state.to_bytes(self._fingerprint)
         content = _MAGIC + blake2b(rest, digest_size=32).digest() + rest
         if len(content) > self._max_bytes:
@@ -199,19 +207,29 @@ class PrefixFolder:
 
     def _note(self, key: bytes, file: _File) -> None:
         """Take in that there is a file, and forget those that were not used for longest."""
+        known = self._files.get(key)
+        if known == file:
+            self._uncount(key)
+        else:
+            self._forget(key)
         self._files[key] = file
         lengths = self._lengths[file.scope]
         lengths[file.n_tokens] = lengths.get(file.n_tokens, 0) + 1
         self._n_bytes += file.n_bytes
-        while self._n_bytes > self._max_bytes:
+        while self._files and self._n_bytes > self._max_bytes:
             self._forget(next(iter(self._files)))
 
     def _forget(self, key: bytes) -> None:
+        file = self._uncount(key)
+        if file is not None:
+            with suppress(OSError):
+                self._path(key, file).unlink()
+
+    def _uncount(self, key: bytes) -> _File | None:
+        """Return what was known of a file, and know it no more."""
         file = self._files.pop(key, None)
         if file is None:
-            return
-        with suppress(OSError):
-            self._path(key, file).unlink()
+            return None
         self._n_bytes -= file.n_bytes
         lengths = self._lengths[file.scope]
         lengths[file.n_tokens] -= 1
@@ -219,6 +237,7 @@ class PrefixFolder:
             del lengths[file.n_tokens]
         if not lengths:
             del self._lengths[file.scope]
+        return file
 
     def _path(self, key: bytes, file: _File) -> Path:
         return self._folder / f"{file.scope}-{file.n_tokens}-{key.hex()}.prefix"
