@@ -1,6 +1,7 @@
 """What a request goes on from, and what is kept after it."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -8,7 +9,8 @@ from receptance.errors import RequestError
 from receptance.inference import LanguageModel
 from receptance.serving.app import ServerApp
 from receptance.serving.protocol import CompletionBody
-from receptance.serving.routes.keeping import Keeping, Start, start_of
+from receptance.serving.routes.keeping import Keeping, Start, kept_aside, start_of
+from receptance.serving.state_store import Kept
 
 
 def test_what_begins_anew_may_be_remembered_and_what_goes_on_may_not(
@@ -41,3 +43,34 @@ def test_a_state_has_seen_what_came_before_the_prompt_and_the_answer(
     state = asyncio.run(told(is_kept=True))["state"]
     assert state["tokens"] == 7
     app.service.states.remove("me", str(state["id"]))
+
+
+def test_a_state_whose_waiter_is_gone_is_not_kept(app: ServerApp, lm: LanguageModel):
+    store, state = app.service.states, lm.prefill("a text")
+    is_kept, may_end, is_left = threading.Event(), threading.Event(), threading.Event()
+
+    async def leave() -> None:
+        place = store.reserve("who left")
+        abandon = place.abandon
+
+        def keep() -> Kept:
+            kept = place.keep("", 1, state)
+            is_kept.set()
+            assert may_end.wait(10)
+            return kept
+
+        def abandon_and_tell() -> None:
+            abandon()
+            is_left.set()
+
+        place.abandon = abandon_and_tell
+        waiter = asyncio.ensure_future(kept_aside(place, keep))
+        assert await asyncio.to_thread(is_kept.wait, 10)
+        assert len(store.of_owner("who left")) == 1
+        waiter.cancel()
+        await asyncio.gather(waiter, return_exceptions=True)
+        may_end.set()
+        assert await asyncio.to_thread(is_left.wait, 10)
+
+    asyncio.run(leave())
+    assert store.of_owner("who left") == []

@@ -1,5 +1,7 @@
 """Who may keep how many states, and who has them back."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -58,6 +60,58 @@ def test_all_together_take_no_more_than_they_may(lm: LanguageModel):
     assert code_of(refusal) == (429, "states_full")
     store.remove("me", kept.id)
     store.reserve("me")
+
+
+class SlowShelf(MemoryShelf):
+    """A place that takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked, self.is_free = threading.Event(), threading.Event()
+
+    def put(self, kept: Kept, state: State) -> None:
+        self.is_asked.set()
+        assert self.is_free.wait(10)
+        super().put(kept, state)
+
+
+def test_a_place_that_is_left_while_a_state_is_written_is_taken_until_the_end(lm: LanguageModel):
+    store = store_of(lm, shelf := SlowShelf(), max_states_per_key=1)
+    place, state = store.reserve("me"), lm.prefill("a")
+    with ThreadPoolExecutor(1) as threads:
+        keeping = threads.submit(place.keep, "", 1, state)
+        assert shelf.is_asked.wait(10)
+        place.leave()
+        place.abandon()
+        with pytest.raises(RequestError, match="at most 1 states"):
+            store.reserve("me")
+        shelf.is_free.set()
+        keeping.result()
+    assert store.of_owner("me") == []
+    store.reserve("me")
+
+
+def test_a_state_that_nobody_was_told_of_is_forgotten(lm: LanguageModel):
+    store = store_of(lm, max_states_per_key=1)
+    place = store.reserve("me")
+    place.keep("", 1, lm.prefill("a"))
+    place.leave()
+    assert len(store.of_owner("me")) == 1
+    place.abandon()
+    place.abandon()
+    assert store.of_owner("me") == []
+    store.reserve("me").abandon()
+    store.reserve("me")
+
+
+def test_nothing_is_kept_in_a_place_that_was_left(lm: LanguageModel):
+    store = store_of(lm)
+    place = store.reserve("me")
+    place.leave()
+    with pytest.raises(RequestError) as refusal:
+        place.keep("", 1, lm.prefill("a"))
+    assert code_of(refusal) == (499, "client_left")
+    assert store.of_owner("me") == []
 
 
 class BrokenShelf(MemoryShelf):

@@ -51,6 +51,25 @@ async def aside(work: Callable[..., T], *args: Any) -> T:
     return await asyncio.to_thread(work, *args)
 
 
+async def kept_aside(place: Place, work: Callable[..., Kept], *args: Any) -> Kept:
+    """Return what a function keeps in a place, and keep nothing if nobody waits for it any more.
+
+    Args:
+        place: Where to.
+        work: What calls `place.keep`, on a thread, and so goes on when its waiter is cancelled.
+        args: What it takes.
+
+    Raises:
+        RequestError: If it cannot be kept.
+    """
+    try:
+        return await aside(work, *args)
+    except asyncio.CancelledError:
+        # Forgetting may wait for a disk, too.
+        asyncio.get_running_loop().run_in_executor(None, place.abandon)
+        raise
+
+
 @dataclass(frozen=True)
 class Keeping:
     """Whether, and where, the state after an answer is kept."""
@@ -95,5 +114,5 @@ class Keeping:
         if self.place is None or generation is None:
             return {}
         tokens = self.start.tokens + generation.prompt_tokens + len(generation.tokens)
-        kept = await aside(self.place.keep, "", tokens, generation.state)
+        kept = await kept_aside(self.place, self.place.keep, "", tokens, generation.state)
         return {"state": kept.object(self.model)}

@@ -16,7 +16,7 @@ from receptance.serving.engine_room import Job
 from receptance.serving.protocol import ForkBody, StateBody, require_possible_state
 from receptance.serving.routes.chat_completions import render
 from receptance.serving.routes.completions import tokens_of
-from receptance.serving.routes.keeping import Start, aside, start_of
+from receptance.serving.routes.keeping import Start, aside, kept_aside, start_of
 from receptance.serving.routes.leaving import unless_left
 from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import Service, owner_of
@@ -64,7 +64,7 @@ def _add_making(router: APIRouter, service: Service) -> None:
         content = await request.body()
         place = await aside(store.reserve, owner_of(request))
         try:
-            return _told(service, await aside(store.import_content, place, content))
+            return _told(service, await kept_aside(place, store.import_content, place, content))
         finally:
             place.leave()
 
@@ -79,7 +79,7 @@ def _add_making(router: APIRouter, service: Service) -> None:
         kept, state = await aside(store.read, owner, state_id)
         name = f"{kept.name} (fork)"[-MAX_NAME_CHARACTERS:] if body.name is None else body.name
         place = await aside(store.reserve, owner)
-        return _told(service, await aside(place.keep, name, kept.tokens, state))
+        return _told(service, await kept_aside(place, place.keep, name, kept.tokens, state))
 
 
 def _add_having(router: APIRouter, service: Service) -> None:
@@ -152,9 +152,8 @@ async def _create(
         if not ticket.is_over:
             ticket.cancel("client")
     n_tokens = start.tokens + len(tokens)
-    return _told(
-        service, await aside(place.keep, body.name or "", n_tokens, finished.generation.state)
-    )
+    state = finished.generation.state
+    return _told(service, await kept_aside(place, place.keep, body.name or "", n_tokens, state))
 
 
 def _told(service: Service, kept: Kept) -> Response:

@@ -21,11 +21,18 @@ class Place:
         self,
         owner: str,
         put: Callable[[str, str, int, State], Kept],
-        leave: "Callable[[Place], None]",
+        remove: Callable[[Kept], object],
+        free: "Callable[[Place], None]",
     ) -> None:
         self.owner = owner
         self._put = put
-        self._leave = leave
+        self._remove = remove
+        self._free = free
+        self._lock = threading.Lock()
+        self._is_begun = False
+        self._is_left = False
+        self._is_ended = False
+        self._kept: Kept | None = None
 
     def keep(self, name: str, tokens: int, state: State) -> Kept:
         """Keep a state here.
@@ -36,16 +43,47 @@ class Place:
             state: Of one sequence, not to be modified afterwards.
 
         Raises:
-            RequestError: If it cannot be written.
+            RequestError: If it cannot be written, or the place was left.
         """
+        with self._lock:
+            if self._is_left:
+                raise RequestError(_LEFT, status=499, code="client_left")
+            self._is_begun = True
         try:
-            return self._put(self.owner, name, tokens, state)
+            kept = self._put(self.owner, name, tokens, state)
+            with self._lock:
+                self._kept, self._is_ended = kept, True
+                is_unwanted = self._is_left
+            if is_unwanted:
+                self._remove(kept)
+            return kept
         finally:
-            self.leave()
+            self._is_ended = True
+            self._free(self)
 
     def leave(self) -> None:
-        """Give the place back if it was not used; may be called again."""
-        self._leave(self)
+        """Give the place back if it was not used; may be called again.
+
+        Where `keep` is at it, nobody waits for it any more: it gives the place back when it ends,
+        and keeps nothing.
+        """
+        with self._lock:
+            if self._is_ended:
+                return
+            self._is_left = True
+            if self._is_begun:
+                return
+        self._free(self)
+
+    def abandon(self) -> None:
+        """Leave, and forget what was kept here, since nobody was told of it."""
+        self.leave()
+        with self._lock:
+            # Where it was left while it was kept, `keep` forgets it.
+            kept = None if self._is_left else self._kept
+            self._kept = None
+        if kept is not None:
+            self._remove(kept)
 
 
 class StateStore:
@@ -97,7 +135,7 @@ class StateStore:
             promised = self._state_bytes * (len(self._places) + 1)
             if self._shelf.n_bytes + promised > self._max_bytes:
                 raise RequestError(_FULL, status=429, code="states_full")
-            place = Place(owner, self._put, self._leave)
+            place = Place(owner, self._put, self._shelf.remove, self._free)
             self._places.add(place)
             self._promised[owner] += 1
         return place
@@ -198,7 +236,7 @@ class StateStore:
             raise RequestError(_NOT_WRITTEN, status=503, code="state_not_written") from error
         return kept
 
-    def _leave(self, place: Place) -> None:
+    def _free(self, place: Place) -> None:
         with self._lock:
             if place in self._places:
                 self._places.remove(place)
@@ -219,4 +257,5 @@ _TOO_MANY = (
 _FULL = "all states together take as much as they may at this server; delete one of yours"
 _TOO_LONG = "a state of this model must have at most {} bytes as a file, but this has {}"
 _NO_COUNT = "`tokens` in the file's metadata must be a number of tokens, but it is not"
+_LEFT = "the client left before the state was kept"
 _NOT_WRITTEN = "the state cannot be written: the server's disk does not take it"
