@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from receptance.inference import PrefixCache, PrefixFolder
+from receptance.inference import PrefixCache, PrefixFolder, prefix_folder
 from receptance.models import RWKV4State
 
 SCOPE, OTHER = ("model", "a"), ("model", "b")
@@ -222,3 +222,58 @@ def test_what_is_in_memory_at_the_end_is_there_for_the_next_process(tmp_path: Pa
     cache.close()
     again = PrefixCache(10_000, folder_of(tmp_path))
     assert all(again.find(SCOPE, [n, n, 9]) is not None for n in range(20))
+
+
+def test_what_was_used_last_goes_first_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cache = PrefixCache(10_000, folder_of(tmp_path))
+    for n in range(20):
+        cache.put(SCOPE, [n, n], state(float(n)))
+    now, write = 0.0, Path.write_bytes
+
+    def slow(path: Path, content: bytes) -> int:
+        nonlocal now
+        now += 1.0
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", slow)
+    monkeypatch.setattr(prefix_folder.time, "monotonic", lambda: now)
+    cache.close(3.0)
+    again = PrefixCache(10_000, folder_of(tmp_path))
+    there = [n for n in range(20) if again.find(SCOPE, [n, n, 9]) is not None]
+    assert there == [17, 18, 19]
+
+
+def test_at_the_end_what_was_used_last_has_the_place_that_there_is(tmp_path: Path):
+    put(folder := folder_of(tmp_path / "one"), *range(7))
+    size = folder.n_bytes
+    cache = PrefixCache(100_000, folder := folder_of(tmp_path / "two", 3 * size))
+    put(folder, *range(7))
+    for n in (1, 2, 900, 3, 4, 5, 6):
+        cache.put(SCOPE, range(n), state())
+    for n in (900, 2):
+        cache.find(SCOPE, range(n + 1))
+    cache.put(SCOPE, range(6), state())
+    cache.close()
+    for place, expected in ((3, [2, 5, 6]), (2, [2, 6]), (1, [6])):
+        again = folder_of(tmp_path / "two", place * size)
+        assert sorted(again.lengths(SCOPE)) == expected
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    is_free, write = threading.Event(), Path.write_bytes
+
+    def hung(path: Path, content: bytes) -> int:
+        assert is_free.wait(10)
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", hung)
+    cache = PrefixCache(10_000, folder := folder_of(tmp_path))
+    for n in range(3):
+        cache.put(SCOPE, [n, n], state())
+    cache.close(0.01)
+    assert not folder.wait(0.0)
+    is_free.set()
+    assert folder.wait(10.0)
+    assert len(folder) == 1

@@ -150,13 +150,18 @@ class PrefixCache:
         if self._folder is not None:
             self._folder.clear()
 
-    def close(self) -> None:
-        """Bring what is in memory to the folder, for the next process; without one, do nothing."""
+    def close(self, seconds: float = 10.0) -> None:
+        """Bring what is in memory to the folder, for the next process; without one, do nothing.
+
+        Args:
+            seconds: How long it may take, but for the last write. What was used last goes first.
+        """
         if self._folder is not None:
-            for key, entry in self._entries.items():
-                self._folder.wait()
-                self._folder.put(key, entry.scope, entry.tokens, entry.state)
-            self._folder.close()
+            last = (
+                (key, each.scope, each.tokens, each.state)
+                for key, each in reversed(self._entries.items())
+            )
+            self._folder.close(last, seconds)
 
     def _brought_back(self, key: bytes, scope: Scope, tokens: memoryview) -> State | None:
         """Return a state from the folder, which is in memory from now on."""

@@ -4,8 +4,9 @@ import logging
 import os
 import re
 import threading
+import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -131,9 +132,16 @@ class PrefixFolder:
         if len(self._pending) < _MAX_PENDING and not is_there:
             self._pending[key] = self._writer.submit(self._write, key, scope, tokens, state)
 
-    def wait(self) -> None:
-        """Return when all that was put is written, or could not be."""
-        wait(list(self._pending.values()))
+    def wait(self, seconds: float | None = None) -> bool:
+        """Return when all that was put is written, or could not be.
+
+        Args:
+            seconds: How long at most; None is for as long as it takes.
+
+        Returns:
+            Whether nothing waits any more.
+        """
+        return not wait(list(self._pending.values()), seconds).not_done
 
     def clear(self) -> None:
         """Forget all states."""
@@ -142,19 +150,49 @@ class PrefixFolder:
             for key in list(self._files):
                 self._forget(key)
 
-    def close(self) -> None:
-        """Write what waits for it, and end."""
-        self._writer.shutdown()
+    def close(
+        self, last: Iterable[tuple[bytes, Scope, bytes, State]] = (), seconds: float = 10.0
+    ) -> None:
+        """Write what waits for it and what is still in memory, as far as time suffices, and end.
+
+        Args:
+            last: As for `put`, the lately used first: what has no place beside these is left out.
+            seconds: After which no other is begun.
+        """
+        deadline, n_bytes, state_bytes = time.monotonic() + seconds, 0, 0
+        paths: list[Path] = []
+        is_in_time = self.wait(seconds)
+        for key, scope, tokens, state in last:
+            if not is_in_time or time.monotonic() >= deadline:
+                break
+            head_bytes = len(_head(scope, len(tokens))) + len(tokens)
+            if n_bytes + head_bytes + state_bytes > self._max_bytes:
+                continue  # it would push out one that was used later
+            self.put(key, scope, tokens, state)
+            is_in_time = self.wait(deadline - time.monotonic())
+            with self._lock:
+                file = self._files.get(key)
+                if file is None:
+                    continue
+                self._files.move_to_end(key)
+            n_bytes += file.n_bytes
+            state_bytes = file.n_bytes - head_bytes
+            paths.append(self._path(key, file))
+        now = time.time_ns()
+        for i, path in enumerate(paths):  # the disk's own clock is too coarse to tell them apart
+            with suppress(OSError):
+                os.utime(path, ns=(now - 1000 * i, now - 1000 * i))
+        self._writer.shutdown(wait=is_in_time, cancel_futures=True)
 
     def _scan(self) -> None:
         """Learn what is there, the lately used last."""
-        found: list[tuple[float, bytes, _File]] = []
+        found: list[tuple[int, bytes, _File]] = []
         for each in self._folder.iterdir():
             if match := _NAME.fullmatch(each.name):
                 with suppress(OSError):
                     stat = each.stat()
                     file = _File(match[1], int(match[2]), stat.st_size)
-                    found.append((stat.st_mtime, bytes.fromhex(match[3]), file))
+                    found.append((stat.st_mtime_ns, bytes.fromhex(match[3]), file))
         with self._lock:
             for _, key, file in sorted(found, key=lambda each: each[:2]):
                 self._note(key, file)

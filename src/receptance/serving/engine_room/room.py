@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_LAST_WRITES_SECONDS = 10.0  # for what is remembered, and worth no longer wait
 _LAST_STEP_SECONDS = 10.0  # more than a step takes
 _MAX_LETTERS = 256  # steps that the engine may be ahead of the event loop
 _SHORT_PROMPT = 2048  # characters or tokens; going to another thread would take longer
@@ -235,7 +236,8 @@ class EngineRoom:
         if not await asyncio.to_thread(self._thread.join, _LAST_STEP_SECONDS):
             logger.error("the engine did not end its step in time, and is left behind")
         else:
-            await asyncio.to_thread(self._cache.close)
+            seconds = min(_LAST_WRITES_SECONDS, self._settings.shutdown_seconds)
+            await asyncio.to_thread(self._cache.close, seconds)
         self._encoder.shutdown(wait=False, cancel_futures=True)
 
     @property
