@@ -122,7 +122,9 @@ def create_app(
     api.add_exception_handler(RequestError, _on_request_error)
     api.add_exception_handler(RequestValidationError, _on_invalid_body)
     api.add_exception_handler(HTTPException, _on_http_error)
-    return ServerApp(wrap(TurningAway(api, room), settings, keys), room, service)
+    file_bytes = service.states.max_content_bytes
+    asgi = wrap(TurningAway(api, room), settings, keys, file_bytes=file_bytes)
+    return ServerApp(asgi, room, service)
 
 
 def name_of(lm: LanguageModel) -> str:

@@ -123,3 +123,14 @@ def test_a_header_has_a_size():
 def test_who_leaves_within_the_body_gets_no_answer():
     answer = call(APP, "POST", PATH, headers=[JSON], body=[])
     assert answer.status == 0
+
+
+def test_a_file_may_be_longer_than_other_bodies():
+    app = wrap(small_app(), Settings(max_body_bytes=1000), file_bytes=2000)
+    file, kind = "/v1/states/import", ("content-type", "application/octet-stream")
+    sent = [(file, kind, 2000), (file, kind, 2001), (PATH, JSON, 1001)]
+    answers = [call(app, "POST", path, headers=[head], body=b" " * n) for path, head, n in sent]
+    assert [each.status for each in answers] == [200, 413, 413]
+    assert "at most 2000 bytes" in answers[1].json()["error"]["message"]
+    less = wrap(small_app(), Settings(max_body_bytes=1000), file_bytes=10)
+    assert call(less, "POST", file, headers=[kind], body=b" " * 1000).status == 200

@@ -331,3 +331,12 @@ def test_a_state_in_a_folder_is_there_for_the_next_server(lm: LanguageModel, tmp
         assert client.get(f"{PATH}/{state['id']}/content").content == content
         assert client.delete(f"{PATH}/{state['id']}").status_code == 200
         assert client.get(PATH).json()["data"] == []
+
+
+def test_a_state_that_is_larger_than_other_bodies_comes_back(lm: LanguageModel):
+    app = create_app(lm, Settings(max_sequences=2, max_body_bytes=300), model_name="tiny")
+    with served(app) as url, httpx.Client(base_url=url) as client:
+        state = made(client, prompt="a text")
+        assert state["bytes"] > 300
+        content = client.get(f"{PATH}/{state['id']}/content").content
+        assert imported(client, content).status_code == 200

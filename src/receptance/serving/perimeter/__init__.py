@@ -22,12 +22,15 @@ from receptance.serving.settings import Settings
 __all__ = ["wrap"]
 
 
-def wrap(app: ASGIApp, settings: Settings, keys: KeyRing | None = None) -> ASGIApp:
+def wrap(
+    app: ASGIApp, settings: Settings, keys: KeyRing | None = None, *, file_bytes: int = 0
+) -> ASGIApp:
     """Return the app as the network may see it.
 
     Args:
         app: What answers.
         settings: The limits, the names of the server and the pages that may call it.
         keys: Who may call; None lets everybody.
+        file_bytes: What a body may take that is a file, if that is more than another may.
     """
-    return Answers(Origins(Entrance(Bodies(app, settings), keys), settings))
+    return Answers(Origins(Entrance(Bodies(app, settings, file_bytes), keys), settings))

@@ -28,9 +28,10 @@ class Bodies:
     another's page can, is also what keeps those from calling in their reader's name.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, file_bytes: int) -> None:
         self._app = app
         self._settings = settings
+        self._file_bytes = max(settings.max_body_bytes, file_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on with a body that is safe to look at.
@@ -45,8 +46,9 @@ class Bodies:
         is_raw = scope["path"] in RAW_PATHS
         if scope["method"] not in _WITHOUT_BODY:
             _check_type(scope, "application/octet-stream" if is_raw else "application/json")
-        self._check_length(scope)
-        body = await self._read(receive)
+        max_bytes = self._file_bytes if is_raw else self._settings.max_body_bytes
+        _check_length(scope, max_bytes)
+        body = await _read(receive, max_bytes)
         if body is None:  # the client left
             return
         if body and not is_raw:
@@ -77,34 +79,36 @@ class Bodies:
             )
             raise RequestError(message, status=431, code="header_too_large")
 
-    def _check_length(self, scope: Scope) -> None:
-        if header_values(scope, b"content-encoding") not in ([], [b"identity"]):
-            message = "a body must not be compressed, but this one is; send it as it is"
-            raise RequestError(message, status=415, code="unsupported_encoding")
-        for length in header_values(scope, b"content-length"):
-            if not length.isdigit():
-                raise RequestError(f"`content-length` must be digits, but is {length[:20]!r}")
-            # A number of so many digits need not be read to be too large.
-            if len(length) > 18 or int(length) > self._settings.max_body_bytes:
-                raise self._too_large()
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        """Return the body, or None if the client left before its end."""
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return None
-            body += message.get("body", b"")
-            if len(body) > self._settings.max_body_bytes:
-                raise self._too_large()
-            if not message.get("more_body", False):
-                return bytes(body)
+def _check_length(scope: Scope, max_bytes: int) -> None:
+    if header_values(scope, b"content-encoding") not in ([], [b"identity"]):
+        message = "a body must not be compressed, but this one is; send it as it is"
+        raise RequestError(message, status=415, code="unsupported_encoding")
+    for length in header_values(scope, b"content-length"):
+        if not length.isdigit():
+            raise RequestError(f"`content-length` must be digits, but is {length[:20]!r}")
+        # A number of so many digits need not be read to be too large.
+        if len(length) > 18 or int(length) > max_bytes:
+            raise _too_large(max_bytes)
 
-    def _too_large(self) -> RequestError:
-        limit = self._settings.max_body_bytes
-        message = f"a body must have at most {limit} bytes, but has more; send less at once"
-        return RequestError(message, status=413, code="body_too_large")
+
+async def _read(receive: Receive, max_bytes: int) -> bytes | None:
+    """Return the body, or None if the client left before its end."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message.get("body", b"")
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _too_large(limit: int) -> RequestError:
+    message = f"a body must have at most {limit} bytes, but has more; send less at once"
+    return RequestError(message, status=413, code="body_too_large")
 
 
 def _check_type(scope: Scope, wanted: str) -> None:
