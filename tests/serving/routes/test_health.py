@@ -51,6 +51,36 @@ def test_a_deep_look_takes_one_token_however_often_it_is_asked(lm: LanguageModel
     assert app.service.metrics.value("generation_tokens_total") == 1
 
 
+@pytest.mark.parametrize("late", ["probe_seconds", "queue_seconds"])
+def test_a_server_that_is_busy_is_well(lm: LanguageModel, late: str):
+    settings = Settings(**{"max_sequences": 1, late: 0.05})
+    app = create_app(lm, settings, model_name="tiny")
+    body = {"model": "tiny", "prompt": "a", "stream": True, "max_tokens": 2**16}
+    body["logit_bias"] = {"0": -100}
+    with served(app) as url, httpx.stream("POST", f"{url}/v1/completions", json=body) as stream:
+        begun = stream.iter_raw()
+        next(begun)
+        assert httpx.get(f"{url}/health?deep=1").json() == {"status": "ok"}
+        assert app.room.n_running == 1
+
+
+def test_a_server_whose_engine_takes_no_step_is_unwell(lm: LanguageModel):
+    gate, is_held = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        is_held.set()
+        gate.wait(10)
+
+    app = create_app(lm, Settings(probe_seconds=0.05), model_name="tiny")
+    with served(app) as url:
+        app.room._thread.work(hang, asyncio.Future(loop=app.room._loop))
+        is_held.wait(10)
+        try:
+            assert refused(httpx.get(f"{url}/health?deep=1"), 503)["code"] == "no_token"
+        finally:
+            gate.set()
+
+
 def test_a_server_whose_engine_hangs_is_unwell_until_it_goes_on(lm: LanguageModel):
     gate, is_held = threading.Event(), threading.Event()
 

@@ -74,6 +74,7 @@ class EngineThread:
         self._news: News = []
         self._is_closing = False
         self._is_heard = True
+        self._n_steps = 0
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -92,6 +93,11 @@ class EngineThread:
     def n_running(self) -> int:
         """How many texts the engine reads or writes."""
         return len(self._by_id)
+
+    @property
+    def n_steps(self) -> int:
+        """How many steps were taken to their end."""
+        return self._n_steps
 
     @property
     def n_works(self) -> int:
@@ -192,6 +198,7 @@ class EngineThread:
             self._send_news()
 
         pass_on(self._engine.step(tell))
+        self._n_steps += 1
         if n_tokens:
             self._metrics.batch_size.observe(n_tokens)
 

@@ -119,6 +119,11 @@ class EngineRoom:
         return self._thread.n_running
 
     @property
+    def n_steps(self) -> int:
+        """How many steps the engine took to their end."""
+        return self._thread.n_steps
+
+    @property
     def n_waiting(self) -> int:
         """How many texts wait for their turn."""
         return max(0, self._admission.n_open - self.n_running)

@@ -27,7 +27,7 @@ class _Probe:
         self._error: RequestError | None = None
 
     async def ask(self) -> None:
-        """Return if the engine wrote a token of late.
+        """Return if the engine wrote a token of late, or had too much to do to come to it.
 
         Raises:
             RequestError: 503 if it did not.
@@ -41,13 +41,16 @@ class _Probe:
 
     async def _ask(self) -> RequestError | None:
         request = Request("", SamplingParams(max_tokens=1, temperature=0.0))
-        seconds = self._service.settings.probe_seconds
+        seconds, room = self._service.settings.probe_seconds, self._service.room
+        n_steps = room.n_steps
         try:
             job = Job(request=request, owner=_PROBE, max_seconds=seconds)
-            ticket = await self._service.room.submit(job)
+            ticket = await room.submit(job)
             await ticket.finished()
         except RequestError as error:
-            if error.status == 429:  # a full queue is no illness
+            is_late = error.code in ("timeout", "queue_timeout")
+            # Neither a full queue is an illness, nor an engine that steps for others meanwhile.
+            if error.status == 429 or (is_late and room.n_steps > n_steps):
                 return None
             return RequestError(_SILENT, status=503, code="no_token", retry_after=seconds)
         return None
