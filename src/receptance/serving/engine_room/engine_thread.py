@@ -37,6 +37,7 @@ class EngineThread:
         make_engine: Callable[[], Engine],
         *,
         n_slots: int,
+        passing_seconds: float,
         restarts_per_hour: int,
         metrics: Metrics,
         report: Callable[[News], bool],
@@ -49,6 +50,7 @@ class EngineThread:
         Args:
             make_engine: Makes one; again after it broke.
             n_slots: How many texts it can have at once.
+            passing_seconds: How long a job that has too many texts for the free ones is passed by.
             restarts_per_hour: How many new engines there may be.
             metrics: What is counted.
             report: Carries news to the event loop; whether there still is one.
@@ -68,7 +70,7 @@ class EngineThread:
         self._works: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._families: dict[Ticket, Family] = {}
-        self._line = Line(n_slots)
+        self._line = Line(n_slots, passing_seconds)
         self._by_id: dict[int, Family] = {}
         self._restarts: deque[float] = deque()
         self._news: News = []
@@ -176,7 +178,8 @@ class EngineThread:
             self._orders.popleft()()
         if self._works:  # one a step, so that many of them do not hold up the texts
             self._works.popleft()()
-        while self._engine is not None and (family := self._line.next()):
+        now = time.monotonic()
+        while self._engine is not None and (family := self._line.next(now)):
             self._begin(self._engine, family)
 
     def _step(self) -> None:

@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 _LAST_WRITES_SECONDS = 10.0  # for what is remembered, and worth no longer wait
 _LAST_STEP_SECONDS = 10.0  # more than a step takes
+_PASSING = 0.5  # of the time that a job may wait; in the rest it must come to its places
 _MAX_LETTERS = 256  # steps that the engine may be ahead of the event loop
 _SHORT_PROMPT = 2048  # characters or tokens; going to another thread would take longer
 
@@ -73,6 +74,7 @@ class EngineRoom:
         self._thread = EngineThread(
             self._make_engine,
             n_slots=settings.max_sequences,
+            passing_seconds=settings.queue_seconds * _PASSING,
             restarts_per_hour=settings.max_engine_restarts_per_hour,
             metrics=metrics,
             report=lambda news: self._mailbox.post(news),
