@@ -4,17 +4,19 @@ import asyncio
 import math
 import random
 import threading
+import weakref
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from receptance.errors import RequestError, TokenizerError
+from receptance.errors import RequestError
 from receptance.inference import Engine, TokenLogprobs
 from receptance.inference.runner import Runner
-from receptance.serving.engine_room import EngineRoom, Job
-from receptance.serving.engine_room.engine_thread import EngineThread, as_request_error
+from receptance.serving.engine_room import EngineRoom, Job, engine_thread
+from receptance.serving.engine_room.engine_thread import EngineThread
 from tests.serving.engine_room.rooms import LONG, held, job, open_room, until
 
 
@@ -33,21 +35,6 @@ def test_when_the_engine_breaks_every_job_fails_and_the_next_one_is_written(lm, 
             await (await room.submit(job())).finished()
 
     asyncio.run(main())
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "message"),
-    [
-        (ValueError("`top_k` must be"), 400, "`top_k` must be"),
-        (TokenizerError("no such token"), 400, "no such token"),
-        (RuntimeError("/a/path"), 500, "this text failed"),
-        (RequestError("too late", status=408), 408, "too late"),
-    ],
-)
-def test_a_wrong_argument_is_told_and_all_else_is_not(error, status, message):
-    found = as_request_error(error)
-    assert found.status == status
-    assert str(found).startswith(message)
 
 
 def test_a_text_that_fails_takes_no_other_along(lm):
@@ -172,16 +159,53 @@ def test_an_engine_that_breaks_too_often_stays_down(lm, monkeypatch):
     asyncio.run(main())
 
 
-def test_an_engine_that_can_not_be_made_again_stays_down(lm, monkeypatch):
-    async def main():
-        async with open_room(lm) as room:
-            monkeypatch.setattr(Engine, "step", lambda *_: 1 / 0)
-            monkeypatch.setattr(Engine, "__init__", lambda *_, **__: 1 / 0)
-            for ticket in await room.submit_all([job()] * 3):
-                with pytest.raises(RequestError, match="the engine broke"):
-                    await ticket.finished()
-            await until(lambda: not room.is_alive)
+@pytest.mark.parametrize(("n_failing", "is_back"), [(3, True), (99, False)])
+def test_an_engine_that_can_not_be_made_is_tried_as_often_as_allowed(
+    lm, monkeypatch, n_failing, is_back
+):
+    monkeypatch.setattr(engine_thread, "_REMAKE_SECONDS", 0.01)
+    make = Engine.__init__
+    alive: list[bool] = []  # whether the one that broke still took memory, at each trial
 
+    def fail_at_first(*given: Any, **named: Any) -> None:
+        alive.append(broken() is not None)
+        if len(alive) <= n_failing:
+            raise MemoryError
+        make(*given, **named)
+
+    def break_in_a_frame(_engine: Engine, _tell: object) -> None:
+        try:
+            next(iter(()))
+        except StopIteration as error:
+            raise RuntimeError from error
+
+    async def main():
+        async with open_room(lm, max_engine_restarts_per_hour=4) as room:
+            monkeypatch.setattr(Engine, "__init__", fail_at_first)
+            with monkeypatch.context() as patch:
+                patch.setattr(Engine, "step", break_in_a_frame)
+                for ticket in await room.submit_all([job()] * 3):
+                    with pytest.raises(RequestError, match="the engine broke"):
+                        await ticket.finished()
+            await until(lambda: len(alive) == 4)
+            await until(lambda: room.is_alive == is_back)
+            if is_back:
+                await (await room.submit(job())).finished()
+            await until(lambda: room._thread._seconds_to_remake() is None)
+            assert alive == [False] * 4
+
+    room_engine = EngineRoom._make_engine
+    engines: list[weakref.ref[Engine]] = []
+
+    def noted(room: EngineRoom) -> Engine:
+        engine = room_engine(room)
+        engines.append(weakref.ref(engine))
+        return engine
+
+    def broken() -> Engine | None:
+        return engines[0]()
+
+    monkeypatch.setattr(EngineRoom, "_make_engine", noted)
     asyncio.run(main())
 
 

@@ -4,15 +4,14 @@ import asyncio
 import logging
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from receptance.errors import ReceptanceError, RequestError
-from receptance.inference import DivergedError, Engine, Generation, Output, PromptRead
+from receptance.errors import RequestError
+from receptance.inference import Engine, Generation, Output, PromptRead
+from receptance.serving.engine_room.failures import as_request_error, engine_error, whence
 from receptance.serving.engine_room.job import Finished
 from receptance.serving.engine_room.line import Family, Line
 from receptance.serving.engine_room.mailbox import News
@@ -22,6 +21,7 @@ from receptance.serving.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 _HOUR = 3600.0
+_REMAKE_SECONDS = 5.0  # what kept an engine from being made may have gone by then
 
 
 class EngineThread:
@@ -77,6 +77,7 @@ class EngineThread:
         self._is_closing = False
         self._is_heard = True
         self._n_steps = 0
+        self._remake_at: float | None = None
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -172,8 +173,11 @@ class EngineThread:
         with self._changed:
             while not (self._orders or self._works or self._by_id or self._line):
                 self._busy_since = None
-                self._changed.wait()
+                if not self._changed.wait(self._seconds_to_remake()):
+                    break  # nothing was ordered, but an engine is to be made
         self._busy_since = time.monotonic()
+        if self._seconds_to_remake() == 0.0:
+            self._remake()
         while self._orders:
             self._orders.popleft()()
         if self._works:  # one a step, so that many of them do not hold up the texts
@@ -326,7 +330,7 @@ class EngineThread:
 
     def _recover(self, error: BaseException) -> None:
         """Fail all that the engine had, and make another one, if that may help."""
-        logger.error("the engine broke: %s", _whence(error))
+        logger.error("the engine broke: %s", whence(error))
         self._metrics.engine_errors.inc()
         self._engine = None  # its memory goes before the next one takes it
         self._by_id.clear()
@@ -334,6 +338,18 @@ class EngineThread:
         for family in list(self._families.values()):
             family.members = {}
             self._end(family, engine_error())
+        error.__context__ = error.__cause__ = None
+        error.with_traceback(None)  # its frames hold the engine
+        self._remake()
+
+    def _seconds_to_remake(self) -> float | None:
+        """Return in how many seconds an engine is to be made; None if none is."""
+        at = self._remake_at
+        return None if at is None else max(0.0, at - time.monotonic())
+
+    def _remake(self) -> None:
+        """Make an engine, or say when to try again; or never, if that was often enough."""
+        self._remake_at = None
         now = time.monotonic()
         while self._restarts and now - self._restarts[0] > _HOUR:
             self._restarts.popleft()
@@ -343,37 +359,9 @@ class EngineThread:
         self._restarts.append(now)
         try:
             self._engine = self._make_engine()
-        except Exception as again:  # noqa: BLE001 - then there is none, which is told
-            logger.error("the engine can not be made again: %s", _whence(again))  # noqa: TRY400
-
-
-def engine_error() -> RequestError:
-    """Return what a client is told when the engine broke."""
-    return RequestError(_BROKE, status=500, code="engine_error")
-
-
-def as_request_error(error: Exception) -> RequestError:
-    """Return what a client is told when its job failed.
-
-    Args:
-        error: Of the engine: a wrong argument is the client's to mend, and all else ours.
-    """
-    if isinstance(error, RequestError):
-        return error
-    if isinstance(error, DivergedError):
-        logger.error("the model gave no distribution: it has diverged")
-        return RequestError(_DIVERGED, status=500, code="model_diverged")
-    if isinstance(error, ValueError | TypeError | ReceptanceError):
-        return RequestError(str(error))
-    logger.error("a request failed: %s", _whence(error))
-    return RequestError(_FAILED, status=500, code="engine_error")
-
-
-def _whence(error: BaseException) -> str:
-    """Return what an error is and where it came from, without its message: it may hold a prompt."""
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [f"{Path(each.filename).name}:{each.lineno} {each.name}" for each in frames]
-    return " < ".join([type(error).__name__, *reversed(places)])
+        except Exception as again:  # noqa: BLE001 - then there is none for now, which is told
+            self._remake_at = time.monotonic() + _REMAKE_SECONDS
+            logger.error("the engine can not be made again: %s", whence(again))  # noqa: TRY400
 
 
 def _settle(result: "asyncio.Future[Any]", value: Any, error: Exception | None) -> None:
@@ -383,8 +371,3 @@ def _settle(result: "asyncio.Future[Any]", value: Any, error: Exception | None) 
         result.set_result(value)
     else:
         result.set_exception(error)
-
-
-_BROKE = "the engine broke while it wrote this text; ask again"
-_DIVERGED = "the model's numbers are not finite behind this text; tell whoever runs the server"
-_FAILED = "this text failed within the engine; others are not touched"
