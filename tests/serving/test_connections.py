@@ -116,6 +116,21 @@ def test_half_a_further_request_is_closed_in_time(server):
 
 
 @pytest.mark.parametrize(
+    ("part", "code"),
+    [
+        (POST, "header_timeout"),
+        (POST + "Content-Length: 100\r\n\r\n", "body_timeout"),
+        (POST + "Content-Length: 100\r\n\r\n{} ", "body_timeout"),
+        (GET + POST + "Content-Length: 100\r\n\r\n{} ", "body_timeout"),
+    ],
+)
+def test_half_a_request_that_came_with_a_whole_one_is_closed_in_time(server, part, code):
+    answer = server.ask(GET + part)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert code_of(answer[answer.rindex(b"HTTP/1.1 ") :]) == (408, code)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",

@@ -87,15 +87,12 @@ class GuardedConnection(H11Protocol):
         self._refuse_two_lengths()
         if self.transport.is_closing():
             return
-        their_state = self.conn.their_state
         if self._phase == "linger":
             # The rest of a body that was refused has come: the connection is as good as new.
-            if their_state is h11.IDLE:
+            if self.conn.their_state is h11.IDLE:
                 self.on_response_complete()
-        elif their_state is h11.SEND_BODY:
-            self._enter("body", self._settings.body_seconds)
-        elif their_state in (h11.DONE, h11.MUST_CLOSE):
-            self._enter("answer", None)
+        else:
+            self._follow_request()
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the end of one that was answered before it came."""
@@ -109,8 +106,13 @@ class GuardedConnection(H11Protocol):
         self._refuse_two_lengths()
         if self.transport.is_closing():
             self._close(self._settings.backlog_seconds)
-        elif self._phase == "idle" and self.conn.trailing_data[0]:
-            self._enter("header", self._settings.header_seconds)
+        elif self._phase == "idle":
+            # What came behind the last request has been taken in by now, and need not be whole.
+            if self.conn.trailing_data[0]:
+                self._has_received = True
+                self._unset_keepalive_if_required()
+                self._enter("header", self._settings.header_seconds)
+            self._follow_request()
 
     def pause_writing(self) -> None:
         """Give a client that does not read some time to do so."""
@@ -154,6 +156,16 @@ class GuardedConnection(H11Protocol):
         if len(names) > 1 or is_old:
             message = "a request must have one of `content-length` and `transfer-encoding`"
             self._refuse(RequestError(message, code="invalid_http"))
+
+    def _follow_request(self) -> None:
+        """Enter the phase of a request whose header has come."""
+        their_state = self.conn.their_state
+        if their_state is h11.SEND_BODY:
+            self._has_received = True
+            self._enter("body", self._settings.body_seconds)
+        elif their_state in (h11.DONE, h11.MUST_CLOSE):
+            self._has_received = True
+            self._enter("answer", None)
 
     def _enter(self, phase: str, seconds: float | None) -> None:
         """Begin a phase, which ends after some seconds; one that has begun goes on."""
