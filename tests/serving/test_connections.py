@@ -190,6 +190,14 @@ def test_a_connection_goes_on_after_a_refused_body_has_come(server):
         read_some(client)
 
 
+def test_a_request_behind_a_refused_body_has_its_own_time(server):
+    with server.connect() as client:
+        client.sendall((POST + "Content-Length: 200000\r\n\r\n").encode() + b" " * 150_000)
+        assert code_of(read_answer(client)) == (413, "body_too_large")
+        client.sendall(b" " * 50_000 + (POST + "Content-Length: 100\r\n\r\n{").encode())
+        assert code_of(until_closed(client)) == (408, "body_timeout")
+
+
 def test_a_client_that_asks_before_it_sends_is_told_first(server):
     asks = POST + "Expect: 100-continue\r\nContent-Length: "
     with server.connect() as client:

@@ -87,10 +87,11 @@ class GuardedConnection(H11Protocol):
         self._refuse_two_lengths()
         if self.transport.is_closing():
             return
-        if self._phase == "linger":
+        if self._phase == "linger" and self.conn.our_state is h11.DONE:
+            return
+        if self._phase == "linger" and self.conn.their_state is h11.IDLE:
             # The rest of a body that was refused has come: the connection is as good as new.
-            if self.conn.their_state is h11.IDLE:
-                self.on_response_complete()
+            self.on_response_complete()
         else:
             self._follow_request()
 
