@@ -244,7 +244,8 @@ def test_all_addresses_together_have_a_limit():
         assert code_of(server.ask("")) == (503, "too_many_connections")
 
 
-def test_a_client_that_does_not_read_is_cut_off():
+@pytest.mark.parametrize("n_read", [0, 1])
+def test_a_client_that_does_not_read_is_cut_off(n_read):
     ended: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -265,7 +266,32 @@ def test_a_client_that_does_not_read_is_cut_off():
         for _ in range(200):
             if not ended:
                 time.sleep(0.02)
+                client.recv(n_read)
         assert ended == ["/health"]
+
+
+@pytest.mark.parametrize("header", ["", "Connection: close\r\n"])
+def test_a_client_that_reads_a_long_answer_slowly_gets_it_whole(header):
+    n_bytes = 12_000_000
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        del receive
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"A" * n_bytes})
+
+    settings = Settings(port=0, backlog_seconds=0.1, keep_alive_seconds=0.1)
+    with live(app, settings) as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall((GET[:-2] + header + "\r\n").encode())
+        n_read = 0
+        began = time.monotonic()
+        while chunk := client.recv(200_000):
+            n_read += chunk.count(b"A")
+            time.sleep(0.003)
+        assert n_read == n_bytes
+        assert time.monotonic() - began > 3 * settings.backlog_seconds
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -5,6 +5,9 @@ Here each of these has a limit, and so have connections, in all and of one addre
 """
 
 import asyncio
+import fcntl
+import sys
+import termios
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +30,9 @@ LINGER_SECONDS = 2.0
 
 Who is cut off at once loses the answer that says why.
 """
+
+LEAST_BYTES_PER_SECOND = 4096
+"""What a client must take of a long answer, or it does not count as reading."""
 
 _LENGTHS = (b"content-length", b"transfer-encoding")
 
@@ -119,13 +125,13 @@ class GuardedConnection(H11Protocol):
         """Give a client that does not read some time to do so."""
         super().pause_writing()
         if self._reader_deadline is None:
-            self._reader_deadline = self.loop.call_later(
-                self._settings.backlog_seconds, self.transport.abort
-            )
+            self._wait_for_reader()
 
     def resume_writing(self) -> None:
         """Go on, as the client reads."""
-        self._stop_waiting_for_reader()
+        # The end of a connection that closes has to be read too.
+        if not self.transport.is_closing():
+            self._stop_waiting_for_reader()
         super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -205,10 +211,37 @@ class GuardedConnection(H11Protocol):
         self._close(LINGER_SECONDS)
 
     def _close(self, seconds: float) -> None:
-        """Close when all is sent, or after some seconds, whatever the client reads."""
+        """Close when all is sent, or after some seconds unless a long answer is being read."""
         self._enter("closed", None)
         self.transport.close()
-        self.loop.call_later(seconds, self.transport.abort)
+        if self._reader_deadline is None:
+            self.loop.call_later(seconds, self.transport.abort)
+
+    def _wait_for_reader(self) -> None:
+        self._reader_deadline = self.loop.call_later(
+            self._settings.backlog_seconds, self._end_wait, self._n_unread()
+        )
+
+    def _end_wait(self, n_before: int) -> None:
+        """Cut off a client that has read too little meanwhile; wait on for one that reads."""
+        least = LEAST_BYTES_PER_SECOND * self._settings.backlog_seconds
+        if n_before - self._n_unread() < least:
+            self.transport.abort()
+        else:
+            self._wait_for_reader()
+
+    def _n_unread(self) -> int:
+        """Return how many bytes the client has yet to take, the system's share with ours.
+
+        Linux takes ours a megabyte at a time, which hides for long that a slow client reads.
+        """
+        n = self.transport.get_write_buffer_size()
+        if sys.platform == "linux":
+            held = fcntl.ioctl(
+                self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4)
+            )
+            n += int.from_bytes(held, sys.byteorder)
+        return n
 
     def _stop_waiting_for_reader(self) -> None:
         if self._reader_deadline is not None:
