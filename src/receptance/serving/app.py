@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -97,20 +97,10 @@ def create_app(
         fingerprint=fingerprint_of(lm),
     )
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        room.start()
-        yield
-        await room.close()
-        service.side.close()
-        await asyncio.to_thread(service.grammars.close)
-        if isinstance(service.template, FolderTemplate):
-            await asyncio.to_thread(service.template.close)
-
     api = FastAPI(
         title="receptance",
         version=version("receptance"),
-        lifespan=lifespan,
+        lifespan=_lifespan_of(service),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -125,6 +115,22 @@ def create_app(
     file_bytes = service.states.max_content_bytes
     asgi = wrap(TurningAway(api, room), settings, keys, file_bytes=file_bytes)
     return ServerApp(asgi, room, service)
+
+
+def _lifespan_of(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Return what starts the engine room, and in the end closes what has a thread or a child."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.room.start()
+        yield
+        await service.room.close()
+        service.side.close()
+        await asyncio.to_thread(service.grammars.close)
+        if isinstance(service.template, FolderTemplate):
+            await asyncio.to_thread(service.template.close)
+
+    return lifespan
 
 
 def name_of(lm: LanguageModel) -> str:

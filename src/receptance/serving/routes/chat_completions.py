@@ -16,9 +16,7 @@ from receptance.serving.chat import FolderTemplate, Message, RenderedPrompt
 from receptance.serving.engine_room import Finished, Job, Ticket
 from receptance.serving.protocol import (
     ChatBody,
-    Envelope,
     Stream,
-    TokenTexts,
     chat_answer_choice,
     chat_logprobs,
     finish_reason,
@@ -27,39 +25,28 @@ from receptance.serving.protocol import (
     sampling_params,
 )
 from receptance.serving.routes.keeping import Keeping, start_of
-from receptance.serving.routes.leaving import EventStream, unless_left
 from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import ANONYMOUS, Service, owner_of
-from receptance.serving.routes.writing import Tally, leave_all, read_prompts
+from receptance.serving.routes.writing import Answer, Tally, read_prompts
 
 _SHORT = 4096  # characters; to go to another thread would take longer
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Answer:
-    """An answer that the engine writes."""
+class _Turn(Answer):
+    """The next turn of a conversation, `n` times."""
 
     body: ChatBody
-    ticket: Ticket
-    envelope: Envelope
-    tally: Tally
-    texts: TokenTexts
     strips_space: bool
-    keeping: Keeping
 
-    def leave(self) -> None:
-        """End what nobody waits for any more."""
-        leave_all([self.ticket])
-        self.keeping.leave()
-
-    async def more(self, last: Finished | None) -> dict[str, Any]:
-        """Return the fields at its end that were asked for; the last text's state is kept."""
-        timings = {"timings": self.tally.timings} if self.body.timings else {}
-        return timings | await self.keeping.told(None if last is None else last.generation)
+    @property
+    def ticket(self) -> Ticket:
+        """That of all texts."""
+        return self.tickets[0]
 
     async def whole(self) -> Response:
         """Return it as one object."""
-        await read_prompts([self.ticket], self.tally)
+        await read_prompts(self.tickets, self.tally)
         choices: list[dict[str, Any]] = []
         finished = await self.ticket.finished()
         for each in finished:
@@ -75,7 +62,7 @@ class _Answer:
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Yield it as events: each block holds all that is known by then."""
         stream = Stream(self.envelope, includes_usage=self.body.includes_usage)
-        await read_prompts([self.ticket], self.tally)
+        await read_prompts(self.tickets, self.tally)
         yield b"".join(stream.begin(index) for index in range(self.body.n or 1))
         last: Finished | None = None
         unbegun = set(range(self.body.n or 1)) if self.strips_space else set[int]()
@@ -106,9 +93,7 @@ def chat_router(service: Service) -> APIRouter:
     async def create_chat_completion(body: ChatBody, request: HTTPRequest) -> Response:
         """Write the next turn of a conversation."""
         answer = await _begin(service, body, owner_of(request))
-        if body.stream:
-            return EventStream(answer.events(), leave=answer.leave, settings=service.settings)
-        return await unless_left(request, answer.whole(), answer.leave)
+        return await answer.response(request, service.settings)
 
     return router
 
@@ -141,7 +126,7 @@ async def render(
     return await asyncio.to_thread(write)
 
 
-async def _begin(service: Service, body: ChatBody, owner: str) -> _Answer:
+async def _begin(service: Service, body: ChatBody, owner: str) -> _Turn:
     """Check a request, and hand it to the engine."""
     tally = Tally()
     service.require_served(body, body.model)
@@ -183,9 +168,9 @@ async def _begin(service: Service, body: ChatBody, owner: str) -> _Answer:
     except BaseException:
         keeping.leave()
         raise
-    return _Answer(
+    return _Turn(
         body=body,
-        ticket=ticket,
+        tickets=[ticket],
         keeping=keeping,
         envelope=service.envelope("chatcmpl", body.model),
         tally=tally,

@@ -11,14 +11,12 @@ from starlette.responses import JSONResponse, Response
 
 from receptance.errors import RequestError, TokenizerError
 from receptance.inference import Request
-from receptance.serving.engine_room import Finished, Job, PromptRead, Ticket
+from receptance.serving.engine_room import Finished, Job, PromptRead
 from receptance.serving.protocol import (
     CompletionBody,
     CompletionLogprobs,
-    Envelope,
     Prompt,
     Stream,
-    TokenTexts,
     finish_reason,
     joined,
     require_possible_completion,
@@ -26,35 +24,19 @@ from receptance.serving.protocol import (
     sampling_params,
 )
 from receptance.serving.routes.keeping import Keeping, start_of
-from receptance.serving.routes.leaving import EventStream, unless_left
 from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import Service, owner_of
-from receptance.serving.routes.writing import Tally, leave_all, pieces_of, read_prompts
+from receptance.serving.routes.writing import Answer, Tally, pieces_of, read_prompts
 from receptance.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Answer:
-    """An answer that the engine writes: `n` texts of each prompt, in the order of the prompts."""
+class _Texts(Answer):
+    """`n` texts of each prompt, in the order of the prompts."""
 
     body: CompletionBody
     prompts: Sequence[list[int]]
-    tickets: list[Ticket]
-    envelope: Envelope
-    tally: Tally
-    texts: TokenTexts
     tokenizer: Tokenizer
-    keeping: Keeping
-
-    def leave(self) -> None:
-        """End what nobody waits for any more."""
-        leave_all(self.tickets)
-        self.keeping.leave()
-
-    async def more(self, last: Finished | None) -> dict[str, Any]:
-        """Return the fields at its end that were asked for; the last text's state is kept."""
-        timings = {"timings": self.tally.timings} if self.body.timings else {}
-        return timings | await self.keeping.told(None if last is None else last.generation)
 
     async def whole(self) -> Response:
         """Return it as one object."""
@@ -147,14 +129,12 @@ def completions_router(service: Service) -> APIRouter:
     async def create_completion(body: CompletionBody, request: HTTPRequest) -> Response:
         """Write texts that go on from prompts."""
         answer = await _begin(service, body, owner_of(request))
-        if body.stream:
-            return EventStream(answer.events(), leave=answer.leave, settings=service.settings)
-        return await unless_left(request, answer.whole(), answer.leave)
+        return await answer.response(request, service.settings)
 
     return router
 
 
-async def _begin(service: Service, body: CompletionBody, owner: str) -> _Answer:
+async def _begin(service: Service, body: CompletionBody, owner: str) -> _Texts:
     """Check a request, and hand it to the engine."""
     tally = Tally()
     service.require_served(body, body.model)
@@ -194,7 +174,7 @@ async def _begin(service: Service, body: CompletionBody, owner: str) -> _Answer:
     except BaseException:
         keeping.leave()
         raise
-    return _Answer(
+    return _Texts(
         body=body,
         prompts=prompts,
         tickets=tickets,

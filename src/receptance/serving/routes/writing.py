@@ -2,13 +2,20 @@
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.requests import Request as HTTPRequest
+from starlette.responses import Response
+
 from receptance.errors import RequestError
 from receptance.serving.engine_room import Finished, Piece, PromptRead, Ticket
-from receptance.serving.protocol import usage_object
+from receptance.serving.protocol import Envelope, TokenTexts, WritingBody, usage_object
+from receptance.serving.routes.keeping import Keeping
+from receptance.serving.routes.leaving import EventStream, unless_left
+from receptance.serving.settings import Settings
 
 
 @dataclass(kw_only=True)
@@ -50,6 +57,50 @@ class Tally:
             "predicted_ms": 1000 * (now - read),
             "predicted_per_second": self.completion_tokens / max(now - read, 1e-9),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(ABC):
+    """An answer that the engine writes, whole or as a stream."""
+
+    body: WritingBody
+    tickets: Sequence[Ticket]
+    envelope: Envelope
+    tally: Tally
+    texts: TokenTexts
+    keeping: Keeping
+
+    @abstractmethod
+    async def whole(self) -> Response:
+        """Return it as one object."""
+
+    @abstractmethod
+    def events(self) -> AsyncGenerator[bytes, None]:
+        """Yield it as events: each block holds all that is known by then."""
+
+    async def response(self, request: HTTPRequest, settings: Settings) -> Response:
+        """Return it as the client asked for it, or as much as it stays for.
+
+        Args:
+            request: Whose body was read.
+            settings: How long a stream waits for what.
+
+        Raises:
+            RequestError: If a text fails before a stream has begun, or the client left.
+        """
+        if self.body.stream:
+            return EventStream(self.events(), leave=self.leave, settings=settings)
+        return await unless_left(request, self.whole(), self.leave)
+
+    def leave(self) -> None:
+        """End what nobody waits for any more."""
+        leave_all(self.tickets)
+        self.keeping.leave()
+
+    async def more(self, last: Finished | None) -> dict[str, Any]:
+        """Return the fields at its end that were asked for; the last text's state is kept."""
+        timings = {"timings": self.tally.timings} if self.body.timings else {}
+        return timings | await self.keeping.told(None if last is None else last.generation)
 
 
 def leave_all(tickets: Sequence[Ticket]) -> None:
