@@ -53,6 +53,17 @@ def test_what_is_no_json_is_refused_by_its_type(kinds):
     assert (answer.status, answer.error["type"]) == (415, "unsupported_media_type")
 
 
+def test_the_type_that_was_sent_is_told():
+    def told(*kinds: str) -> str:
+        headers = [("content-type", kind) for kind in kinds]
+        return call(APP, "POST", PATH, headers=headers, body=b"{}").error["message"]
+
+    assert told("text/plain").endswith("but it is 'text/plain'")
+    assert told("application/json", "text/plain").endswith("'application/json, text/plain'")
+    assert told().endswith("but there is none")
+    assert len(told("x" * 4000)) < 200
+
+
 def test_a_state_is_imported_as_a_file():
     raw = [("content-type", "application/octet-stream")]
     answer = call(APP, "POST", "/v1/states/import", headers=raw, body=b"\xff\x00")

@@ -44,6 +44,34 @@ def test_an_unknown_field_is_refused_by_its_path(body: Any, param: str):
     assert (error.status, error.code, error.param) == (400, "unknown_parameter", param)
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("max_token", "max_tokens"),
+        ("maxTokens", "max_tokens"),
+        ("max_new_tokens", "max_tokens"),
+        ("top-k", "top_k"),
+        ("repeat_penalty", "repetition_penalty"),
+        ("Temperature", "temperature"),
+        ("users", "user"),
+    ],
+)
+def test_the_field_that_was_meant_is_told(name: str, meant: str):
+    with pytest.raises(RequestError) as caught:
+        require_known(ChatBody.model_validate({**CHAT, name: 1}), is_strict=True)
+    assert str(caught.value).endswith(f"is not a field of this request; did you mean `{meant}`?")
+
+
+def test_a_field_is_called_as_clients_call_it():
+    form = {"type": "json_schema", "json_schema": {"schema": {}, "shema": {}}}
+    with pytest.raises(RequestError, match="did you mean `schema`"):
+        require_known(ChatBody.model_validate({**CHAT, "response_format": form}), is_strict=True)
+
+
+def test_a_field_that_is_like_none_is_to_be_left_out():
+    assert str(refusal({"strange": 1})).endswith("; leave it out")
+
+
 def test_an_unknown_field_is_passed_over_if_the_server_is_told_so():
     require_known(_Outer.model_validate({"strange": 1, "inner": {"odd": 2}}), is_strict=False)
 
@@ -118,7 +146,11 @@ PICTURE = {"role": "user", "content": [{"type": "image_url"}]}
         ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
         ({"logit_bias": {"1": 101}}, "logit_bias.1"),
         ({"logit_bias": {"1": True}}, "logit_bias.1"),
-        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": 3}}, "response_format.type"),
+        ({"response_format": "text"}, "response_format"),
+        ({"response_format": {"type": "regex", "pattern": 3}}, "response_format.pattern"),
+        ({"stream_options": []}, "stream_options"),
         ({"modalities": ["audio"]}, "modalities[0]"),
     ],
 )
@@ -135,12 +167,25 @@ def test_a_wrong_field_is_named_by_its_path(change: Mapping[str, Any], param: st
         ({"model": "m"}, "messages"),
         ({**CHAT, "messages": [{"content": "hi"}]}, "messages[0].role"),
         ({**CHAT, "response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({**CHAT, "response_format": {}}, "response_format.type"),
         ({**CHAT, "response_format": {"type": "regex"}}, "response_format.pattern"),
+        ({**CHAT, "response_format": {"type": "regex", "regex": "a"}}, "response_format.pattern"),
+        (
+            {**CHAT, "response_format": {"type": "json_schema", "json_schema": {}}},
+            "response_format.json_schema.schema",
+        ),
     ],
 )
 def test_a_field_that_is_missing_is_named(body: Mapping[str, Any], param: str):
     assert str(told(ChatBody, body)) == f"`{param}` must be given"
     assert told(ChatBody, body).param == param
+
+
+def test_a_field_under_nearly_the_name_of_the_missing_one_is_told():
+    error = told(ChatBody, {"model": "m", "message": []})
+    assert str(error) == "`messages` must be given, but there is `message`"
+    many = dict.fromkeys((f"message{i}" for i in range(100)), 1)
+    assert str(told(ChatBody, {"model": "m", **many})) == "`messages` must be given"
 
 
 @pytest.mark.parametrize("body", [[], "text", 3, None])
@@ -158,5 +203,10 @@ def test_what_was_sent_is_told_if_it_is_short_and_no_text_of_the_user():
     )
     secret = {"role": "user", "content": {"secret": "word"}}
     assert "word" not in str(told(ChatBody, {**CHAT, "messages": [secret]}))
+    assert str(told(ChatBody, {**CHAT, "messages": []})).endswith("but it is empty")
+    assert str(told(ChatBody, {**CHAT, "stop": {}})).endswith("but it is an object")
+    xml = told(ChatBody, {**CHAT, "response_format": {"type": "xml" * 100}})
+    assert "but it is 'xmlxml" in str(xml)
+    assert len(str(xml)) < 200
     robot = {"role": "robot", "content": "word"}
     assert "'robot'" in str(told(ChatBody, {**CHAT, "messages": [robot]}))

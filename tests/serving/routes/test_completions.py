@@ -164,7 +164,7 @@ def test_json_is_written_if_it_is_asked_for(client: httpx.Client):
         ({"logprobs": True}, "logprobs"),
         ({"messages": []}, "messages"),
         ({"max_tokens": 10**30}, "max_tokens"),
-        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
     ],
 )
 def test_what_is_not_honoured_is_refused_by_name(

@@ -17,6 +17,7 @@ RAW_PATHS = frozenset({"/v1/states/import"})
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _MOST_FIELDS = 256
 """More than any request has; each that is unknown takes time on the event loop."""
+_SHOWN = 80
 _AT_ONCE = 64 * 1024
 """JSON that is longer is read on a thread, so that other requests need not wait for it."""
 
@@ -116,7 +117,9 @@ def _check_type(scope: Scope, wanted: str) -> None:
     name, _, parameters = (types[0] if len(types) == 1 else b"").decode("latin-1").partition(";")
     charset = parameters.replace(" ", "").replace('"', "").lower()
     if name.strip().lower() != wanted or charset not in ("", "charset=utf-8"):
-        message = f"`content-type` must be {wanted}, in UTF-8 if it is text, but is not"
+        told = b", ".join(types).decode("latin-1")
+        was = f"it is {told[:_SHOWN]!r}" if types else "there is none"
+        message = f"`content-type` must be {wanted}, in UTF-8 if it is text, but {was}"
         raise RequestError(message, status=415, code="unsupported_media_type")
 
 

@@ -1,13 +1,19 @@
 """The body of a request: every field is taken at its word, or refused by its name."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from receptance.errors import RequestError
 
+_WRONG_TYPES = {"union_tag_invalid", "union_tag_not_found"}  # at the object, not its `type`
+_MISSING = {"missing", "union_tag_not_found"}
 _SHOWN = 40
+_MOST_COMPARED = 64  # names; more than any object has, and less than takes long
+_ALIKE = 0.75  # of 1: `max_token`, `maxTokens` and `max_new_tokens` are like `max_tokens`
 
 
 T = TypeVar("T")
@@ -55,13 +61,29 @@ def require_known(body: Body, *, is_strict: bool, path: str = "") -> None:
                 param=param,
             )
         if is_strict:
+            near = _nearest(name, _names_of(body))
+            hint = f"did you mean `{near}`?" if near else "leave it out"
             raise RequestError(
-                f"`{_shortened(param)}` is not a field of this request; leave it out",
+                f"`{_shortened(param)}` is not a field of this request; {hint}",
                 code="unknown_parameter",
                 param=param,
             )
     for param, child in _bodies_within(body, path):
         require_known(child, is_strict=is_strict, path=param)
+
+
+def _names_of(body: Body) -> list[str]:
+    fields = type(body).model_fields
+    return [*(field.alias or name for name, field in fields.items()), *sorted(body.PASSED_OVER)]
+
+
+def _nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of `names` that somebody may have meant; None if none is like it."""
+    if len(name) > _SHOWN:
+        return None
+    plain = {each.replace("_", ""): each for each in names}
+    found = get_close_matches(re.sub(r"[-_ ]", "", name.lower()), plain, 1, _ALIKE)
+    return plain[found[0]] if found else None
 
 
 def _bodies_within(body: Body, path: str) -> Iterator[tuple[str, Body]]:
@@ -85,28 +107,44 @@ def invalid_body(errors: Sequence[Mapping[str, Any]], body: Any) -> RequestError
     # Of a union every type that was tried complains: the deepest complaint is of the nearest one.
     deepest = max(places, key=lambda place: place.count(".") + place.count("["))
     theirs = [error for error, place in zip(errors, places, strict=True) if place == deepest]
-    if any(error["type"] == "missing" for error in theirs):
-        message = f"`{deepest}` must be given"
+    first = theirs[0]
+    if any(error["type"] in _MISSING for error in theirs):
+        message = f"`{deepest}` must be given{_what_is_there_instead(first)}"
     elif not deepest:
         message = "the body must be an object of JSON, sent as application/json"
     else:
         wanted = " or ".join(dict.fromkeys(_wanted(error) for error in theirs))
-        message = f"`{_shortened(deepest)}` {wanted}{_what_it_is(theirs[0])}"
+        message = f"`{_shortened(deepest)}` {wanted}{_what_it_is(first)}"
     return RequestError(message, param=deepest or None)
 
 
 def _param(place: Sequence[str | int], kind: str, body: Any) -> str:
     """Return a place as a path such as "messages[0].role"."""
-    path = ""
+    path, is_in_union = "", False
     for i, step in enumerate(place):
-        is_missing = kind == "missing" and i == len(place) - 1
+        is_last = i == len(place) - 1
+        is_missing = kind == "missing" and is_last
         if isinstance(step, int) and isinstance(body, list):
             path += f"[{step}]"
             body = body[step] if step < len(body) else None
-        elif isinstance(step, str) and isinstance(body, dict) and (step in body or is_missing):
-            path += f".{step}" if path else step
-            body = body.get(step)
-    return path
+        elif isinstance(step, str) and isinstance(body, dict):
+            # The type that an object says it has is a step of its own, before the field.
+            if step == body.get("type") and not is_last and not is_in_union:
+                is_in_union = True
+                continue
+            if step in body or is_missing:
+                path += f".{step}" if path else step
+                body, is_in_union = body.get(step), False
+    return f"{path}.type" if kind in _WRONG_TYPES else path
+
+
+def _what_is_there_instead(error: Mapping[str, Any]) -> str:
+    """Name the field that was sent in place of the one that is missing, if one looks so."""
+    there = error["input"]
+    if error["type"] != "missing" or not isinstance(there, dict) or len(there) > _MOST_COMPARED:
+        return ""
+    near = _nearest(str(error["loc"][-1]), [name for name in there if len(name) <= _SHOWN])
+    return f", but there is `{near}`" if near else ""
 
 
 def _wanted(error: Mapping[str, Any]) -> str:
@@ -115,9 +153,9 @@ def _wanted(error: Mapping[str, Any]) -> str:
         case "too_short":
             return f"must have at least {context['min_length']} in it"
         case "union_tag_invalid":
-            return f"must have a `type` of {context['expected_tags']}"
-        case "union_tag_not_found":
-            return "must have a `type`"
+            return f"must be one of {context['expected_tags']}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "must be an object"
     message = str(error["msg"]).removeprefix("Value error, ")
     return message.replace("Input should", "must", 1)
 
@@ -125,7 +163,9 @@ def _wanted(error: Mapping[str, Any]) -> str:
 def _what_it_is(error: Mapping[str, Any]) -> str:
     """Say what was sent, if it is short and no text of the user."""
     value = error["input"]
-    if error["type"] == "literal_error" and isinstance(value, str):
+    if error["type"] == "union_tag_invalid":
+        value = value["type"]
+    if error["type"] in ("literal_error", "union_tag_invalid") and isinstance(value, str):
         return f", but it is {_shortened(repr(value))}"
     if value is None:
         return ", but it is null"
@@ -133,7 +173,7 @@ def _what_it_is(error: Mapping[str, Any]) -> str:
         return f", but it is {str(value).lower()}"
     if isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**64):
         return f", but it is {value!r}"
-    if isinstance(value, dict | list) and not value:
+    if error["type"] == "too_short":
         return ", but it is empty"
     names = {str: "a text", list: "a list", dict: "an object", int: "a number of many digits"}
     return f", but it is {names[type(value)]}" if error["type"] != "value_error" else ""
