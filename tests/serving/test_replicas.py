@@ -213,6 +213,6 @@ def test_what_is_refused_comes_through_in_the_servers_own_words(pair):
     assert unknown.json()["error"]["code"] == "invalid_api_key"
     other = pair.client.get("/v1/models", headers={**key_of(KEYS[0]), "Host": "evil.example"})
     assert other.json()["error"]["code"] == "host_not_allowed"
-    assert ask(pair, KEYS[0], "a", tools=[]).json()["error"]["param"] == "tools"
+    assert ask(pair, KEYS[0], "a", tools=[{}]).json()["error"]["param"] == "tools"
     assert pair.client.get("/metrics", headers=key_of(KEYS[0])).status_code == 404
     assert pair.client.get("/health").json() == {"status": "ok"}

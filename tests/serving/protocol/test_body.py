@@ -1,6 +1,6 @@
 """A body is taken at its word, or refused by the place that is wrong."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -19,6 +19,7 @@ class _Inner(Body):
 
 class _Outer(Body):
     REFUSED: ClassVar[Mapping[str, str]] = {"tools": "use your hands"}
+    HARMLESS: ClassVar[Mapping[str, Sequence[Any]]] = {"tools": (True, "none")}
     PASSED_OVER: ClassVar[frozenset[str]] = frozenset({"user"})
 
     inner: _Inner | None = None
@@ -84,6 +85,13 @@ def test_what_cannot_be_done_is_refused_by_name_with_what_to_do(is_strict: bool)
     assert refusal({"inner": {"colour": 1}}, is_strict=is_strict).param == "inner.colour"
 
 
+def test_a_value_that_asks_for_nothing_is_taken_and_no_other():
+    for value in (True, "none"):
+        require_known(_Outer.model_validate({"tools": value}), is_strict=True)
+    for value in (1, False, "all", [], {}):
+        assert refusal({"tools": value}).param == "tools"
+
+
 def test_a_field_that_is_null_asks_for_nothing():
     require_known(_Outer.model_validate({"tools": None, "strange": None}), is_strict=True)
 
@@ -135,7 +143,7 @@ PICTURE = {"role": "user", "content": [{"type": "image_url"}]}
         ({"penalty_decay": 0}, "penalty_decay"),
         ({"presence_penalty": 2.5}, "presence_penalty"),
         ({"frequency_penalty": -2.5}, "frequency_penalty"),
-        ({"seed": -1}, "seed"),
+        ({"seed": -2}, "seed"),
         ({"seed": 2**63}, "seed"),
         ({"max_tokens": -1}, "max_tokens"),
         ({"max_completion_tokens": 0}, "max_completion_tokens"),

@@ -28,12 +28,6 @@ def test_content_is_a_text_or_parts_of_it():
     assert ChatMessage(role="user", content="").text == ""
 
 
-def test_the_newer_name_of_the_limit_wins():
-    assert body_of(max_tokens=3).limit == (3, "max_tokens")
-    assert body_of(max_tokens=3, max_completion_tokens=4).limit == (4, "max_completion_tokens")
-    assert body_of().limit == (None, "max_tokens")
-
-
 def test_logprobs_are_given_only_if_asked_for():
     assert body_of().n_logprobs is None
     assert body_of(logprobs=False).n_logprobs is None
@@ -47,7 +41,19 @@ def test_a_tool_has_no_turn_here():
 
 
 def test_a_turn_must_say_something():
-    assert refusal(messages=[{"role": "assistant"}]).param == "messages[0].content"
+    for turn in (
+        {"role": "assistant"},
+        {"role": "assistant", "content": None, "tool_calls": None},
+        {"role": "user", "content": None, "tool_calls": []},
+    ):
+        assert refusal(messages=[turn]).param == "messages[0].content"
+
+
+def test_an_answer_of_no_calls_and_no_text_is_an_empty_one():
+    body = body_of(messages=[{"role": "assistant", "content": None, "tool_calls": []}])
+    require_known(body, is_strict=True)
+    require_possible_chat(body, Settings())
+    assert body.messages[0].text == ""
 
 
 @pytest.mark.parametrize(
@@ -86,6 +92,16 @@ def test_what_a_turn_cannot_hold_is_refused_by_name(name: str):
 
 def test_an_answer_of_ours_can_be_sent_back_as_it_is():
     messages = [{"role": "assistant", "content": "a", "refusal": None, "tool_calls": None}]
+    require_known(body_of(messages=messages), is_strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("tool_calls", []), ("annotations", []), ("reasoning_content", "")]
+)
+def test_an_answer_of_another_server_can_be_sent_if_it_holds_no_more_than_text(
+    name: str, value: Any
+):
+    messages = [{"role": "assistant", "content": "a", name: value}]
     require_known(body_of(messages=messages), is_strict=True)
 
 

@@ -7,7 +7,9 @@ import pytest
 from receptance.errors import RequestError
 from receptance.inference import SamplingParams
 from receptance.serving.protocol import (
+    ChatBody,
     CompletionBody,
+    require_known,
     require_possible,
     require_possible_logprobs,
     sampling_params,
@@ -30,8 +32,7 @@ def body_of(**fields: Any) -> CompletionBody:
 
 
 def params_of(stops: tuple[str, ...] = (), **fields: Any) -> SamplingParams:
-    body = body_of(**fields)
-    return sampling_params(body, SETTINGS, vocab_size=256, max_tokens=body.max_tokens, stops=stops)
+    return sampling_params(body_of(**fields), SETTINGS, vocab_size=256, stops=stops)
 
 
 def test_a_request_that_says_nothing_gets_openais_defaults():
@@ -55,6 +56,17 @@ def test_every_field_reaches_the_engine():
     assert params_of(**fields) == SamplingParams(**fields)
 
 
+def test_the_newer_name_of_the_limit_wins():
+    assert params_of(max_tokens=3, max_completion_tokens=4).max_tokens == 4
+    assert params_of(max_completion_tokens=5).max_tokens == 5
+    assert body_of(max_tokens=3).limit == (3, "max_tokens")
+
+
+def test_a_seed_of_minus_one_is_none():
+    assert params_of(seed=-1) == params_of()
+    assert params_of(seed=0).seed == 0
+
+
 def test_an_integer_is_a_number():
     assert params_of(temperature=0, top_p=1).is_greedy
 
@@ -73,6 +85,7 @@ def test_a_bias_is_by_token():
     ("fields", "param"),
     [
         ({"max_tokens": 101}, "max_tokens"),
+        ({"max_tokens": 1, "max_completion_tokens": 101}, "max_completion_tokens"),
         ({"stop": ["a", "b", "c", "d"]}, "stop"),
         ({"stop": ""}, "stop"),
         ({"stop": ["a", ""]}, "stop[1]"),
@@ -90,6 +103,47 @@ def test_a_limit_is_kept_by_refusing_the_field(fields: dict[str, Any], param: st
         params_of(**fields)
     assert caught.value.param == param
     assert caught.value.status == 400
+
+
+HARMLESS = [
+    ("tools", []),
+    ("tool_choice", "none"),
+    ("tool_choice", "auto"),
+    ("parallel_tool_calls", True),
+    ("parallel_tool_calls", False),
+    ("functions", []),
+    ("function_call", "none"),
+    ("reasoning_effort", "none"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), HARMLESS)
+def test_what_asks_for_nothing_is_taken_by_both(name: str, value: Any):
+    require_known(body_of(**{name: value}), is_strict=True)
+    messages = [{"role": "user", "content": "a"}]
+    chat = {"model": "m", "messages": messages, name: value}
+    require_known(ChatBody.model_validate(chat), is_strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tools", [{"type": "function"}]),
+        ("tools", {}),
+        ("tool_choice", "required"),
+        ("tool_choice", {"type": "function"}),
+        ("parallel_tool_calls", 1),
+        ("functions", [{}]),
+        ("function_call", {"name": "a"}),
+        ("reasoning_effort", "low"),
+    ],
+)
+def test_what_asks_for_more_is_refused_by_both(name: str, value: Any):
+    chat = {"model": "m", "messages": [{"role": "user", "content": "a"}], name: value}
+    for body in (body_of(**{name: value}), ChatBody.model_validate(chat)):
+        with pytest.raises(RequestError) as caught:
+            require_known(body, is_strict=False)
+        assert (caught.value.code, caught.value.param) == ("unsupported_parameter", name)
 
 
 PADDED = {"stream": True, "stream_options": {"include_obfuscation": True}}

@@ -37,6 +37,16 @@ def test_an_answer_has_openais_shape(client: httpx.Client):
     assert "timings" not in answer
 
 
+def test_what_clients_send_by_habit_changes_nothing(client: httpx.Client):
+    habits = {
+        "tools": [],
+        "tool_choice": "none",
+        "parallel_tool_calls": True,
+        "reasoning_effort": "none",
+    }
+    assert ask(client, **habits)["choices"] == ask(client)["choices"]
+
+
 def test_an_answer_is_what_the_model_writes_after_the_rendered_turns(
     client: httpx.Client, lm: LanguageModel
 ):

@@ -150,6 +150,21 @@ def test_json_is_written_if_it_is_asked_for(client: httpx.Client):
     assert texts_of(answer)[0].lstrip().startswith("{")
 
 
+def test_a_completion_of_nothing_begins_a_new_text(client: httpx.Client):
+    asked = {"model": "tiny", "max_completion_tokens": 12, "seed": 3}
+    new = client.post(PATH, json=asked).json()
+    assert new["usage"]["completion_tokens"] <= 12
+    assert texts_of(new) == texts_of(client.post(PATH, json={**asked, "prompt": ""}).json())
+    assert texts_of(new) == texts_of(ask(client, prompt="", max_tokens=12, seed=3))
+
+
+def test_a_seed_of_minus_one_gives_another_text_each_time(client: httpx.Client):
+    texts = {
+        texts_of(ask(client, max_tokens=12, seed=-1, logit_bias={"0": -100}))[0] for _ in range(3)
+    }
+    assert len(texts) == 3
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [

@@ -33,6 +33,8 @@ class Body(BaseModel):
 
     REFUSED: ClassVar[Mapping[str, str]] = {}
     """Fields that OpenAI's API has and this server does not do, with what to do instead."""
+    HARMLESS: ClassVar[Mapping[str, Sequence[Any]]] = {}
+    """Values of `REFUSED` fields that ask for what happens without them, and are taken."""
     PASSED_OVER: ClassVar[frozenset[str]] = frozenset()
     """Fields that change nothing about the answer, and are taken without being read."""
 
@@ -52,7 +54,7 @@ def require_known(body: Body, *, is_strict: bool, path: str = "") -> None:
     """
     for name, value in (body.model_extra or {}).items():
         param = f"{path}.{name}" if path else name
-        if value is None or name in body.PASSED_OVER:
+        if value is None or name in body.PASSED_OVER or _is_harmless(body, name, value):
             continue
         if name in body.REFUSED:
             raise RequestError(
@@ -70,6 +72,12 @@ def require_known(body: Body, *, is_strict: bool, path: str = "") -> None:
             )
     for param, child in _bodies_within(body, path):
         require_known(child, is_strict=is_strict, path=param)
+
+
+def _is_harmless(body: Body, name: str, value: Any) -> bool:
+    # 1 is equal to True, and is not what was declared.
+    values = body.HARMLESS.get(name, ())
+    return any(type(value) is type(each) and value == each for each in values)
 
 
 def _names_of(body: Body) -> list[str]:

@@ -1,17 +1,15 @@
 """A request for the next turn of a conversation."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from receptance.errors import RequestError
 from receptance.serving.protocol.body import Body, Items
-from receptance.serving.protocol.writing import WritingBody
+from receptance.serving.protocol.writing import NO_REASONING, NO_TOOLS, WritingBody
 from receptance.serving.settings import Settings
 
-_NO_TOOLS = "its models were not trained to call tools: leave it out"
-_NO_REASONING = "its models do not reason apart from their answer: leave it out"
 _NO_ANSWER = "`max_tokens` must be at least 1, but it is 0"
 _TOP_OF_NOTHING = "`top_logprobs` must be left out unless `logprobs` is true"
 _NO_MEDIA = "it reads and writes text alone: leave it out"
@@ -29,13 +27,20 @@ class ChatMessage(Body):
 
     REFUSED: ClassVar[Mapping[str, str]] = {
         "name": "no chat format here has a place for it: write it into the content",
-        "tool_calls": _NO_TOOLS,
-        "tool_call_id": _NO_TOOLS,
-        "function_call": _NO_TOOLS,
-        "reasoning_content": _NO_REASONING,
-        "reasoning": _NO_REASONING,
+        "tool_calls": NO_TOOLS,
+        "tool_call_id": NO_TOOLS,
+        "function_call": NO_TOOLS,
+        "reasoning_content": NO_REASONING,
+        "reasoning": NO_REASONING,
         "audio": _NO_MEDIA,
         "refusal": "leave it out",
+        "annotations": "leave it out",
+    }
+    HARMLESS: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "tool_calls": ([],),
+        "reasoning_content": ("",),
+        "reasoning": ("",),
+        "annotations": ([],),
     }
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -48,18 +53,27 @@ class ChatMessage(Body):
             return "\n".join(part.text for part in self.content)
         return self.content or ""
 
+    @property
+    def says_something(self) -> bool:
+        """Whether there is content, be it an empty text.
+
+        An answer that lists no calls of tools needs none: so do clients write an empty answer.
+        """
+        calls = (self.model_extra or {}).get("tool_calls")
+        return self.content is not None or (self.role == "assistant" and calls == [])
+
 
 class ChatBody(WritingBody):
     """The body of `/v1/chat/completions`."""
 
     REFUSED: ClassVar[Mapping[str, str]] = {
-        "tools": _NO_TOOLS,
-        "tool_choice": _NO_TOOLS,
-        "parallel_tool_calls": _NO_TOOLS,
-        "functions": _NO_TOOLS,
-        "function_call": _NO_TOOLS,
-        "reasoning_effort": _NO_REASONING,
-        "reasoning": _NO_REASONING,
+        "tools": NO_TOOLS,
+        "tool_choice": NO_TOOLS,
+        "parallel_tool_calls": NO_TOOLS,
+        "functions": NO_TOOLS,
+        "function_call": NO_TOOLS,
+        "reasoning_effort": NO_REASONING,
+        "reasoning": NO_REASONING,
         "verbosity": "say in the messages how long the answer shall be",
         "audio": _NO_MEDIA,
         "prediction": "leave it out: nothing would be faster by it",
@@ -72,18 +86,9 @@ class ChatBody(WritingBody):
     }
 
     messages: Annotated[Items[ChatMessage], Field(min_length=1)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    """Wins over `max_tokens`, which is its old name."""
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0)] | None = None
     modalities: Items[Literal["text"]] | None = None
-
-    @property
-    def limit(self) -> tuple[int | None, str]:
-        """How many tokens the answer may have, and the field that says so."""
-        if self.max_completion_tokens is not None:
-            return self.max_completion_tokens, "max_completion_tokens"
-        return self.max_tokens, "max_tokens"
 
     @property
     def n_logprobs(self) -> int | None:
@@ -127,11 +132,11 @@ def require_said(messages: Sequence[ChatMessage]) -> None:
     for i, message in enumerate(messages):
         if message.role == "tool":
             raise RequestError(
-                f"`messages[{i}].role` must not be tool at this server; {_NO_TOOLS}",
+                f"`messages[{i}].role` must not be tool at this server; {NO_TOOLS}",
                 code="unsupported_value",
                 param=f"messages[{i}].role",
             )
-        if message.content is None:
+        if not message.says_something:
             raise RequestError(
                 f"`messages[{i}].content` must be a text or a list of parts, but it is null",
                 param=f"messages[{i}].content",

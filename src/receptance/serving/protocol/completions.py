@@ -7,7 +7,7 @@ from pydantic import Field
 
 from receptance.errors import RequestError
 from receptance.serving.protocol.prompts import Prompts
-from receptance.serving.protocol.writing import ONE_STATE, WritingBody
+from receptance.serving.protocol.writing import NO_REASONING, NO_TOOLS, ONE_STATE, WritingBody
 from receptance.serving.settings import Settings
 
 _SUFFIX = "`suffix` must be left out at this server: its models were not trained to fill a gap"
@@ -19,13 +19,17 @@ class CompletionBody(WritingBody):
 
     REFUSED: ClassVar[Mapping[str, str]] = {
         "messages": "use `prompt`, or /v1/chat/completions",
-        "max_completion_tokens": "use `max_tokens`",
         "top_logprobs": "use `logprobs`, which is a number here",
-        "tools": "its models were not trained to call tools: leave it out",
+        "tools": NO_TOOLS,
+        "tool_choice": NO_TOOLS,
+        "parallel_tool_calls": NO_TOOLS,
+        "functions": NO_TOOLS,
+        "function_call": NO_TOOLS,
+        "reasoning_effort": NO_REASONING,
     }
 
     prompt: Prompts | None = None
-    """None, as nothing, is the beginning of a new text."""
+    """None is the beginning of a new text, as in OpenAI's API, and so needs no `state`."""
     logprobs: Annotated[int, Field(ge=0)] | None = None
     echo: bool | None = None
     suffix: str | None = None

@@ -1,6 +1,6 @@
 """What a request for a text and one for a chat's answer have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, FiniteFloat
@@ -11,6 +11,8 @@ from receptance.serving.protocol.body import Body, Items
 from receptance.serving.protocol.response_format import ResponseFormat
 from receptance.serving.settings import Settings
 
+NO_TOOLS = "its models were not trained to call tools: leave it out"
+NO_REASONING = "its models do not reason apart from their answer: leave it out"
 _NO_STORE = "nothing that is said is kept by it"
 _NO_PADDING = "it sends no padding"
 _NO_STREAM = "`stream_options` must be left out unless `stream` is true"
@@ -18,6 +20,7 @@ ONE_STATE = "`save_state` must be left out of a request for several texts; ask f
 _ONE_TIER = "there is one tier of service"
 
 
+_ANY_SEED = -1
 _MOST_BIAS = 100
 _Biases = dict[str, Annotated[FiniteFloat, Field(ge=-_MOST_BIAS, le=_MOST_BIAS)]]
 
@@ -45,6 +48,15 @@ class WritingBody(Body):
         {"user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
     )
 
+    HARMLESS: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "tools": ([],),
+        "tool_choice": ("none", "auto"),
+        "parallel_tool_calls": (False, True),
+        "functions": ([],),
+        "function_call": ("none", "auto"),
+        "reasoning_effort": ("none",),
+    }
+
     model: str
     temperature: Annotated[FiniteFloat, Field(ge=0, le=2)] | None = None
     top_p: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
@@ -53,10 +65,13 @@ class WritingBody(Body):
     stream_options: StreamOptions | None = None
     stop: str | Items[str] | None = None
     max_tokens: Annotated[int, Field(ge=0)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Wins over `max_tokens`, which is its old name."""
     presence_penalty: Annotated[FiniteFloat, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[FiniteFloat, Field(ge=-2, le=2)] | None = None
     logit_bias: Annotated[_Biases | None, BeforeValidator(_first_wrong)] = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    seed: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
+    """-1 is none, as many servers have it: another text each time."""
     response_format: ResponseFormat | None = None
     store: bool | None = None
     service_tier: str | None = None
@@ -75,6 +90,13 @@ class WritingBody(Body):
     """The id of a kept state that the request goes on from."""
     save_state: bool | None = None
     """Whether the state after the answer is kept, and the answer tells its id."""
+
+    @property
+    def limit(self) -> tuple[int | None, str]:
+        """How many tokens a text may have, and the field that says so."""
+        if self.max_completion_tokens is not None:
+            return self.max_completion_tokens, "max_completion_tokens"
+        return self.max_tokens, "max_tokens"
 
     @property
     def includes_usage(self) -> bool:
@@ -140,8 +162,6 @@ def sampling_params(
     settings: Settings,
     *,
     vocab_size: int,
-    max_tokens: int | None,
-    max_tokens_field: str = "max_tokens",
     stops: Sequence[str] = (),
 ) -> SamplingParams:
     """Return how the engine is to choose tokens, and when to end.
@@ -150,20 +170,18 @@ def sampling_params(
         body: What was sent.
         settings: The limits, and the number of tokens if none is asked for.
         vocab_size: How many tokens there are, for `logit_bias`.
-        max_tokens: What the request says of it.
-        max_tokens_field: By which name.
         stops: Further texts that end the answer: those of the chat's format.
 
     Raises:
         RequestError: If a limit is exceeded, or a token of `logit_bias` is none.
     """
     most = settings.max_tokens
+    max_tokens, field = body.limit
     if max_tokens is None:
         max_tokens = min(settings.default_max_tokens, most)
     elif max_tokens > most:
         raise RequestError(
-            f"`{max_tokens_field}` must be at most {most} here, but it is {max_tokens}",
-            param=max_tokens_field,
+            f"`{field}` must be at most {most} here, but it is {max_tokens}", param=field
         )
     return SamplingParams(
         max_tokens=max_tokens,
@@ -176,7 +194,7 @@ def sampling_params(
         presence_penalty=_or(body.presence_penalty, 0.0),
         frequency_penalty=_or(body.frequency_penalty, 0.0),
         penalty_decay=_or(body.penalty_decay, 1.0),
-        seed=body.seed,
+        seed=None if body.seed == _ANY_SEED else body.seed,
         stop=tuple(dict.fromkeys([*_stops(body.stop, settings), *stops])),
         logit_bias=_logit_bias(body.logit_bias or {}, vocab_size, settings.max_logit_bias),
     )

@@ -143,13 +143,10 @@ async def _begin(service: Service, body: ChatBody, owner: str) -> _Turn:
             code="context_length_exceeded",
             param="messages",
         )
-    max_tokens, field = body.limit
     params = sampling_params(
         body,
         service.settings,
         vocab_size=service.lm.tokenizer.vocab_size,
-        max_tokens=max_tokens,
-        max_tokens_field=field,
         stops=prompt.stop,
     )
     n_written = params.max_tokens * (body.n or 1)

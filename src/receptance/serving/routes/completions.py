@@ -140,12 +140,8 @@ async def _begin(service: Service, body: CompletionBody, owner: str) -> _Texts:
     service.require_served(body, body.model)
     require_possible_completion(body, service.settings)
     constraint = await service.constraint(body.response_format, owner)
-    params = sampling_params(
-        body,
-        service.settings,
-        vocab_size=service.lm.tokenizer.vocab_size,
-        max_tokens=body.max_tokens,
-    )
+    vocab_size = service.lm.tokenizer.vocab_size
+    params = sampling_params(body, service.settings, vocab_size=vocab_size)
     prompts = [await tokens_of(service, each) for each in body.prompt or [""]]
     start = await start_of(service, owner, body.state)
     n_prompt = sum(map(len, prompts)) if body.echo else 0
