@@ -58,6 +58,13 @@ def test_a_state_comes_back_also_to_the_next_process(tmp_path: Path):
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+def test_a_cache_tells_what_its_folder_takes(tmp_path: Path):
+    folder = folder_of(tmp_path)
+    put(folder, 1, 2)
+    assert PrefixCache(100, folder).folder_bytes == folder.n_bytes > 0
+    assert PrefixCache(100).folder_bytes == 0
+
+
 def test_neither_another_scope_nor_other_tokens_get_it_though_the_key_is_the_same(tmp_path: Path):
     folder = folder_of(tmp_path)
     for scope, tokens in ((OTHER, packed(1, 2)), (SCOPE, packed(1, 3)), (SCOPE, packed(1))):

@@ -1,8 +1,14 @@
 """The names that dashboards ask for, and numbers that are a server's own."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
+from receptance.inference import LanguageModel, Request, SamplingParams
+from receptance.serving.engine_room import Job
 from receptance.serving.metrics import Metrics
+from tests.serving.engine_room.rooms import open_room
 
 
 @pytest.mark.parametrize(
@@ -20,6 +26,7 @@ from receptance.serving.metrics import Metrics
         "state_cache_hits_total",
         "state_cache_misses_total",
         "state_cache_bytes",
+        "state_cache_folder_bytes",
         "engine_errors_total",
     ],
 )
@@ -52,7 +59,44 @@ def test_two_servers_count_apart():
 
 def test_what_changes_all_the_time_is_asked_for():
     metrics, running = Metrics(), [1, 2]
-    metrics.watch(running=lambda: len(running), waiting=lambda: 0, cache_bytes=lambda: 7)
+    metrics.watch(
+        running=lambda: len(running),
+        waiting=lambda: 0,
+        cache_bytes=lambda: 7,
+        folder_bytes=lambda: 8,
+    )
     running.append(3)
     assert metrics.value("num_requests_running") == 3
     assert metrics.value("state_cache_bytes") == 7
+    assert metrics.value("state_cache_folder_bytes") == 8
+
+
+def test_when_a_number_began_is_no_number_of_its_own():
+    metrics = Metrics()
+    metrics.success.labels("stop").inc()
+    assert "_created" not in metrics.render().decode()
+
+
+def test_a_text_that_the_model_ends_is_counted_as_its_answer_says(lm: LanguageModel):
+    async def main() -> None:
+        async with open_room(lm) as room:
+            params = SamplingParams(max_tokens=5, logit_bias={0: 1000.0})
+            request = Request("a prompt", params)
+            (finished,) = await (await room.submit(Job(request=request, owner="a"))).finished()
+            assert finished.generation.finish_reason == "end_of_text"
+            assert room._metrics.value("request_success_total", finished_reason="stop") == 1
+
+    asyncio.run(main())
+
+
+def test_the_cache_on_the_disk_is_as_large_as_its_files(lm: LanguageModel, tmp_path: Path):
+    async def main() -> None:
+        async with open_room(lm, state_cache_folder=tmp_path) as room:
+            assert room._metrics.value("state_cache_folder_bytes") == 0
+            request = Request("a prompt", SamplingParams(max_tokens=1), cache_scope="a")
+            await (await room.submit(Job(request=request, owner="a"))).finished()
+        files = [each for each in tmp_path.rglob("*") if each.is_file()]
+        n_bytes = sum(each.stat().st_size for each in files)
+        assert room._metrics.value("state_cache_folder_bytes") == n_bytes > 0
+
+    asyncio.run(main())

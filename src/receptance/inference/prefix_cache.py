@@ -80,6 +80,11 @@ class PrefixCache:
         # How many states of each scope have seen so many tokens: the prefixes worth a look.
         self._lengths: defaultdict[Scope, dict[int, int]] = defaultdict(dict)
 
+    @property
+    def folder_bytes(self) -> int:
+        """How much of the disk is taken."""
+        return 0 if self._folder is None else self._folder.n_bytes
+
     def __len__(self) -> int:
         """How many states are remembered."""
         return len(self._entries)

@@ -16,7 +16,7 @@ from receptance.serving.engine_room.job import Finished
 from receptance.serving.engine_room.line import Family, Line
 from receptance.serving.engine_room.mailbox import News
 from receptance.serving.engine_room.ticket import Ticket
-from receptance.serving.metrics import Metrics
+from receptance.serving.metrics import FINISH_REASONS, Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -273,7 +273,7 @@ class EngineThread:
         """Report that one text is whole, and the job gone with its last one."""
         index = family.members.pop(id_)
         self._leave(family, id_)
-        self._metrics.success.labels(generation.finish_reason).inc()
+        self._metrics.success.labels(FINISH_REASONS[generation.finish_reason]).inc()
         self._metrics.request.observe(now - family.arrived)
         finished = Finished(index, generation, tuple(family.logprobs.get(id_, ())))
         self._news.append(partial(family.ticket.put_finished, finished))

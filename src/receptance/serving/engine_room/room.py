@@ -96,6 +96,7 @@ class EngineRoom:
             running=lambda: self.n_running,
             waiting=lambda: self.n_waiting,
             cache_bytes=lambda: self._cache.n_bytes,
+            folder_bytes=lambda: self._cache.folder_bytes,
         )
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from receptance.inference import Generation
+from receptance.serving.metrics import FINISH_REASONS
 
 DONE = b"data: [DONE]\n\n"
 """The end of a stream in which nothing went wrong."""
@@ -15,12 +16,10 @@ DONE = b"data: [DONE]\n\n"
 PING = b": ping\n\n"
 """A comment, which keeps a connection open."""
 
-_FINISH_REASONS = {"stop": "stop", "end_of_text": "stop", "length": "length"}
-
 
 def finish_reason(generation: Generation) -> str:
     """Return OpenAI's word for why a text ended: "stop" or "length"."""
-    return _FINISH_REASONS[generation.finish_reason]
+    return FINISH_REASONS[generation.finish_reason]
 
 
 def usage_object(
