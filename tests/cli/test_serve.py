@@ -28,6 +28,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = random_rwkv4(n_layer=1, n_embd=16, vocab_size=256)
     save_model(model, load_tokenizer("bytes"), tmp_path / "model")
     (tmp_path / "keys").write_text(f"anna:{KEY}\n")
+    (tmp_path / "keys").chmod(0o600)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RECEPTANCE_API_KEYS", raising=False)
     return tmp_path
@@ -115,6 +116,8 @@ def test_with_keys_only_their_owners_are_served(receptance):
     [
         (["model", "--host", "0.0.0.0"], 3, "must have keys, but '0.0.0.0' has none"),
         (["model", "--cors-origin", "*"], 3, "`cors_origins` must name who may call"),
+        (["model", "--cors-origin", "foo"], 2, "`cors_origins` must be origins such as"),
+        (["none", "--model-name", ""], 3, "the model's name must be 1 to 200 letters"),
         (["model", "--api-key-file", "none"], 2, "'none' does not exist"),
         (["model", "--api-key-file", "empty"], 3, "'empty' must hold at least one key"),
         (["none", "--port", "0"], 4, "no checkpoint at 'none'"),
@@ -144,6 +147,14 @@ def test_every_template_that_there_is_may_be_chosen():
     (option,) = [each for each in serve.command.params if each.name == "chat_template"]
     assert isinstance(option.type, click.Choice)
     assert tuple(option.type.choices) == TEMPLATE_NAMES
+
+
+def test_keys_that_all_can_read_are_warned_of(receptance, place):
+    (place / "keys").chmod(0o644)
+    result = receptance("serve", "none", "--port", "0", "--api-key-file", "keys")
+
+    assert "WARNING every user of this machine can read or change the keys" in result.stderr
+    assert KEY not in result.stderr
 
 
 @pytest.mark.usefixtures("place")

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from receptance.errors import TokenizerError
+from receptance.errors import ConfigError, TokenizerError
 from receptance.inference import LanguageModel
 from receptance.serving.access import KeyRing
 from receptance.serving.app import DEFAULT_MODEL_NAME, create_app, name_of
@@ -42,6 +42,12 @@ def test_a_model_is_called_what_its_file_is_called(lm: LanguageModel, tmp_path: 
     assert name(folder) == "my-model.v1"
     assert name(file) == "RWKV-4-World-0.1B-v1-20230803-ctx4096"
     assert name(Path("/")) == DEFAULT_MODEL_NAME
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "\x1b[1m", "x" * 201])
+def test_a_name_that_no_client_could_write_is_refused(lm: LanguageModel, name: str):
+    with pytest.raises(ConfigError, match="the model's name must be"):
+        create_app(lm, Settings(), model_name=name)
 
 
 def test_a_model_without_a_tokenizer_is_not_served(lm: LanguageModel):

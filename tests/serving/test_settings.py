@@ -30,5 +30,41 @@ def test_a_folder_for_states_without_memory_for_one_is_refused():
         Settings(state_cache_folder=Path("a"), state_cache_bytes=0)
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("foo", "null", "", "a.example", "https://", "https://a.example/page", "//a.example"),
+        *("https://me@a.example", "https://a.example:", "https://a example", "https://*.a.example"),
+    ],
+)
+def test_what_no_browser_sends_as_an_origin_is_refused(origin):
+    with pytest.raises(ValueError, match="`cors_origins` must be origins such as"):
+        Settings(cors_origins=("https://a.example", origin))
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("*", "https://a.example", "https://a.example/", "http://localhost:3000"),
+        *("http://[::1]:80", "HTTP://A.example", "tauri://localhost", "chrome-extension://abc"),
+    ],
+)
+def test_an_origin_is_a_scheme_and_a_place(origin):
+    assert Settings(cors_origins=(origin,)).cors_origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "https://a.example", "a.example:80", "a..b", "*a", "a.*", "."]
+)
+def test_what_is_no_name_of_a_server_is_refused(name):
+    with pytest.raises(ValueError, match="`allowed_hosts` must be names such as"):
+        Settings(allowed_hosts=(name,))
+
+
+@pytest.mark.parametrize("name", ["*", "a.example", "*.a.example", "10.0.0.1", "my_host-1"])
+def test_a_name_may_have_others_below_it(name):
+    assert Settings(allowed_hosts=(name,)).allowed_hosts == (name,)
+
+
 def test_what_may_be_turned_off_may_be_zero():
     assert Settings(state_cache_bytes=0, coalesce_seconds=0.0, port=0).state_cache_bytes == 0

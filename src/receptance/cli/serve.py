@@ -49,16 +49,16 @@ def command(
     settings = settings_of(options)
     _require_extra()
     from receptance.serving.access import KeyRing
+    from receptance.serving.app import check_model_name, create_app
     from receptance.serving.server import bind, check_exposure, serve
 
+    _log_to_stderr(quiet=quiet)
+    check_model_name(model_name)
     keys = KeyRing.find(api_key_file, os.environ)
     check_exposure(settings, keys)
-    _log_to_stderr(quiet=quiet)
     # An address that is taken is told at once, and not after minutes of reading weights.
     with bind(settings) as listener:
         lm = load_model(model, **options)
-        from receptance.serving.app import create_app
-
         app = create_app(
             lm, settings, keys=keys, model_name=model_name, chat_template=chat_template
         )

@@ -31,6 +31,7 @@ _TOLD: dict[str, tuple[str, str]] = {
     "shutdown_seconds": ("SECONDS", "Then: give running requests so long to end."),
 }
 
+_KINDS = {"integer": "a whole number", "float": "a number", "boolean": "true or false"}
 _SINGULAR = {"allowed_hosts": "allowed-host", "cors_origins": "cors-origin"}
 _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 
@@ -97,7 +98,9 @@ def _setting(text: str) -> tuple[str, Any]:
         spelled = f"; there is --{_SINGULAR.get(name, name.replace('_', '-'))}"
         hint = spelled if name in _TOLD else f": {', '.join(others)}"
         raise click.UsageError(f"--set must name one of the other settings, got {name!r}{hint}")
-    default = _FIELDS[name].default
-    if isinstance(default, bool):
-        return name, click.BOOL.convert(value, None, None)
-    return name, _type(name).convert(value, None, None)
+    kind = click.BOOL if isinstance(_FIELDS[name].default, bool) else _type(name)
+    try:
+        return name, kind.convert(value, None, None)
+    except click.BadParameter as error:
+        wanted = _KINDS[kind.name]
+        raise click.UsageError(f"`{name}` must be {wanted}, got {value!r}") from error

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from receptance.errors import RequestError
+from receptance.errors import ConfigError, RequestError
 from receptance.inference import LanguageModel
 from receptance.serving.access import KeyRing
 from receptance.serving.chat import FolderTemplate, find_template
@@ -37,6 +37,9 @@ from receptance.serving.state_store import open_store
 
 DEFAULT_MODEL_NAME = "receptance"
 """What a model is called that came from no file."""
+
+
+_MAX_NAME = 200
 
 
 class ServerApp:
@@ -79,9 +82,11 @@ def create_app(
 
     Raises:
         TokenizerError: If the model has no tokenizer.
-        ConfigError: If there is too little memory, or `state_folder` cannot be written in.
+        ConfigError: If `model_name` is none, there is too little memory, or `state_folder` cannot
+            be written in.
         ValueError: If there is no such template.
     """
+    check_model_name(model_name)
     metrics = Metrics()
     room = EngineRoom(lm, settings, metrics)
     service = Service(
@@ -89,7 +94,7 @@ def create_app(
         settings=settings,
         room=room,
         metrics=metrics,
-        model_id=model_name or name_of(lm),
+        model_id=name_of(lm) if model_name is None else model_name,
         template=find_template(lm, chat_template, lm.tokenizer),
         grammars=GrammarCompiler(lm.tokenizer),
         states=open_store(lm, settings),
@@ -131,6 +136,23 @@ def _lifespan_of(service: Service) -> Callable[[FastAPI], AbstractAsyncContextMa
             await asyncio.to_thread(service.template.close)
 
     return lifespan
+
+
+def check_model_name(name: str | None) -> None:
+    """Refuse what no client could call a model.
+
+    Args:
+        name: What clients are to call it; None is left to the server.
+
+    Raises:
+        ConfigError: If nothing can be seen of it, or it is too long.
+    """
+    if name is None or (name.strip() and name.isprintable() and len(name) <= _MAX_NAME):
+        return
+    raise ConfigError(
+        f"the model's name must be 1 to {_MAX_NAME} letters that can be seen, but it is "
+        f"{name[:_MAX_NAME]!r}; leave --model-name out for that of its file"
+    )
 
 
 def name_of(lm: LanguageModel) -> str:

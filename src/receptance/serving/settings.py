@@ -1,10 +1,15 @@
 """What a server is told when it starts; every limit that it keeps is one of these."""
 
 import math
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 _MB = 2**20
+_ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?/?", re.IGNORECASE
+)
+_NAME = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +17,7 @@ class Settings:
     """How a server listens, what it takes, and when it says no.
 
     Raises:
-        ValueError: If a limit is out of its range.
+        ValueError: If a limit is out of its range, or a name or origin is none.
     """
 
     # Where it listens, and for whom.
@@ -143,9 +148,21 @@ class Settings:
             raise ValueError(_FOLDER_WITHOUT_MEMORY)
         if self.port > 65535:
             raise ValueError(f"`port` must be at most 65535, got {self.port}")
+        for name in self.allowed_hosts:
+            if name != "*" and not _NAME.fullmatch(name):
+                raise ValueError(_NO_NAME.format(name))
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(_NO_ORIGIN.format(origin))
 
 
 _FOLDER_WITHOUT_MEMORY = "`state_cache_folder` must be left out if `state_cache_bytes` is 0"
+_NO_NAME = (
+    "`allowed_hosts` must be names such as a.example or *.a.example, without a port, got {!r}"
+)
+_NO_ORIGIN = (
+    "`cors_origins` must be origins such as https://a.example:8443, without a path, got {!r}"
+)
 _MAY_BE_ZERO = {
     *("port", "max_waiting", "max_waiting_per_key", "coalesce_seconds", "max_top_logprobs"),
     *("state_cache_bytes", "state_cache_folder_bytes", "max_states_per_key"),

@@ -116,6 +116,19 @@ def test_keys_are_found_in_a_file_before_the_environment(tmp_path: Path):
     assert KeyRing.find(None, {}) is None
 
 
+@pytest.mark.parametrize(("mode", "warns"), [(0o644, True), (0o602, True), (0o640, False)])
+def test_a_file_that_all_can_read_is_taken_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, warns: bool
+):
+    file = tmp_path / "keys"
+    file.write_text(ANNA)
+    file.chmod(mode)
+    assert KeyRing.find(file, {}) is not None
+    assert [each.levelname for each in caplog.records] == ["WARNING"] * warns
+    assert ("chmod o-rw" in caplog.text) == warns
+    assert ANNA not in caplog.text
+
+
 def test_a_file_or_variable_without_a_key_does_not_open_for_all(tmp_path: Path):
     file = tmp_path / "keys"
     file.write_text("# none yet\n")

@@ -2,12 +2,17 @@
 
 import hashlib
 import hmac
+import logging
+import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from receptance.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 KEYS_VARIABLE = "RECEPTANCE_API_KEYS"
 """The variable of the environment that may hold keys, apart by lines or commas."""
@@ -52,6 +57,8 @@ class KeyRing:
     def find(cls, file: Path | None, environment: Mapping[str, str]) -> "KeyRing | None":
         """Return the keys of a file, or else those of `RECEPTANCE_API_KEYS`, or else None.
 
+        A file that every user of the machine can read is taken, and the log warns of it.
+
         Args:
             file: A file with one key a line.
             environment: `os.environ`.
@@ -64,6 +71,8 @@ class KeyRing:
             OSError: If the file cannot be read.
         """
         if file is not None:
+            if os.name == "posix" and file.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+                logger.warning(_OPEN_TO_ALL, str(file), str(file))
             text = file.read_bytes().decode("utf-8", errors="replace")
             return cls(text.splitlines(), source=repr(str(file)))
         if KEYS_VARIABLE in environment:
@@ -111,3 +120,6 @@ class KeyRing:
 
     def _digest(self, key: str) -> bytes:
         return hmac.digest(self._secret, key.encode(), "sha256")
+
+
+_OPEN_TO_ALL = "every user of this machine can read or change the keys in %r; chmod o-rw %r"
