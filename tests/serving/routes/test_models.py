@@ -14,7 +14,11 @@ def test_the_model_is_listed_with_what_it_is(client: httpx.Client, lm: LanguageM
     assert type(model["created"]) is int
     meta = model["meta"]
     assert meta["n_params"] == sum(each.numel() for each in lm.model.parameters())
-    assert meta["vocab_size"] == 256
+    assert (meta["n_vocab"], meta["vocab_size"], meta["tokenizer"]) == (256, 256, "bytes")
+    assert meta["fingerprint"] == lm.model.fingerprint()
+    text = {"model": "tiny", "prompt": "a", "max_tokens": 1}
+    written = client.post("/v1/completions", json=text).json()
+    assert meta["system_fingerprint"] == written["system_fingerprint"]
     assert meta["dtype"] == "float32"
     tensors = lm.zero_state().tensors.values()
     assert meta["state_bytes"] == sum(each.nbytes for each in tensors)

@@ -10,7 +10,12 @@ from receptance.serving.routes.service import Service
 
 
 def model_object(service: Service) -> dict[str, Any]:
-    """Return the model as OpenAI describes one, and under `meta` what ours is."""
+    """Return the model as OpenAI describes one, and under `meta` what ours is.
+
+    Of tokens the model has `n_vocab` logits, the last of which may be of none; the tokenizer has
+    `vocab_size`. `fingerprint` is of the weights, and what states carry; `system_fingerprint`
+    changes with them, their dtype and PyTorch, so that a seed may give another text.
+    """
     lm = service.lm
     parameters = list(lm.model.parameters())
     state = lm.zero_state().tensors.values()
@@ -24,12 +29,14 @@ def model_object(service: Service) -> dict[str, Any]:
             "n_params": sum(each.numel() for each in parameters),
             "n_layer": lm.model.config.n_layer,
             "n_embd": lm.model.config.n_embd,
+            "n_vocab": lm.model.config.vocab_size,
             "vocab_size": lm.tokenizer.vocab_size,
             "tokenizer": lm.tokenizer.name,
             "dtype": str(parameters[0].dtype).removeprefix("torch."),
             "state_bytes": sum(each.numel() * each.element_size() for each in state),
             "max_prompt_tokens": service.settings.max_prompt_tokens,
             "chat_template": service.template.name,
+            "fingerprint": lm.fingerprint,
             "system_fingerprint": service.fingerprint,
         },
     }
