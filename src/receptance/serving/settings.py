@@ -51,6 +51,8 @@ class Settings:
     # What one request may ask for.
     max_prompt_tokens: int = 2**20
     """Tokens of a prompt."""
+    max_messages: int = 4096
+    """Messages of a conversation that is sent at once."""
     max_tokens: int = 2**16
     """Tokens that a request may ask for."""
     default_max_tokens: int = 4096

@@ -49,6 +49,14 @@ def test_a_turn_must_say_something():
         assert refusal(messages=[turn]).param == "messages[0].content"
 
 
+def test_a_conversation_has_a_number_of_turns_at_most():
+    said = {"role": "user", "content": "a"}
+    require_possible_chat(body_of(messages=[said] * 3), Settings(max_messages=3))
+    with pytest.raises(RequestError, match="`messages` must be at most 2 here") as caught:
+        require_possible_chat(body_of(messages=[said] * 3), Settings(max_messages=2))
+    assert (caught.value.status, caught.value.param) == (400, "messages")
+
+
 def test_an_answer_of_no_calls_and_no_text_is_an_empty_one():
     body = body_of(messages=[{"role": "assistant", "content": None, "tool_calls": []}])
     require_known(body, is_strict=True)

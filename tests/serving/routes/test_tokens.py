@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from receptance.serving.settings import Settings
 from tests.serving.event_streams import refused
 
 
@@ -28,6 +29,12 @@ def test_the_tokenizer_is_told_and_has_no_text_for_an_end(client: httpx.Client):
         "eos_token": None,
         "pad_token": None,
     }
+
+
+def test_more_messages_than_a_chat_may_have_are_not_tokenized(client: httpx.Client):
+    messages = [{"role": "user", "content": "Hi"}] * (Settings().max_messages + 1)
+    error = refused(client.post("/tokenize", json={"messages": messages}), 400)
+    assert error["param"] == "messages"
 
 
 def test_messages_are_tokenized_as_a_chat_reads_them(client: httpx.Client):

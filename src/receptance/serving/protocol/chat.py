@@ -106,7 +106,7 @@ def require_possible_chat(body: ChatBody, settings: Settings) -> None:
     Raises:
         RequestError: With the name of the field as `param`.
     """
-    require_said(body.messages)
+    require_said(body.messages, settings)
     if body.max_tokens == 0:
         raise RequestError(_NO_ANSWER, param="max_tokens")
     if body.top_logprobs is not None:
@@ -120,15 +120,22 @@ def require_possible_chat(body: ChatBody, settings: Settings) -> None:
             )
 
 
-def require_said(messages: Sequence[ChatMessage]) -> None:
-    """Refuse turns in which nothing is said, and those of tools.
+def require_said(messages: Sequence[ChatMessage], settings: Settings) -> None:
+    """Refuse turns in which nothing is said, those of tools, and too many of them.
 
     Args:
         messages: The turns.
+        settings: The limits.
 
     Raises:
         RequestError: With the place of the first such turn as `param`.
     """
+    if len(messages) > settings.max_messages:
+        raise RequestError(
+            f"`messages` must be at most {settings.max_messages} here, but they are "
+            f"{len(messages)}; go on from a `state` of the earlier ones",
+            param="messages",
+        )
     for i, message in enumerate(messages):
         if message.role == "tool":
             raise RequestError(

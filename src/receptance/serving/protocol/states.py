@@ -5,9 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from receptance.errors import RequestError
-from receptance.serving.protocol.body import Body
+from receptance.serving.protocol.body import Body, Items
 from receptance.serving.protocol.chat import ChatMessage, require_said
 from receptance.serving.protocol.prompts import Prompts
+from receptance.serving.settings import Settings
 
 StateName = Annotated[str, Field(max_length=200)]
 
@@ -21,7 +22,7 @@ class StateBody(Body):
     model: str | None = None
     name: StateName | None = None
     prompt: Prompts | None = None
-    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
+    messages: Annotated[Items[ChatMessage], Field(min_length=1)] | None = None
     state: str | None = None
 
 
@@ -31,11 +32,12 @@ class ForkBody(Body):
     name: StateName | None = None
 
 
-def require_possible_state(body: StateBody) -> None:
+def require_possible_state(body: StateBody, settings: Settings) -> None:
     """Refuse what says nothing to read, or two things.
 
     Args:
         body: What was sent.
+        settings: The limits.
 
     Raises:
         RequestError: With the name of the field as `param`.
@@ -45,4 +47,4 @@ def require_possible_state(body: StateBody) -> None:
     if body.prompt is not None and len(body.prompt) != 1:
         raise RequestError(_ONE_PROMPT, param="prompt")
     if body.messages is not None:
-        require_said(body.messages)
+        require_said(body.messages, settings)

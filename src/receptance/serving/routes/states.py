@@ -52,7 +52,7 @@ def _add_making(router: APIRouter, service: Service) -> None:
         """Read a text or messages, and keep the state after them."""
         owner = owner_of(request)
         service.require_served(body, body.model)
-        require_possible_state(body)
+        require_possible_state(body, service.settings)
         start = await start_of(service, owner, body.state)
         tokens = await _tokens(service, body, owner, start)
         place = await aside(store.reserve, owner)

@@ -26,7 +26,7 @@ def tokens_router(service: Service) -> APIRouter:
         if (body.prompt is None) == (body.messages is None):
             raise RequestError(_ONE_OF_TWO, param="prompt")
         if body.messages is not None:
-            require_said(body.messages)
+            require_said(body.messages, service.settings)
             messages = [Message(each.role, each.text) for each in body.messages]
             tokens = (await render(service, messages, owner=owner_of(request))).tokens
         else:
