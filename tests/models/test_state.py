@@ -192,7 +192,7 @@ def test_a_state_of_another_model_is_refused_with_both_fingerprints(tmp_path):
     write(tmp_path / "s", model="f" * 64)
     assert refusal(tmp_path / "s") == (
         f"FILE must be a state of this model, fingerprint {FINGERPRINT[:16]}, but it was made by "
-        f"the model {'f' * 16}; load that model, or make the state anew"
+        f"the model {'f' * 16}; load that model, quantized as it was, or make the state anew"
     )
 
 

@@ -198,7 +198,8 @@ def _check_metadata(
         if key == "model" and found != value:
             raise StateError(
                 f"{where} must be a state of this model, fingerprint {value[:16]}, but it "
-                f"was made by the model {str(found)[:16]}; load that model, or make the state anew"
+                f"was made by the model {str(found)[:16]}; load that model, quantized as it was, "
+                "or make the state anew"
             )
         if found != value:
             raise StateError(f"{where} must have {key} {value!r}, but it has {found!r}")

@@ -9,14 +9,20 @@ import torch
 
 from receptance.errors import RequestError
 from receptance.inference import LanguageModel
-from receptance.models import State
+from receptance.models import RWKV4, State
+from receptance.quantization import FORMATS, quantize_model
 from receptance.serving.settings import Settings
 from receptance.serving.state_store import Kept, MemoryShelf, StateStore
+from tests.random_models import random_rwkv4, with_matrices
 
 
 def store_of(lm: LanguageModel, shelf: Any = None, **limits: Any) -> StateStore:
     like, mark = lm.zero_state(), lm.fingerprint
     return StateStore(shelf or MemoryShelf(), Settings(**limits), like=like, fingerprint=mark)
+
+
+def small() -> RWKV4:
+    return random_rwkv4(2, 64, 40)
 
 
 def code_of(refusal: pytest.ExceptionInfo[RequestError]) -> tuple[int, str | None]:
@@ -60,6 +66,34 @@ def test_all_together_take_no_more_than_they_may(lm: LanguageModel):
     assert code_of(refusal) == (429, "states_full")
     store.remove("me", kept.id)
     store.reserve("me")
+
+
+@pytest.mark.parametrize("dtypes", [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_a_state_of_the_same_weights_in_another_dtype_is_taken_as_it_is(dtypes: tuple[str, str]):
+    models = (with_matrices(small(), getattr(torch, each)) for each in dtypes)
+    made, taken = (LanguageModel(each, None) for each in models)
+    _, state = made.forward([1, 2, 3])
+    sender, receiver = store_of(made), store_of(taken)
+    kept = sender.reserve("me").keep("", 3, state)
+    content = sender.content("me", kept.id)
+
+    _, found = receiver.read("me", receiver.import_content(receiver.reserve("me"), content).id)
+    assert all(map(torch.equal, found.tensors.values(), state.tensors.values()))
+    assert torch.equal(taken.forward([4], found)[0], taken.forward([4], state)[0])
+
+
+def test_a_state_of_the_weights_before_they_were_quantized_is_refused_by_name():
+    plain = LanguageModel(small(), None)
+    rounded = LanguageModel(quantize_model(small(), FORMATS["int8"]), None)
+    for made, taken in ((plain, rounded), (rounded, plain)):
+        sender, receiver = store_of(made), store_of(taken)
+        kept = sender.reserve("me").keep("", 1, made.forward([1])[1])
+        content, place = sender.content("me", kept.id), receiver.reserve("me")
+        with pytest.raises(RequestError) as refusal:
+            receiver.import_content(place, content)
+        assert code_of(refusal) == (400, "invalid_state")
+        assert f"fingerprint {taken.fingerprint[:16]}" in str(refusal.value)
+        assert "quantized as it was" in str(refusal.value)
 
 
 class SlowShelf(MemoryShelf):
