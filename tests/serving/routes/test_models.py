@@ -1,8 +1,17 @@
 """`/v1/models` over HTTP."""
 
+from pathlib import Path
+
 import httpx
+import pytest
 
 from receptance.inference import LanguageModel
+from receptance.quantization import FORMATS, quantize_model
+from receptance.serving.app import create_app
+from receptance.serving.routes.models import model_object, trained_context
+from receptance.serving.settings import Settings
+from receptance.tokenizer import BytesTokenizer
+from tests.random_models import random_rwkv4
 from tests.serving.event_streams import refused
 
 
@@ -15,13 +24,39 @@ def test_the_model_is_listed_with_what_it_is(client: httpx.Client, lm: LanguageM
     meta = model["meta"]
     assert meta["n_params"] == sum(each.numel() for each in lm.model.parameters())
     assert (meta["n_vocab"], meta["vocab_size"], meta["tokenizer"]) == (256, 256, "bytes")
+    assert (meta["quantization"], meta["n_ctx_train"]) == (None, None)
     assert meta["fingerprint"] == lm.model.fingerprint()
-    text = {"model": "tiny", "prompt": "a", "max_tokens": 1}
+    text = {"model": "tiny", "prompt": "what are you", "max_tokens": 1}
     written = client.post("/v1/completions", json=text).json()
     assert meta["system_fingerprint"] == written["system_fingerprint"]
     assert meta["dtype"] == "float32"
     tensors = lm.zero_state().tensors.values()
     assert meta["state_bytes"] == sum(each.nbytes for each in tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [
+        ("RWKV-4-World-0.1B-v1-20230803-ctx4096.pth", 4096),
+        ("RWKV-4-Pile-169M-20220807-8023-ctx1024", 1024),
+        ("model", None),
+        ("ctx", None),
+        ("distinctx4096", None),
+        ("ctx" + "9" * 5000, None),
+    ],
+)
+def test_the_context_of_the_training_is_what_the_authors_name_says(name: str, n: int | None):
+    assert trained_context(Path("folder-ctx8") / name) == n
+    assert trained_context(None) is None
+
+
+def test_a_quantized_model_says_so():
+    rounded = quantize_model(random_rwkv4(2, 64, 256), FORMATS["int8"])
+    lm = LanguageModel(rounded, BytesTokenizer(), path=Path("a-ctx512.pth"))
+    meta = model_object(create_app(lm, Settings()).service)["meta"]
+    assert (meta["quantization"], meta["n_ctx_train"]) == ("int8", 512)
+    plain = random_rwkv4(2, 64, 256)
+    assert meta["n_params"] == sum(each.numel() for each in plain.parameters())
 
 
 def test_the_model_is_described_by_its_name(client: httpx.Client):
