@@ -12,6 +12,7 @@ from jaxtyping import config as jaxtyping_config
 from torch._functorch import config as functorch_config
 
 from receptance.ops.triton import interpreting
+from tests.interpreter import as_on_a_gpu
 from tests.kernel_finder import leave_kernels_alone
 from tests.local_hub import LocalHub
 
@@ -58,7 +59,7 @@ def interpreted() -> Iterator[None]:
     pytest.importorskip("triton", reason="needs triton: pip install triton")
     if os.environ["TRITON_INTERPRET"] != "1":
         pytest.skip("kernels are compiled where there is a GPU; set TRITON_INTERPRET=1")
-    with interpreting():
+    with interpreting(), as_on_a_gpu():
         yield
 
 

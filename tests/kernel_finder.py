@@ -11,16 +11,15 @@ from types import ModuleType
 
 
 class KernelFinder:
-    """A finder that answers for modules of kernels, `….triton.kernels`, and only for those."""
+    """A finder that answers for modules of kernels, `….triton.kernels…`, and only for those."""
 
     @staticmethod
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return where a module of kernels is, as Python itself finds it, or None for another."""
-        return (
-            PathFinder.find_spec(name, path, target) if name.endswith(".triton.kernels") else None
-        )
+        is_of_kernels = name.rpartition(".triton.")[2].startswith("kernels")
+        return PathFinder.find_spec(name, path, target) if is_of_kernels else None
 
 
 def leave_kernels_alone() -> None:

@@ -81,7 +81,10 @@ def test_the_hook_that_checks_shapes_leaves_kernels_alone(tmp_path, monkeypatch)
     spec = KernelFinder.find_spec("receptance_like.triton.kernels", [str(folder)])
     assert spec is not None
     assert type(spec.loader) is SourceFileLoader
+    (folder / "kernels_backward.py").write_text('"""Nothing."""\n')
+    assert KernelFinder.find_spec("receptance_like.triton.kernels_backward", [str(folder)])
     assert KernelFinder.find_spec("receptance_like.triton.launch", [str(folder)]) is None
+    assert KernelFinder.find_spec("receptance_like.kernels", [str(folder)]) is None
     assert KernelFinder in sys.meta_path
     monkeypatch.setattr(sys, "meta_path", [KernelFinder])
     assert find_spec("receptance_like") is None

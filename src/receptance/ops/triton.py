@@ -1,6 +1,6 @@
 """Triton: whether it is there, and what its kernels can run.
 
-An op's kernels stand in its folder, in `triton/kernels.py`. They are imported by the first call
+An op's kernels stand in its folder, in `triton/kernels*.py`. They are imported by the first call
 that runs one: the package works where Triton is not installed, and nothing is compiled before.
 
 On the CPU nothing but Triton's interpreter can run a kernel. It serves tests: `interpreting`.
@@ -50,13 +50,14 @@ def triton_obstacle(*tensors: Tensor) -> str | None:
     return None
 
 
-def kernels_of(package: str) -> Any:
-    """Return the module of an op's kernels, imported (with Triton) by the first call.
+def kernels_of(package: str, module: str = "kernels") -> Any:
+    """Return a module of an op's kernels, imported (with Triton) by the first call.
 
     Args:
         package: The op's folder of Triton's implementation: its `__name__`.
+        module: The file's name, which begins with "kernels".
     """
-    return import_module(f"{package}.kernels")
+    return import_module(f"{package}.{module}")
 
 
 def on_device_of(tensor: Tensor) -> AbstractContextManager[Any]:
