@@ -103,11 +103,13 @@ def save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     """Keep nothing for backward: what `refuse` makes needs nothing."""
 
 
-def refuse(op: str) -> Callable[..., Any]:
+def refuse(op: str, implementation: str = "native") -> Callable[..., Any]:
     """Return the derivative of a derivative: a NotImplementedError that says what to do."""
 
     def differentiate(*_: Any) -> Any:
-        message = f"the native {op} has no second derivative; pass implementation='reference'"
+        message = (
+            f"the {implementation} {op} has no second derivative; pass implementation='reference'"
+        )
         raise NotImplementedError(message)
 
     return differentiate

@@ -57,7 +57,7 @@ def runs(name: str, *args: object) -> bool:
 
 
 def test_the_implementations_are_fastest_first_and_the_reference_is_always_there():
-    assert [each.name for each in IMPLEMENTATIONS] == ["native", "reference"]
+    assert [each.name for each in IMPLEMENTATIONS] == ["native", "triton", "reference"]
     assert runs("reference", *arguments().values(), state(), None)
 
 
@@ -129,7 +129,8 @@ def test_an_unknown_implementation_is_a_value_error_that_lists_the_names():
     with pytest.raises(ValueError, match="implementation") as caught:
         wkv4(**arguments(), state=state(), implementation="fast")
     assert str(caught.value) == (
-        "`implementation` must be one of ['auto', 'native', 'reference'] for wkv4, got 'fast'"
+        "`implementation` must be one of ['auto', 'native', 'triton', 'reference'] for wkv4, "
+        "got 'fast'"
     )
 
 

@@ -7,12 +7,14 @@ from torch import Tensor
 from receptance.ops.dispatch import Implementation, choose
 from receptance.ops.wkv4.native import native_obstacle, wkv4_native
 from receptance.ops.wkv4.reference import WKV4State, wkv4_reference
+from receptance.ops.wkv4.triton import wkv4_triton, wkv4_triton_obstacle
 
 __all__ = ["IMPLEMENTATIONS", "WKV4State", "wkv4"]
 
 # Fastest first.
 IMPLEMENTATIONS = (
     Implementation("native", wkv4_native, native_obstacle),
+    Implementation("triton", wkv4_triton, wkv4_triton_obstacle),
     Implementation("reference", wkv4_reference, lambda *_: None),
 )
 
