@@ -28,6 +28,7 @@ VERBS = {
     "bench": "Measure decoding and prefill beside what the machine can do.",
     "plot": "Draw the curves of runs, as a picture or in the terminal.",
     "data": "Prepare and inspect training data.",
+    "doctor": "Show what this machine can run, and why not the rest.",
 }
 
 

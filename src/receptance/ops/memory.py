@@ -1,4 +1,6 @@
-"""Memory itself: how fast it is read, and what of it is kept."""
+"""Memory itself: how fast it is read, what of it is kept, and how much there is."""
+
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -6,6 +8,9 @@ from torch import Tensor
 from receptance.ops.native import library_obstacle
 
 _WORD = 8
+_MEMINFO = Path("/proc/meminfo")
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def read_all(tensor: Tensor) -> None:
@@ -43,3 +48,45 @@ def page_out(tensor: Tensor) -> None:
     """
     if library_obstacle() is None:
         torch.ops.receptance.page_out(tensor)
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Return how much memory can still be taken on a device; None if nobody says.
+
+    A container's limit counts as the machine's end.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    known = [each for each in (_of_machine(), _of_container()) if each is not None]
+    return min(known, default=None)
+
+
+def _of_machine() -> int | None:
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+    except OSError:  # not Linux
+        return None
+    numbers = dict(line.split(":", 1) for line in lines if ":" in line)
+    kilobytes = numbers.get("MemAvailable", "").split()
+    return int(kilobytes[0]) * 1024 if kilobytes else None
+
+
+def _of_container() -> int | None:
+    """Return what control groups leave: each one's limit, less what can not be given back."""
+    try:
+        own = _OWN_CGROUP.read_text().strip().rpartition("::/")[2]
+    except OSError:  # not Linux
+        return None
+    folders = [_CGROUPS / own, *(_CGROUPS / own).parents]
+    left = [_left_by(each) for each in folders if each.is_relative_to(_CGROUPS)]
+    return min((each for each in left if each is not None), default=None)
+
+
+def _left_by(group: Path) -> int | None:
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no limits here, or not of the second version
+        return None
+    return None if limit == "max" else max(0, int(limit) - used + int(stat["inactive_file"]))

@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from receptance.errors import ConfigError
 from receptance.inference import Engine
+from receptance.ops import memory as ops_memory
 from receptance.serving import Settings
 from receptance.serving.engine_room import EngineRoom, memory
 from receptance.serving.metrics import Metrics
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -27,9 +25,9 @@ def machine(tmp_path, monkeypatch) -> Path:
     (group / "memory.stat").write_text("inactive_file 0\n")
     (tmp_path / "own").write_text("0::/one/two\n")
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 8192 kB\n")
-    monkeypatch.setattr(memory, "_CGROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(memory, "_OWN_CGROUP", tmp_path / "own")
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(ops_memory, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(ops_memory, "_OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(ops_memory, "_MEMINFO", tmp_path / "meminfo")
     return tmp_path
 
 
@@ -37,20 +35,9 @@ def test_the_memory_of_the_states_is_what_the_engine_takes(lm):
     assert memory.state_bytes(lm) * 5 == Engine(lm, max_sequences=5).memory_bytes
 
 
-@pytest.mark.usefixtures("machine")
-def test_the_tightest_group_around_the_process_counts():
-    assert memory.available_bytes(CPU) == 2 * 2**20
-
-
-def test_without_groups_it_is_the_machine(machine):
-    (machine / "own").unlink()
-    assert memory.available_bytes(CPU) == 8 * 2**20
-
-
 def test_where_nobody_says_nothing_is_refused(lm, machine):
     (machine / "own").unlink()
     (machine / "meminfo").unlink()
-    assert memory.available_bytes(CPU) is None
     memory.require_memory(lm, Settings(state_cache_bytes=2**50))
 
 

@@ -1,17 +1,11 @@
 """What a server will take of the memory, and whether it is there: asked before it starts."""
 
-from pathlib import Path
-
-import torch
-
 from receptance.errors import ConfigError
 from receptance.inference import LanguageModel
+from receptance.ops.memory import available_bytes
 from receptance.serving.settings import Settings
 
 _MB = 2**20
-_MEMINFO = Path("/proc/meminfo")
-_CGROUPS = Path("/sys/fs/cgroup")
-_OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def require_memory(lm: LanguageModel, settings: Settings) -> None:
@@ -50,48 +44,6 @@ def wanted_bytes(lm: LanguageModel, settings: Settings) -> int:
 def state_bytes(lm: LanguageModel) -> int:
     """Return how much memory the state of one text takes."""
     return sum(tensor.nbytes for tensor in lm.zero_state().tensors.values())
-
-
-def available_bytes(device: torch.device) -> int | None:
-    """Return how much memory can still be taken on a device; None if nobody says.
-
-    A container's limit counts as the machine's end.
-    """
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    known = [each for each in (_of_machine(), _of_container()) if each is not None]
-    return min(known, default=None)
-
-
-def _of_machine() -> int | None:
-    try:
-        lines = _MEMINFO.read_text().splitlines()
-    except OSError:  # not Linux
-        return None
-    numbers = dict(line.split(":", 1) for line in lines if ":" in line)
-    kilobytes = numbers.get("MemAvailable", "").split()
-    return int(kilobytes[0]) * 1024 if kilobytes else None
-
-
-def _of_container() -> int | None:
-    """Return what control groups leave: each one's limit, less what can not be given back."""
-    try:
-        own = _OWN_CGROUP.read_text().strip().rpartition("::/")[2]
-    except OSError:  # not Linux
-        return None
-    folders = [_CGROUPS / own, *(_CGROUPS / own).parents]
-    left = [_left_by(each) for each in folders if each.is_relative_to(_CGROUPS)]
-    return min((each for each in left if each is not None), default=None)
-
-
-def _left_by(group: Path) -> int | None:
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # no limits here, or not of the second version
-        return None
-    return None if limit == "max" else max(0, int(limit) - used + int(stat["inactive_file"]))
 
 
 def _mb(n_bytes: int) -> str:
