@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 # Shapes are checked in the first call of the tests; the hook that does it breaks torch.compile.
 UNHOOKED := -o addopts="--import-mode=importlib --strict-markers"
 
-.PHONY: setup demo test test-all check fix bench paper docs wheel clean
+.PHONY: setup demo test test-all check fix bench gpu paper docs wheel clean
 
 setup: .venv/ready                     ## make .venv with all that is needed, the kernels included
 
@@ -42,6 +42,9 @@ fix: setup                             ## what of that can be mended by a tool
 
 bench: setup                           ## the benchmarks
 	for each in benchmarks/bench_*.py; do $(BIN)/python $$each || exit 1; done
+
+gpu: $(if $(filter file,$(origin PYTHON)),setup)  ## all for a GPU; PYTHON=python3: nothing is installed
+	$(if $(filter file,$(origin PYTHON)),$(BIN)/python,$(PYTHON)) benchmarks/gpu/run.py
 
 paper: setup                           ## each script of the paper, as small as proves it
 	$(BIN)/python -m paper.all

@@ -45,6 +45,7 @@ from receptance.training.optimization import (
     Verdict,
     autocast,
     build_optimizer,
+    checkpoint_layers,
     language_model_loss,
     learning_rate,
 )
@@ -101,6 +102,7 @@ __all__ = [
     "Yardsticks",
     "autocast",
     "build_optimizer",
+    "checkpoint_layers",
     "checkpoint_to_resume",
     "config_to_toml",
     "connected",

@@ -1,0 +1,174 @@
+"""The programs for a GPU run on the CPU too, so that they work on the day when there is one."""
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "gpu"
+NAMES = ("measuring", "bench_wkv4", "bench_training", "bench_decode", "run")
+QUICK = ["--device", "cpu", "--quick", "--out"]
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[dict[str, Any]]:
+    """The programs, by name; none of them stays imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        yield {name: importlib.import_module(name) for name in NAMES}
+    for name in NAMES:
+        del sys.modules[name]
+
+
+def figures(program: Any, folder: Path) -> dict[str, Any]:
+    """Return what a program writes that is run to try it."""
+    assert program.main([*QUICK, str(folder)]) == 0
+    (path,) = folder.glob("*.json")
+    return json.loads(path.read_text())
+
+
+def test_wkv4_is_set_beside_a_copy_in_every_dtype(programs, tmp_path):
+    found = figures(programs["bench_wkv4"], tmp_path)
+
+    assert found["left_out"] == []
+    assert found["torch"] == torch.__version__
+    assert {row["dtype"] for row in found["rows"]} == {"float32", "bfloat16", "float16"}
+    for row in found["rows"]:
+        B, T, C = row["shape"]
+        nbytes = B * T * C * (4 if row["dtype"] == "float32" else 2)
+        moved = row["of_copy"] * row["copy_bytes_per_s"] * row["forward_and_backward_s"]
+        assert moved == pytest.approx(8 * nbytes)
+        moved = row["forward_of_copy"] * row["copy_bytes_per_s"] * row["forward_s"]
+        assert moved == pytest.approx(3 * nbytes)
+
+
+def test_a_training_step_is_set_beside_the_matrix_rate(programs, tmp_path):
+    found = figures(programs["bench_training"], tmp_path)
+    shape = programs["bench_training"].shape("tiny")
+
+    assert [row["checkpointed"] for row in found["rows"]] == [False, True]
+    for row in found["rows"]:
+        flops = row["of_matrix"] * row["matrix_flops_per_s"] * row["step_s"]
+        assert flops == pytest.approx(3 * shape.flops_per_token * row["rows"] * row["tokens"])
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(programs, tmp_path, monkeypatch):
+    program = programs["bench_training"]
+    run = programs["measuring"].bench("x", "", [*QUICK, str(tmp_path)])
+    tried: list[int] = []
+
+    def fits_one(_run: object, _case: object, rows: int) -> dict[str, int]:
+        tried.append(rows)
+        if rows > 1:
+            raise torch.OutOfMemoryError("no memory")
+        return {"rows": rows}
+
+    monkeypatch.setattr(program, "measure_batch", fits_one)
+    monkeypatch.setattr(run, "quick", False)
+    case = {"tokens": program.TOKENS_A_STEP // 4}
+    assert program.measure(run, case) == {"rows": 1}
+    assert tried == [4, 2, 1]
+
+
+def test_decoding_is_set_beside_a_copy_and_beside_one_sequence(programs, tmp_path):
+    found = figures(programs["bench_decode"], tmp_path)
+
+    pairs = [(row["format"], row["batch"]) for row in found["rows"]]
+    assert pairs == [("float32", 1), ("float32", 3), ("int8", 1), ("int8", 3)]
+    for row in found["rows"]:
+        assert row["tokens_per_s"] == pytest.approx(row["batch"] / row["step_s"])
+        read = row["of_copy"] * row["copy_bytes_per_s"] * row["step_s"]
+        assert read == pytest.approx(row["weight_bytes_per_step"])
+        assert (row["times_batch_1"] == 1.0) == (row["batch"] == 1)
+
+
+def test_what_no_program_measured_says_why(programs, tmp_path):
+    """A case that fails is told, and the others are measured all the same."""
+    run = programs["measuring"].bench("x", "", [*QUICK, str(tmp_path)])
+
+    def measure(case: dict[str, int]) -> dict[str, int]:
+        if case["n"] == 0:
+            raise torch.OutOfMemoryError("too large\nby far")
+        if case["n"] == 1:
+            raise RuntimeError("a kernel failed")
+        run.seconds = 0.0
+        return {"found": 7}
+
+    run.measure([{"n": n} for n in range(4)], measure, str)
+    written = json.loads((tmp_path / "x.json").read_text())
+
+    assert written["rows"] == [{"n": 2, "found": 7}]
+    assert [each["why"] for each in written["left_out"]] == [
+        "OutOfMemoryError: too large", "RuntimeError: a kernel failed", "the 0 seconds were over",
+    ]  # fmt: skip
+    assert run.has_failed
+
+
+def test_large_shapes_are_not_for_the_cpu(programs):
+    with pytest.raises(SystemExit, match="2"):
+        programs["bench_wkv4"].main(["--device", "cpu"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_a_program_says_who_knows_why(programs, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        programs["bench_decode"].main([])
+    assert "sees no GPU; see: receptance doctor" in capsys.readouterr().err
+
+
+def test_all_that_is_missing_is_named_at_once(programs):
+    missing = programs["run"].missing_packages(
+        ["torch>=99.1", "torch>=2.10", "no-such>=3", "a-b>=1"]
+    )
+    assert missing == [f"torch>=99.1 (it has {torch.__version__})", "no-such>=3", "a-b>=1"]
+
+
+def test_what_is_missing_ends_it_before_anything_is_begun(programs, monkeypatch, capsys):
+    run = programs["run"]
+    monkeypatch.setattr(run, "FOR_TESTS", ("no-such>=3",))
+    monkeypatch.setattr(run, "find_spec", lambda _: None)
+    monkeypatch.setattr(run, "missing_tools", lambda: ["cmake>=3.26"])
+    assert run.main([]) == 2
+    assert capsys.readouterr().err.endswith(" must have: no-such>=3, cmake>=3.26, triton\n")
+
+
+def test_versions_are_compared_by_their_numbers(programs):
+    numbers = programs["run"].numbers
+    assert numbers("2.11.0+cu130") == [2, 11, 0] > numbers("2.9.1")
+    assert numbers("3.26") <= numbers("3.26.0rc1")
+
+
+def test_only_files_with_tests_for_a_gpu_are_imported(programs, tmp_path):
+    (tmp_path / "ops").mkdir()
+    (tmp_path / "ops" / "test_one.py").write_text("@pytest.mark.gpu\ndef test(): ...")
+    (tmp_path / "test_two.py").write_text("def test_it(triton_device): ...")
+    (tmp_path / "test_three.py").write_text("import fastapi")
+    names = [path.name for path in programs["run"].gpu_tests(tmp_path)]
+    assert names == ["test_one.py", "test_two.py"]
+
+
+def test_what_takes_too_long_is_stopped_and_has_failed(programs, capsys):
+    assert not programs["run"].python(["-c", "import time; time.sleep(60)"], 1.0)
+    assert "stopped after 1 s" in capsys.readouterr().out
+    assert not programs["run"].python(["-c", "raise SystemExit(3)"], 60.0)
+    assert programs["run"].python(["-c", "import receptance.errors"], 60.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [((), ".venv/bin/python "), (("PYTHON=python3.12",), "python3.12 ")],
+)
+def test_make_installs_nothing_for_another_python(arguments, command):
+    """`make gpu` sets up .venv, but not where a Python is named."""
+    call = ["make", "--dry-run", "--always-make", "gpu", *arguments]
+    done = subprocess.run(call, cwd=FOLDER.parents[1], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+
+    assert lines[-1] == f"{command}benchmarks/gpu/run.py"
+    assert any("pip" in line for line in lines) == (not arguments)
