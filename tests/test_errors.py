@@ -15,6 +15,7 @@ EXIT_CODES = {
     "StateError": 4,
     "RequestError": 1,
     "ImplementationUnavailableError": 1,
+    "MemoryShortageError": 1,
 }
 
 

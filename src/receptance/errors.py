@@ -7,6 +7,8 @@
     ├── CheckpointError  a weight file is missing, damaged, hostile, or of another model
     ├── StateError       a state file is damaged, or of another model
     ├── RequestError     a request to the server that it refuses
+    ├── MemoryShortageError
+    │                    a device has less memory than was asked for
     └── ImplementationUnavailableError
                          the chosen kernel cannot run these tensors here
 
@@ -80,6 +82,10 @@ class RequestError(ReceptanceError):
         self.code = code
         self.param = param
         self.retry_after = retry_after
+
+
+class MemoryShortageError(ReceptanceError):
+    """A device has less memory than was asked for; what was wanted and what to change is said."""
 
 
 class ImplementationUnavailableError(ReceptanceError):

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from receptance.cli.run_data import open_stores, run_batches
 from receptance.cli.training_run import _stop_signals, run_training
 from receptance.data import TokenStore, prepare
-from receptance.errors import ConfigError, DataError
+from receptance.errors import ConfigError, DataError, MemoryShortageError
 from receptance.evaluation import held_out_documents, score_documents
 from receptance.inference import load
 from receptance.training import RunConfig, read_config
@@ -340,3 +341,10 @@ def test_a_trained_state_is_what_the_held_out_figure_and_the_verbs_begin_with(co
         for each, given in ((lm, None), (load(base), state))
     ]
     assert written[0] == written[1]
+
+
+def test_a_run_that_does_not_fit_says_what_to_change(config, place, monkeypatch):
+    monkeypatch.setattr(Trainer, "step", lambda _: torch.empty(2**50))
+    wanted = "^training must have another .* GB of memory on cpu, .*; lower `data.micro_batch_size`"
+    with pytest.raises(MemoryShortageError, match=wanted):
+        run_training(config, place / "run", resume="never")

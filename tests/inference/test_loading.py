@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from receptance.checkpoint import save_model
-from receptance.errors import CheckpointError, StateError
-from receptance.inference import load
+from receptance.errors import CheckpointError, MemoryShortageError, StateError
+from receptance.inference import load, loading
 from receptance.quantization import quantize_model
 from tests.random_models import random_adapter
 
@@ -87,3 +87,19 @@ def test_load_says_what_is_wrong(tmp_path):
         load(tmp_path / "nothing")
     with pytest.raises(ValueError, match="`device` must be one such as 'cpu' or 'cuda', got 'gp"):
         load(tmp_path, device="gpu!")
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({}, r"load it in bfloat16 \(dtype='bfloat16', .*\), or rounded to 8 bits .* or 4 bits"),
+        ({"dtype": "bfloat16"}, "load it rounded to 8 bits"),
+        ({"quantize": "int8"}, "load it rounded to 4 bits"),
+        ({"quantize": "int4"}, "take a smaller model"),
+    ],
+)
+def test_a_model_that_does_not_fit_says_how_it_would_take_less(monkeypatch, options, remedy):
+    monkeypatch.setattr(loading, "load_checkpoint", lambda *_, **__: torch.empty(2**50))
+    wanted = rf"^loading 'model' must have another 4,503,599.627 GB of memory on cpu, .*; {remedy}"
+    with pytest.raises(MemoryShortageError, match=wanted):
+        load("model", **options)

@@ -19,6 +19,7 @@ from receptance.cli.run_data import (
 )
 from receptance.data import TokenStore
 from receptance.inference import LanguageModel
+from receptance.ops.shortage import explaining_shortage
 from receptance.training import (
     Heartbeat,
     Hooks,
@@ -29,6 +30,7 @@ from receptance.training import (
     Yardsticks,
     connected,
     keep_freed_memory,
+    memory_remedies,
     open_run,
     peak_flops_per_s,
     run_lock,
@@ -82,6 +84,9 @@ def run_training(
         _stop_signals(panel.stopping) as stopped,
         # Innermost: while it finds out which rank is lost, `torchrun` sends a signal to end.
         Heartbeat(folder, ranks) as beat,
+        explaining_shortage(
+            "training", ranks.device, lambda: memory_remedies(config, ranks.world_size)
+        ),
     ):
         run = open_run(
             config, folder, model_config, tokenizer=store.tokenizer, resume=resume, ranks=ranks

@@ -6,6 +6,7 @@ import torch
 
 from receptance.checkpoint import load_checkpoint
 from receptance.inference.language_model import LanguageModel
+from receptance.ops.shortage import explaining_shortage
 from receptance.tokenizer import Tokenizer
 
 
@@ -43,18 +44,34 @@ def load(
         TokenizerError: If the tokenizer cannot be read.
         ValueError: If `dtype` or `quantize` is unknown, or both are given, or `device` is not
             there.
+        MemoryShortageError: If the device, or the machine, has not the memory for it.
     """
     checked_device = _device(device)
-    checkpoint = load_checkpoint(
-        path, dtype=dtype, quantize=quantize, tokenizer=tokenizer, adapter=adapter
-    )
-    model = checkpoint.model.to(checked_device)
-    lm = LanguageModel(model, checkpoint.tokenizer, path=checkpoint.path, skips_zeros=True)
+    with explaining_shortage(
+        f"loading {str(path)!r}", checked_device, lambda: _remedies(dtype, quantize)
+    ):
+        checkpoint = load_checkpoint(
+            path, dtype=dtype, quantize=quantize, tokenizer=tokenizer, adapter=adapter
+        )
+        model = checkpoint.model.to(checked_device)
+        lm = LanguageModel(model, checkpoint.tokenizer, path=checkpoint.path, skips_zeros=True)
     if checkpoint.adapter is not None:
         return lm.with_adapter(lm.load_adapter(checkpoint.adapter))
     if checkpoint.initial_state is None:
         return lm
     return lm.starting_from(lm.load_state(checkpoint.initial_state))
+
+
+def _remedies(dtype: str | None, quantize: str | None) -> str:
+    """Return what takes less memory than a model in these, as the end of a sentence."""
+    if quantize == "int4":
+        return "take a smaller model, or end what else takes memory"
+    rounded = "4 bits (quantize='int4', --quantize int4)"
+    if quantize is None:
+        rounded = f"8 bits (quantize='int8', --quantize int8) or {rounded}"
+    narrower = "in bfloat16 (dtype='bfloat16', --dtype bfloat16), or "
+    is_wide = quantize is None and dtype != "bfloat16"
+    return f"load it {narrower if is_wide else ''}rounded to {rounded}"
 
 
 def _device(name: str) -> torch.device:

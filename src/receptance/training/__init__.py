@@ -52,6 +52,7 @@ from receptance.training.optimization import (
 from receptance.training.planning import (
     StepPlan,
     marks,
+    memory_remedies,
     micro_batch_rows,
     plan_step,
     rows_of_rank,
@@ -114,6 +115,7 @@ __all__ = [
     "list_checkpoints",
     "load_initial_weights_",
     "marks",
+    "memory_remedies",
     "micro_batch_rows",
     "open_run",
     "parse_config",

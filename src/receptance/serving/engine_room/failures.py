@@ -4,8 +4,11 @@ import logging
 import traceback
 from pathlib import Path
 
+import torch
+
 from receptance.errors import ReceptanceError, RequestError
 from receptance.inference import DivergedError
+from receptance.ops.shortage import explain_shortage
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +38,19 @@ def as_request_error(error: Exception) -> RequestError:
 def whence(error: BaseException) -> str:
     """Return what an error is and where it came from, without its message: it may hold a prompt.
 
+    Of memory that did not suffice it says how much was wanted, and what to change.
+
     Args:
         error: Any; its traceback is read.
     """
     frames = traceback.extract_tb(error.__traceback__)
     places = [f"{Path(each.filename).name}:{each.lineno} {each.name}" for each in frames]
-    return " < ".join([type(error).__name__, *reversed(places)])
+    shortage = explain_shortage(error, "the engine", torch.device("cuda"))
+    what = type(error).__name__ if shortage is None else f"{shortage}; {_LESS_MEMORY}"
+    return " < ".join([what, *reversed(places)])
 
 
+_LESS_MEMORY = "lower `max_sequences` or `chunk_tokens`, or serve rounded weights (--quantize)"
 _BROKE = "the engine broke while it wrote this text; ask again"
 _DIVERGED = "the model's numbers are not finite behind this text; tell whoever runs the server"
 _FAILED = "this text failed within the engine; others are not touched"

@@ -22,11 +22,13 @@ from receptance.training.planning.plan import (
     samples_before,
     tokens_before,
 )
+from receptance.training.planning.remedies import memory_remedies
 
 __all__ = [
     "StepPlan",
     "groups_sha256",
     "marks",
+    "memory_remedies",
     "micro_batch_rows",
     "parameter_groups",
     "parameters_by_part",
