@@ -75,3 +75,15 @@ def test_an_error_of_reading_ahead_comes_with_its_batch():
         reader.read(Place(0, 2, 0), Place(2, 2, 0))
         with pytest.raises(OSError, match="the disk is gone"):
             reader.read(Place(2, 2, 0))
+
+
+@pytest.mark.gpu
+def test_batches_for_a_gpu_can_be_copied_by_it():
+    places = [Place(0, 4, 0), Place(4, 4, 0)]
+    with BatchReader(batch_at, for_gpu=True) as reader:
+        for place, following in ((places[0], places[1]), (places[1], None)):
+            batch = reader.read(place, following)
+            assert batch.tokens.is_pinned()
+            assert batch.counted is None
+            on_device = batch.to(torch.device("cuda"))
+            assert torch.equal(on_device.targets.cpu(), batch_at(*place).targets)

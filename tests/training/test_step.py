@@ -1,6 +1,7 @@
 """One step: how its gradient is put together, and when it is thrown away."""
 
 import math
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -311,3 +312,25 @@ def test_a_source_of_which_nothing_counts_has_no_loss():
     assert result.loss_by_source is not None
     assert list(result.loss_by_source) == ["prose", "rare"]
     assert take_step(tiny_config(data_batch_size=8), model_of()).loss_by_source is None
+
+
+@pytest.mark.gpu
+def test_a_step_waits_for_a_gpu_as_often_whatever_the_number_of_micro_batches():
+    waits = []
+    for micro in (4, 2, 1):
+        config = tiny_config(data_batch_size=4, data_micro_batch_size=micro)
+        model = model_of().to("cuda")
+        objective = Objective(model, auxiliary=1e-4, precision="bfloat16")
+        optimizer = build_optimizer(model, config.optimizer)
+        batch = tiny_batch(0, 4).to(torch.device("cuda"))
+        training_step(config, objective, optimizer, batch)  # kernels are made ready
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                training_step(config, objective, optimizer, batch)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        waits.append(sum("synchronizing" in str(each.message) for each in told))
+    assert waits[0] > 0
+    assert set(waits) == {waits[0]}

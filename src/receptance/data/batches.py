@@ -1,8 +1,9 @@
 """Batches of a split: which tokens the sample at place p has, found without the ones before."""
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -32,11 +33,17 @@ class Batch(NamedTuple):
     """Which source each row is of, by its number; None where there is but one store."""
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device."""
-        counted = None if self.counted is None else self.counted.to(device)
-        sources = None if self.sources is None else self.sources.to(device)
-        tokens, targets, resets = (each.to(device) for each in self[:3])
-        return Batch(tokens, targets, resets, counted, sources)
+        """Return the batch on a device; what is `pinned` is copied while the caller goes on."""
+        goes_on = device.type == "cuda"  # to the CPU, numbers would be read before they are there
+        return self._each(lambda tensor: tensor.to(device, non_blocking=goes_on))
+
+    def pinned(self) -> "Batch":
+        """Return the batch in memory that a GPU reads by itself; there must be one."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        parts: list[Any] = [None if each is None else change(each) for each in self]
+        return Batch(*parts)
 
 
 class Sample(NamedTuple):

@@ -49,7 +49,7 @@ def train(
         OSError: If the last checkpoint cannot be written.
     """
     n_steps, every = config.training.steps, config.every
-    with BatchReader(batch_of) as reader, run.checkpoints:
+    with BatchReader(batch_of, for_gpu=ranks.device.type == "cuda") as reader, run.checkpoints:
         trainer = Trainer(config, folder, run, reader, hooks, ranks, yardsticks)
         check_next_batch(trainer.next_row(), run.begin.next_batch_sha256)
 

@@ -26,9 +26,16 @@ class BatchReader(AbstractContextManager["BatchReader"]):
     a step sees depends on its place alone.
     """
 
-    def __init__(self, batch_of: Callable[[int, int, int], Batch]) -> None:
-        """Read by `batch_of`, which takes the parts of a `Place`."""
-        self._batch_of = batch_of
+    def __init__(
+        self, batch_of: Callable[[int, int, int], Batch], *, for_gpu: bool = False
+    ) -> None:
+        """Begin without any.
+
+        Args:
+            batch_of: Reads a batch; takes the parts of a `Place`.
+            for_gpu: Whether batches go to a GPU, which then copies them while a step computes.
+        """
+        self._read = (lambda *place: batch_of(*place).pinned()) if for_gpu else batch_of
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self._ahead: tuple[Place, Future[Batch]] | None = None
 
@@ -48,7 +55,7 @@ class BatchReader(AbstractContextManager["BatchReader"]):
         if self._ahead is not None and self._ahead[0] == place:
             batch = self._ahead[1].result()
         else:
-            batch = self._batch_of(*place)
+            batch = self._read(*place)
         if following is not None:
-            self._ahead = following, self._pool.submit(self._batch_of, *following)
+            self._ahead = following, self._pool.submit(self._read, *following)
         return batch

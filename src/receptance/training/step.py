@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float64
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from receptance.data import Batch
 from receptance.models import RWKV4State
 from receptance.training.config import RunConfig
+from receptance.training.metrics import Mark, Stopwatch
 from receptance.training.optimization import APPLY, Verdict, clip_gradient
 from receptance.training.processes import ALONE, Ranks, gradient_norms, gradient_sync
 
@@ -23,7 +24,11 @@ NOTHING_COUNTS = Verdict(action="skip", reason="no token of the batch counts")
 
 
 class StepSeconds(NamedTuple):
-    """Where the time of a step went."""
+    """Where the time of a step went.
+
+    On a GPU it is the GPU's time, but for the change of the weights: it goes on while the next step
+    is prepared, so that of it only the launching is counted.
+    """
 
     forward: float
     backward: float
@@ -82,11 +87,13 @@ def training_step(
         carried: The state before each row; None for the zero state.
     """
     rank_counts = None if batch.counted is None else ranks.mean(float(batch.counted.sum()))[0]
-    added = _add_gradients(config, objective, batch, carried, step, ranks.rank, rank_counts)
-    started = time.perf_counter()
-    norms = gradient_norms(objective, ranks)
+    clock = Stopwatch(batch.tokens.device)
+    added = _add_gradients(config, objective, batch, carried, step, ranks.rank, rank_counts, clock)
+    started = clock.mark()
+    norms = gradient_norms(objective, ranks)  # the one place where a GPU's work is waited for
+    norm_s = clock.seconds(started, clock.mark())
     normed = time.perf_counter()
-    mean_loss, *costs = ranks.mean(added.loss, *added.source_costs)
+    mean_loss, *costs = ranks.mean(*added.sums.tolist())
     agreed = time.perf_counter()
     verdict = NOTHING_COUNTS if rank_counts == 0 else judge(mean_loss, norms.rest, norms.embedding)
     if verdict.is_applied:
@@ -100,25 +107,23 @@ def training_step(
         verdict=verdict,
         carried=RWKV4State.concatenate(added.states) if config.data.segments > 1 else None,
         seconds=StepSeconds(
-            forward=added.forward_s,
-            backward=added.backward_s,
-            optimizer=time.perf_counter() - agreed + normed - started,
+            forward=sum(clock.seconds(begin, middle) for begin, middle, _ in added.moments),
+            backward=sum(clock.seconds(middle, end) for _, middle, end in added.moments),
+            optimizer=time.perf_counter() - agreed + norm_s,
             communication=agreed - normed,
         ),
     )
 
 
 class _Added(NamedTuple):
-    """What came of a rank's micro-batches."""
+    """What came of a rank's micro-batches; nothing of it was read back from the device."""
 
-    loss: float
-    """The mean over them."""
+    sums: Float64[Tensor, " N"]
+    """The mean loss over them, then what `_source_costs` gives."""
     states: list[RWKV4State]
     """After each."""
-    source_costs: list[float]
-    """What the rows of each source cost in all, then how many of the tokens of each count."""
-    forward_s: float
-    backward_s: float
+    moments: list[tuple[Mark, Mark, Mark]]
+    """Of each: when its forward began, its backward, and when that was done."""
 
 
 def _add_gradients(
@@ -129,6 +134,7 @@ def _add_gradients(
     step: int,
     rank: int,
     rank_counts: float | None,
+    clock: Stopwatch,
 ) -> _Added:
     """Add up the gradients of a rank's micro-batches, each by its share of the tokens that count.
 
@@ -136,7 +142,10 @@ def _add_gradients(
     """
     n_rows = len(batch.tokens)
     micro = config.data.micro_batch_size or n_rows
-    loss_sum, states, row_costs, forward_s, backward_s = 0.0, [], [], 0.0, 0.0
+    loss_sum = torch.zeros((), dtype=torch.float64, device=batch.tokens.device)
+    states, row_costs, moments = [], [], []
+    # Read at once and before there is work that would have to be waited for.
+    row_counts = None if batch.counted is None else batch.counted.sum(dim=1).tolist()
     for row in range(0, n_rows, micro):
         rows = slice(row, row + micro)
         tokens, targets = batch.tokens[rows], batch.targets[rows]
@@ -144,35 +153,38 @@ def _add_gradients(
         before = None if carried is None else carried.select(range(row, row + len(tokens)))
         counted = None if batch.counted is None else batch.counted[rows]
         share = len(tokens) / n_rows
-        if counted is not None and rank_counts is not None:
-            share = int(counted.sum()) / rank_counts if rank_counts else 0.0
+        if row_counts is not None and rank_counts is not None:
+            share = sum(row_counts[rows]) / rank_counts if rank_counts else 0.0
         torch.manual_seed(_seed(config.seed, step, rank, row))
-        started = time.perf_counter()
+        begin = clock.mark()
         with gradient_sync(objective, enabled=row + micro >= n_rows):
             loss, state = objective(tokens, targets, before, resets, counted)
-            forwarded = time.perf_counter()
+            middle = clock.mark()
             (loss.total * share).backward()
-        loss_sum += loss.cross_entropy.item() * share
+        loss_sum += loss.cross_entropy.double() * share
         states.append(state.detach())
         row_costs.append(loss.row_costs)
-        forward_s += forwarded - started
-        backward_s += time.perf_counter() - forwarded
+        moments.append((begin, middle, clock.mark()))
     costs = _source_costs(batch, torch.cat(row_costs), len(config.data.sources))
-    return _Added(loss_sum, states, costs, forward_s, backward_s)
+    return _Added(torch.cat([loss_sum[None], costs]), states, moments)
 
 
-def _source_costs(batch: Batch, row_costs: Float[Tensor, " B"], n_sources: int) -> list[float]:
-    """Return what the rows of each source cost, and how many tokens of each count."""
+def _source_costs(
+    batch: Batch, row_costs: Float64[Tensor, " B"], n_sources: int
+) -> Float64[Tensor, " N"]:
+    """Return what the rows of each source cost in all, then how many tokens of each count.
+
+    Empty where the run has no sources.
+    """
     if batch.sources is None:
-        return []
+        return row_costs.new_empty(0)
     counts = torch.full_like(row_costs, batch.tokens.shape[1])
     if batch.counted is not None:
         counts = batch.counted.sum(dim=1).to(counts)
     is_of = batch.sources[:, None] == torch.arange(n_sources, device=row_costs.device)
     both = torch.stack([row_costs, counts])[:, :, None]
-    # Not by a product, which would carry what is not finite to other sources. One exchange with
-    # the device for all.
-    return torch.where(is_of, both, 0.0).sum(dim=1).flatten().tolist()
+    # Not by a product, which would carry what is not finite to other sources.
+    return torch.where(is_of, both, 0.0).sum(dim=1).flatten()
 
 
 def _by_source(config: RunConfig, costs: Sequence[float]) -> dict[str, float] | None:

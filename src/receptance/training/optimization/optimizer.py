@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from torch.optim import AdamW
 
@@ -77,10 +78,10 @@ def clip_gradient(parameters: Iterable[nn.Parameter], norm: float, longest: floa
 
     A shorter one is not touched: to multiply by 1 would cost a reading and writing of all of it.
     """
-    if norm > longest:
-        for each in parameters:
-            if each.grad is not None:
-                each.grad.mul_(longest / norm)
+    gradients = [each.grad for each in parameters if each.grad is not None]
+    if norm > longest and gradients:
+        # A few launches on a GPU, where one by one there would be one for each parameter.
+        torch._foreach_mul_(gradients, longest / norm)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _lr_multiplier(name: str, config: OptimizerConfig) -> float:

@@ -29,6 +29,7 @@ from receptance.training.processes.ranks import Ranks
 
 # PyTorch adds up the squares of a tensor in float32: over the hundred million of a large matrix a
 # norm is 1 % too small. Those of pieces are right to 1e-6, and no piece is shared among threads.
+# A GPU adds them up as a tree, of which the pieces would make a hundred thousand small tasks.
 NORM_PIECE = 1 << 15
 
 Parallel = Literal["none", "ddp", "fsdp2"]
@@ -220,7 +221,11 @@ def gradient_norms(module: nn.Module, ranks: Ranks) -> GradientNorms:
     for name, each in module.named_parameters():
         if each.grad is not None:
             parts[not name.endswith("emb.weight")].append(each.grad)
-    norms = [_local_norm(part) for part in parts]
+    # Both at once: to read one would wait for the device, and keep the other from being begun.
+    # A part without gradients, as a frozen embedding, is a zero of the CPU.
+    found = [_local_norm(part) for part in parts]
+    device = max((each.device for each in found), key=lambda each: each.type != "cpu")
+    norms: list[float] = torch.stack([each.to(device) for each in found]).tolist()
     if any(isinstance(each, DTensor) for part in parts for each in part):
         mean_squares = ranks.mean(*(norm**2 for norm in norms))
         norms = [math.sqrt(ranks.world_size * each) for each in mean_squares]
@@ -228,11 +233,12 @@ def gradient_norms(module: nn.Module, ranks: Ranks) -> GradientNorms:
     return GradientNorms(*norms)
 
 
-def _local_norm(gradients: Sequence[Tensor]) -> float:
-    pieces = [
-        piece for each in gradients for piece in local_part(each).reshape(-1).split(NORM_PIECE)
-    ]
-    return torch.nn.utils.get_total_norm(pieces).item()
+def _local_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the norm of this rank's part of some gradients, on their device."""
+    parts = [local_part(each) for each in gradients]
+    if all(each.is_cpu for each in parts):
+        parts = [piece for each in parts for piece in each.reshape(-1).split(NORM_PIECE)]
+    return torch.nn.utils.get_total_norm(parts)
 
 
 def local_part(tensor: Tensor) -> Tensor:
