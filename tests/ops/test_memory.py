@@ -78,3 +78,9 @@ def test_without_the_library_nothing_is_paged_out(monkeypatch):
 def test_what_has_no_memory_of_its_own_is_not_paged_out():
     with pytest.raises(RuntimeError, match="`tensor` must be contiguous and on the cpu"):
         page_out(torch.ones(4).expand(3, 4))
+
+
+def test_what_is_uploaded_to_the_cpu_is_there_already():
+    tensor = torch.ones(3)
+    assert memory.upload(tensor, torch.device("cpu")) is tensor
+    assert memory.upload(tensor, torch.device("meta")).is_meta

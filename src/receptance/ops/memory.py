@@ -1,4 +1,4 @@
-"""Memory itself: how fast it is read, and what of it is kept."""
+"""Memory itself: how fast it is read, what of it is kept, and how it comes to a device."""
 
 import torch
 from torch import Tensor
@@ -43,3 +43,16 @@ def page_out(tensor: Tensor) -> None:
     """
     if library_obstacle() is None:
         torch.ops.receptance.page_out(tensor)
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device, without waiting until the device has done what it was told.
+
+    Args:
+        tensor: On the CPU; it may be changed or dropped at once.
+        device: Where it is wanted. If that is the CPU, it is returned as it is.
+    """
+    if device.type == "cuda":
+        # From memory that may be paged out, the copy would begin only once it is the device's turn.
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
