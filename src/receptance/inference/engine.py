@@ -16,10 +16,11 @@ from receptance.inference.prompt import Prompt
 from receptance.inference.prompt_reader import Memory, PromptReader
 from receptance.inference.request import Output, Request
 from receptance.inference.runner import Runner
-from receptance.inference.sampler import Sampler, choose_tokens
+from receptance.inference.sampler import Sampler
 from receptance.inference.sampling import SamplingParams
 from receptance.inference.scheduler import Scheduler
 from receptance.inference.state_pool import StatePool
+from receptance.inference.token_chooser import TokenChooser
 from receptance.inference.writer import Writer
 from receptance.models import State
 
@@ -84,6 +85,7 @@ class Engine:
         self._runner = Runner(lm.packed, self._pool)
         self._prefix_cache = prefix_cache
         self._model_key = "" if prefix_cache is None else model_key(lm)
+        self._chooser = TokenChooser()
         self._scheduler = Scheduler()
         self._ids = count()
         self._prompts: dict[int, _Prompt] = {}
@@ -331,7 +333,7 @@ class Engine:
             return []
         logits = torch.stack([each.logits for each in self._sequences.values()])
         samplers = [each.draft.sampler for each in self._sequences.values()]
-        chosen = zip(list(self._sequences), choose_tokens(samplers, logits), strict=True)
+        chosen = zip(list(self._sequences), self._chooser.choose(samplers, logits), strict=True)
         outputs = [self._sequences[id_].push(id_, token) for id_, token in chosen]
         self._forget([each.id for each in outputs if each.error is not None])
         if tell is not None:
