@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import torch
-
 from receptance.checkpoint import load_checkpoint
 from receptance.inference.language_model import LanguageModel
+from receptance.ops.device import device_of
 from receptance.tokenizer import Tokenizer
 
 
@@ -29,7 +28,8 @@ def load(
             becomes float32.
         quantize: What the matrices are rounded to while they are read, "int8" or "int4"; None is
             as stored. It excludes `dtype`.
-        device: Where the model computes, such as "cpu" or "cuda".
+        device: Where the model computes: "cpu", "cuda", another device of PyTorch, or "auto" for a
+            GPU if there is one.
         tokenizer: A tokenizer, or a source for `load_tokenizer`; None is the one beside the
             weights.
         adapter: The file of an adapter for this model: merged into its weights, before they are
@@ -44,7 +44,7 @@ def load(
         ValueError: If `dtype` or `quantize` is unknown, or both are given, or `device` is not
             there.
     """
-    checked_device = _device(device)
+    checked_device = device_of(device)
     checkpoint = load_checkpoint(
         path, dtype=dtype, quantize=quantize, tokenizer=tokenizer, adapter=adapter
     )
@@ -55,14 +55,3 @@ def load(
     if checkpoint.initial_state is None:
         return lm
     return lm.starting_from(lm.load_state(checkpoint.initial_state))
-
-
-def _device(name: str) -> torch.device:
-    """Return the device, if it is there."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"`device` must be one such as 'cpu' or 'cuda', got {name!r}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"`device` must be there, but PyTorch sees no GPU for {name!r}; use 'cpu'")
-    return device
