@@ -14,7 +14,7 @@ setup: .venv/ready                     ## make .venv with all that is needed, th
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) torch numpy scikit-build-core cmake ninja
-	$(PIP) --no-build-isolation --editable '.[dev,plot,log,serve,test-serve]'
+	$(PIP) --no-build-isolation --editable '.[dev,plot,log,serve,test-serve,test-gpu]'
 	touch $@
 
 demo: setup                            ## train a small model on Python's standard library

@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from hypothesis import settings
 from jaxtyping import config as jaxtyping_config
 from torch._functorch import config as functorch_config
 
+from receptance.ops.triton import interpreting
+from tests.kernel_finder import leave_kernels_alone
 from tests.local_hub import LocalHub
 
 # Machines are shared and noisy: no test asserts a time.
@@ -21,6 +24,13 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 # PyTorch's cache of traced gradients outlives a test run and does not see when an op changes.
 functorch_config.enable_autograd_cache = False
 
+leave_kernels_alone()
+
+# Triton decides for a whole process whether kernels are compiled or interpreted. Where there is a
+# GPU they are compiled, and the tests that need the interpreter skip themselves; the variable may
+# be set from outside to have it the other way.
+os.environ.setdefault("TRITON_INTERPRET", "0" if torch.cuda.is_available() else "1")
+
 # Threads that wait for each other on busy cores make small models thirty times slower.
 torch.set_num_threads(1)
 
@@ -31,6 +41,35 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs real text and vocabularies in {SHARED_DATA}, which is absent")
     return SHARED_DATA
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests that need a GPU where PyTorch sees none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu") is not None:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU, and PyTorch sees none"))
+
+
+@pytest.fixture
+def interpreted() -> Iterator[None]:
+    """Let Triton's kernels run tensors of the CPU, in Triton's interpreter."""
+    pytest.importorskip("triton", reason="needs triton: pip install triton")
+    if os.environ["TRITON_INTERPRET"] != "1":
+        pytest.skip("kernels are compiled where there is a GPU; set TRITON_INTERPRET=1")
+    with interpreting():
+        yield
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def triton_device(request: pytest.FixtureRequest) -> str:
+    """The devices that Triton's kernels are tested on: the CPU (interpreted), and a GPU."""
+    if request.param == "cpu":
+        request.getfixturevalue("interpreted")
+    elif os.environ["TRITON_INTERPRET"] == "1":
+        pytest.skip("kernels are interpreted in this run, by TRITON_INTERPRET=1")
+    return request.param
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.guarded_memory import guarded_memory
+
 
 @pytest.fixture
 def _poisoned_memory() -> Iterator[None]:
@@ -12,3 +14,10 @@ def _poisoned_memory() -> Iterator[None]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def _guarded_memory() -> Iterator[None]:
+    """Fill new uninitialised tensors with NaN, and see whether a kernel writes outside of them."""
+    with guarded_memory():
+        yield
