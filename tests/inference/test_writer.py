@@ -1,5 +1,7 @@
 """A writer tells of each token once, and of its own errors alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from receptance.inference import LanguageModel, SamplingParams
 from receptance.inference.generation import Draft
 from receptance.inference.request import PromptRead
 from receptance.inference.sampler import Sampler
-from receptance.inference.writer import Writer
+from receptance.inference.writer import Writer, bring_what_is_told
 
 
 @pytest.fixture
@@ -67,3 +69,14 @@ def test_a_text_that_cannot_be_finished_ends_with_the_error(writer, monkeypatch)
     monkeypatch.setattr(writer.draft, "finish", fail)
 
     assert isinstance(writer.finish(writer.push(7, 98)).error, MemoryError)
+
+
+def test_only_logits_that_are_told_of_are_brought_to_the_cpu(writer):
+    writers = [replace(writer, logprobs=n_top) for n_top in (None, 2, None, 0)]
+    logits = torch.randn(4, 256, generator=torch.Generator().manual_seed(0))
+    before = [each.logits for each in writers]
+
+    bring_what_is_told(writers, logits)
+
+    for row, each in enumerate(writers):
+        assert each.logits is before[row] if row % 2 == 0 else each.logits.equal(logits[row])

@@ -21,7 +21,7 @@ from receptance.inference.sampling import SamplingParams
 from receptance.inference.scheduler import Scheduler
 from receptance.inference.state_pool import StatePool
 from receptance.inference.token_chooser import TokenChooser
-from receptance.inference.writer import Writer
+from receptance.inference.writer import Writer, bring_what_is_told
 from receptance.models import State
 
 _BUSY = "the engine must have no requests of its own while it generates; step until they are done"
@@ -331,9 +331,11 @@ class Engine:
         """Choose a token of every sequence, and feed it."""
         if not self._sequences:
             return []
-        logits = torch.stack([each.logits for each in self._sequences.values()])
-        samplers = [each.draft.sampler for each in self._sequences.values()]
-        chosen = zip(list(self._sequences), self._chooser.choose(samplers, logits), strict=True)
+        writers = list(self._sequences.values())
+        logits = torch.stack([each.logits for each in writers])
+        tokens = self._chooser.choose([each.draft.sampler for each in writers], logits)
+        bring_what_is_told(writers, logits)
+        chosen = zip(list(self._sequences), tokens, strict=True)
         outputs = [self._sequences[id_].push(id_, token) for id_, token in chosen]
         self._forget([each.id for each in outputs if each.error is not None])
         if tell is not None:

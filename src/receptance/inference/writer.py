@@ -1,7 +1,9 @@
 """One text that is being written by an engine: what is told of each of its tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from receptance.inference.generation import Draft
 from receptance.inference.language_model import LanguageModel
 from receptance.inference.logprobs import token_logprobs
 from receptance.inference.request import Output, PromptRead
+from receptance.ops.memory import upload
 
 
 @dataclass(eq=False)
@@ -62,3 +65,17 @@ class Writer:
             return replace(output, generation=self.draft.finish(self.lm.forward))
         except Exception as error:  # noqa: BLE001 (it ends this text alone)
             return replace(output, error=error)
+
+
+def bring_what_is_told(writers: Sequence[Writer], logits: Float[Tensor, "B V"]) -> None:
+    """Bring the logits that their readers are told of to the CPU, all in one transfer.
+
+    Args:
+        writers: B of them.
+        logits: Theirs.
+    """
+    rows = [row for row, each in enumerate(writers) if each.logprobs is not None]
+    if rows:
+        told = logits[upload(torch.tensor(rows), logits.device)].cpu()
+        for row, own in zip(rows, told, strict=True):
+            writers[row].logits = own
