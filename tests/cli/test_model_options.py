@@ -28,9 +28,13 @@ def run(*args: str) -> tuple[Result, list[SamplingParams]]:
     @model_options
     def command(**options: object) -> None:
         noted.append(sampling_params(options))
-        assert options == {"dtype": None, "quantize": None, "tokenizer": None, "threads": None}
+        absent = dict.fromkeys(("dtype", "quantize", "tokenizer", "adapter", "threads"))
+        assert options == {**absent, "device": "cpu"}
 
-    return CliRunner().invoke(command, list(args)), noted
+    result = CliRunner().invoke(command, list(args))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result, noted
 
 
 def test_without_options_the_params_are_the_defaults_of_the_library():
@@ -99,11 +103,25 @@ def test_threads_are_set_before_the_model_is_loaded(tmp_path):
                 quantize=None,
                 tokenizer=None,
                 adapter=None,
+                device="cpu",
                 threads=1,
             )
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_device_that_is_not_there_is_a_mistake_of_the_command_line(tmp_path):
+    with pytest.raises(click.UsageError, match="--device must be 'auto' or one such as"):
+        load_model(
+            tmp_path / "none",
+            dtype=None,
+            quantize=None,
+            tokenizer=None,
+            adapter=None,
+            device="gpu!",
+            threads=None,
+        )
 
 
 def test_two_precisions_exclude_each_other(tmp_path):
@@ -114,6 +132,7 @@ def test_two_precisions_exclude_each_other(tmp_path):
             quantize="int8",
             tokenizer=None,
             adapter=None,
+            device="cpu",
             threads=None,
         )
 

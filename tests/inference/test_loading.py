@@ -85,7 +85,7 @@ def test_a_rounded_model_refuses_the_adapter_of_another(lm, tmp_path):
 def test_load_says_what_is_wrong(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint at"):
         load(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="`device` must be one such as 'cpu' or 'cuda', got 'gp"):
+    with pytest.raises(ValueError, match="`device` must be 'auto' or one such as 'cpu' or 'cuda'"):
         load(tmp_path, device="gpu!")
 
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from receptance.models import PackedModel, changed_model
+from receptance.models import LowRank, LowRankChanges, PackedModel, changed_model
 from receptance.models.packed import check_step
-from tests.random_models import random_changes, random_rwkv4, random_tokens
+from receptance.quantization import quantize_model
+from tests.random_models import random_changes, random_rwkv4, random_tokens, with_matrices
 
 V = 17
 MODEL = random_rwkv4(2, 12, V, dtype=torch.float64).requires_grad_(False)
@@ -54,6 +55,26 @@ def test_each_sequence_is_fed_to_its_own_changes_of_the_model():
         for name, tensor in pool.tensors.items():
             after = state.tensors[name][:, 0]
             torch.testing.assert_close(tensor[:, slot], after, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8", "int4"])
+def test_a_step_waits_for_no_device(precision):
+    """On the device `meta`, whose tensors hold nothing, whatever reads a number back raises."""
+    model = random_rwkv4(2, 12, V)
+    if precision.startswith("int"):
+        model = quantize_model(model, precision)
+    model = with_matrices(model, torch.bfloat16) if precision == "bfloat16" else model
+    model = model.to("meta")
+    pool = model.zero_state(3)
+    layers = random_changes(random_rwkv4(2, 12, V)).layers
+    changes = LowRankChanges(
+        {name: LowRank(*(factor.to("meta") for factor in each)) for name, each in layers.items()}
+    )
+
+    for theirs in ((), [None, changes]):
+        logits = model.pack().step(torch.tensor([1, 2]), pool, torch.tensor([2, 0]), theirs)
+
+        assert (list(logits.shape), logits.device.type) == ([2, V], "meta")
 
 
 def test_there_is_one_change_for_each_token():

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from receptance.training import (
     rounding_differences,
     tokens_before,
 )
+from receptance.training.config import TrainingConfig
 from tests.training.tiny_run import tiny_config
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -308,3 +310,11 @@ def test_there_are_recipes():
 def test_a_schedule_that_never_comes_to_its_end_is_refused():
     with pytest.raises(ConfigError, match=r"must be at most `training.steps`, 12, got 13"):
         tiny_config(schedule_warmup_steps=8, schedule_constant_steps=5)
+
+
+@pytest.mark.parametrize(("n_gpus", "expected"), [(0, "cpu"), (1, "cuda")])
+def test_a_run_on_auto_takes_the_gpu_that_is_there(monkeypatch, n_gpus, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: n_gpus > 0)
+
+    assert TrainingConfig(steps=1, device="auto").device_type == expected
+    assert TrainingConfig(steps=1, device="cuda").device_type == "cuda"

@@ -158,10 +158,10 @@ def _time(config: "RunConfig", shape: "RWKV4Config", world_size: int) -> str:
     from receptance.training.planning import training_flops_per_token
 
     training = config.training
-    if training.device == "cuda" and not torch.cuda.is_available():
+    if training.device_type == "cuda" and not torch.cuda.is_available():
         return "not told: the run is for GPUs, and there is none here to measure"
     n_tokens = tokens_before(config.data, training.steps)
-    peak = peak_flops_per_s(training.precision, training.device)
+    peak = peak_flops_per_s(training.precision, training.device_type)
     seconds = training_flops_per_token(config, shape) * n_tokens / peak / world_size
     machines = "this machine" if world_size == 1 else f"{world_size} machines like this one"
     return (

@@ -35,6 +35,7 @@ def command(
     quantize: str | None,
     tokenizer: str | None,
     adapter: Path | None,
+    device: str,
     threads: int | None,
     **options: Any,
 ) -> None:
@@ -61,6 +62,7 @@ def command(
         quantize=quantize,
         tokenizer=tokenizer,
         adapter=adapter,
+        device=device,
         threads=threads,
     )
     from receptance.cli.eval_tables import show

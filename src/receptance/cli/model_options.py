@@ -102,6 +102,12 @@ _LOADING_OPTIONS = (
         help="Add an adapter that was trained for this model; it is merged into plain weights.",
     ),
     click.option(
+        "--device",
+        default="cpu",
+        metavar="DEVICE",
+        help="cpu, cuda, or auto for a GPU if there is one.  [default: cpu]",
+    ),
+    click.option(
         "--threads",
         type=click.IntRange(1, MAX_THREADS),
         help="To compute with.  [default: PyTorch's choice]",
@@ -161,15 +167,23 @@ def load_model(
     quantize: str | None,
     tokenizer: str | None,
     adapter: Path | None,
+    device: str,
     threads: int | None,
 ) -> "LanguageModel":
     """Return the model, as the loading options want it."""
     import torch
 
     from receptance.inference import load
+    from receptance.ops.device import device_of
 
     if threads is not None:
         torch.set_num_threads(threads)
     if dtype is not None and quantize is not None:
         raise click.UsageError(_TWO_PRECISIONS)
-    return load(path, dtype=dtype, quantize=quantize, tokenizer=tokenizer, adapter=adapter)
+    try:
+        device_of(device)
+    except ValueError as error:
+        raise click.UsageError(str(error).replace("`device`", "--device")) from error
+    return load(
+        path, dtype=dtype, quantize=quantize, tokenizer=tokenizer, adapter=adapter, device=device
+    )

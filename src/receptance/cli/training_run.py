@@ -72,7 +72,7 @@ def run_training(
     model_config = config.model.build(store.vocab_size)
     batches = run_batches(stores, config)
     with (
-        connected(config.training.device) as ranks,
+        connected(config.training.device_type) as ranks,
         run_lock(folder) if ranks.is_first else nullcontext(),
         TrainingPanel(
             config.name,

@@ -11,16 +11,17 @@ from torch import Tensor
 
 from receptance.inference.generation import Draft, Generation
 from receptance.inference.language_model import LanguageModel
-from receptance.inference.logprobs import token_logprobs
 from receptance.inference.prefix_cache import PrefixCache, model_key
 from receptance.inference.prompt import Prompt
 from receptance.inference.prompt_reader import Memory, PromptReader
-from receptance.inference.request import Output, PromptRead, Request
+from receptance.inference.request import Output, Request
 from receptance.inference.runner import Runner
-from receptance.inference.sampler import Sampler, choose_tokens
+from receptance.inference.sampler import Sampler
 from receptance.inference.sampling import SamplingParams
 from receptance.inference.scheduler import Scheduler
 from receptance.inference.state_pool import StatePool
+from receptance.inference.token_chooser import TokenChooser
+from receptance.inference.writer import Writer, bring_what_is_told
 from receptance.models import State
 
 _BUSY = "the engine must have no requests of its own while it generates; step until they are done"
@@ -39,19 +40,6 @@ class _Prompt:
     """Of the members that are still wanted, by id."""
     slot: int | None = None
     """Where the state is once the family was admitted; the other members get theirs at the end."""
-
-
-@dataclass(eq=False)
-class _Sequence:
-    """A request whose prompt was read."""
-
-    slot: int
-    lm: LanguageModel
-    draft: Draft
-    logits: Float[Tensor, " V"]
-    logprobs: int | None
-    prompt: PromptRead | None
-    """What the first output is to tell."""
 
 
 class Engine:
@@ -97,10 +85,11 @@ class Engine:
         self._runner = Runner(lm.packed, self._pool)
         self._prefix_cache = prefix_cache
         self._model_key = "" if prefix_cache is None else model_key(lm)
+        self._chooser = TokenChooser()
         self._scheduler = Scheduler()
         self._ids = count()
         self._prompts: dict[int, _Prompt] = {}
-        self._sequences: dict[int, _Sequence] = {}
+        self._sequences: dict[int, Writer] = {}
 
     @property
     def n_waiting(self) -> int:
@@ -329,9 +318,9 @@ class Engine:
                 self._pool.release(slot)
                 outputs.append(Output(id=id_, prompt=told, error=error))
                 continue
-            sequence = _Sequence(slot, prompt.lm, draft, logits, prompt.logprobs, told)
+            sequence = Writer(slot, prompt.lm, draft, logits, prompt.logprobs, told)
             self._sequences[id_] = sequence
-            if draft.finish_reason is not None:
+            if sequence.is_over:
                 outputs.append(self._finished(Output(id=id_, prompt=told)))
         return outputs
 
@@ -342,32 +331,18 @@ class Engine:
         """Choose a token of every sequence, and feed it."""
         if not self._sequences:
             return []
-        logits = torch.stack([each.logits for each in self._sequences.values()])
-        samplers = [each.draft.sampler for each in self._sequences.values()]
-        chosen = zip(list(self._sequences), choose_tokens(samplers, logits), strict=True)
-        outputs = [self._written(id_, token) for id_, token in chosen]
+        writers = list(self._sequences.values())
+        logits = torch.stack([each.logits for each in writers])
+        tokens = self._chooser.choose([each.draft.sampler for each in writers], logits)
+        bring_what_is_told(writers, logits)
+        chosen = zip(list(self._sequences), tokens, strict=True)
+        outputs = [self._sequences[id_].push(id_, token) for id_, token in chosen]
         self._forget([each.id for each in outputs if each.error is not None])
         if tell is not None:
             tell([each for each in outputs if each.error is None and not self._is_over(each)])
         self._feed({each.id: each.token for each in outputs if each.token is not None})
         outputs = [self._finished(each) if self._is_over(each) else each for each in outputs]
         return [each for each in outputs if tell is None or each.is_last]
-
-    def _written(self, id_: int, token: int | Exception) -> Output:
-        """Return what the choice of a token did for a sequence."""
-        sequence = self._sequences[id_]
-        prompt, sequence.prompt = sequence.prompt, None
-        if isinstance(token, Exception):
-            return Output(id=id_, prompt=prompt, error=token)
-        logprobs, n_top = None, sequence.logprobs
-        try:
-            if n_top is not None:
-                vocab_size = self._tokenizer.vocab_size
-                logprobs = token_logprobs(sequence.logits, token, n_top, vocab_size)
-            text = sequence.draft.push(token)
-        except Exception as error:  # noqa: BLE001 (it ends this text alone)
-            return Output(id=id_, prompt=prompt, error=error)
-        return Output(id=id_, prompt=prompt, token=token, text=text, logprobs=logprobs)
 
     def _feed(self, tokens: dict[int, int]) -> None:
         """Feed the tokens that are awaited, all in one call."""
@@ -387,14 +362,10 @@ class Engine:
                 sequence.logits = logits[row]
 
     def _is_over(self, output: Output) -> bool:
-        return output.error is None and self._sequences[output.id].draft.finish_reason is not None
+        return output.error is None and self._sequences[output.id].is_over
 
     def _finished(self, output: Output) -> Output:
         """Return the last output of a sequence whose text is over, and forget it."""
-        sequence = self._sequences[output.id]
-        try:
-            output = replace(output, generation=sequence.draft.finish(sequence.lm.forward))
-        except Exception as error:  # noqa: BLE001 (it ends this text alone)
-            output = replace(output, error=error)
+        output = self._sequences[output.id].finish(output)
         self.cancel(output.id)
         return output

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from receptance.inference.sampler import Sampler
 from receptance.inference.stop_strings import StopScanner
+from receptance.inference.token_chooser import TokenChooser
 from receptance.models import State
 from receptance.tokenizer import Detokenizer, Tokenizer
 
@@ -239,8 +240,11 @@ def generate_pieces(
         step: Feeds one token to the model whose state the draft reads.
         feed: The same weights, with any state.
     """
+    chooser = TokenChooser()
     while draft.finish_reason is None:
-        token = draft.sampler.choose(logits)
+        (token,) = chooser.choose([draft.sampler], logits[None])
+        if isinstance(token, Exception):
+            raise token
         if piece := draft.push(token):
             yield piece
         if draft.awaits_its_token:

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import torch
-
 from receptance.checkpoint import load_checkpoint
 from receptance.inference.language_model import LanguageModel
+from receptance.ops.device import device_of
 from receptance.ops.shortage import explaining_shortage
 from receptance.tokenizer import Tokenizer
 
@@ -30,7 +29,8 @@ def load(
             becomes float32.
         quantize: What the matrices are rounded to while they are read, "int8" or "int4"; None is
             as stored. It excludes `dtype`.
-        device: Where the model computes, such as "cpu" or "cuda".
+        device: Where the model computes: "cpu", "cuda", another device of PyTorch, or "auto" for a
+            GPU if there is one.
         tokenizer: A tokenizer, or a source for `load_tokenizer`; None is the one beside the
             weights.
         adapter: The file of an adapter for this model: merged into its weights, before they are
@@ -46,7 +46,7 @@ def load(
             there.
         MemoryShortageError: If the device, or the machine, has not the memory for it.
     """
-    checked_device = _device(device)
+    checked_device = device_of(device)
     with explaining_shortage(
         f"loading {str(path)!r}", checked_device, lambda: _remedies(dtype, quantize)
     ):
@@ -72,14 +72,3 @@ def _remedies(dtype: str | None, quantize: str | None) -> str:
     narrower = "in bfloat16 (dtype='bfloat16', --dtype bfloat16), or "
     is_wide = quantize is None and dtype != "bfloat16"
     return f"load it {narrower if is_wide else ''}rounded to {rounded}"
-
-
-def _device(name: str) -> torch.device:
-    """Return the device, if it is there."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"`device` must be one such as 'cpu' or 'cuda', got {name!r}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"`device` must be there, but PyTorch sees no GPU for {name!r}; use 'cpu'")
-    return device

@@ -187,7 +187,8 @@ class PromptReader:
         self._logprobs.append(first)
         n = len(chunk) - 1
         for start, end in pairwise([*range(0, n, _BLOCK_TOKENS), n]):
-            logits = runner.head(features[start:end], self._lm.model)
+            # All rows come to the CPU at once.
+            logits = runner.head(features[start:end], self._lm.model).cpu()
             self._logprobs += [
                 token_logprobs(row, token, n_top, vocab_size)
                 for row, token in zip(logits, chunk[start + 1 : end + 1], strict=True)

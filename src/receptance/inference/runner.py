@@ -8,6 +8,7 @@ from torch import Tensor
 
 from receptance.inference.state_pool import StatePool
 from receptance.models import RWKV4, LowRankChanges, PackedModel, RWKV4State
+from receptance.ops.memory import upload
 
 
 class Runner:
@@ -36,7 +37,7 @@ class Runner:
             tokens: At least one, all of them in the vocabulary.
             model: What reads them: the model as it is, or with changes.
         """
-        chunk = torch.tensor([tokens], device=self._device)
+        chunk = upload(torch.tensor([tokens]), self._device)
         logits, state = model(chunk, self.pool.read(slot), last_only=True)
         self.pool.write(slot, state)
         return logits[0, -1]
@@ -52,7 +53,7 @@ class Runner:
             tokens: T of them.
             model: What reads them.
         """
-        chunk = torch.tensor([tokens], device=self._device)
+        chunk = upload(torch.tensor([tokens]), self._device)
         before = self.pool.read(slot)
         assert isinstance(before, RWKV4State)
         features, state = model.features(chunk, before)
@@ -83,6 +84,6 @@ class Runner:
             tokens: In the order of `slots`.
             changes: Of the model, for each of them.
         """
-        index, fed = (torch.tensor(each, device=self._device) for each in (slots, tokens))
         theirs = changes if any(changes) else ()
+        index, fed = torch.tensor(slots), torch.tensor(tokens)
         return self._packed.step(fed, self.pool.state, index, theirs)

@@ -10,7 +10,13 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from receptance.inference.constraint import Constraint
-from receptance.inference.sampling import SamplingParams, TokenHistory, draw, steps_of
+from receptance.inference.sampling import (
+    MOST_TOKENS,
+    SamplingParams,
+    TokenHistory,
+    draw,
+    steps_of,
+)
 
 # Seeds that were not given are short, for they are shown to be typed in again.
 _DRAWN_SEED_BITS = 32
@@ -36,8 +42,11 @@ class Sampler:
             constraint: Which of them may be chosen; whoever keeps the text tells it which were.
 
         Raises:
-            ValueError: If `params.logit_bias` names a token that there is not.
+            ValueError: If `params.logit_bias` names a token that there is not, or there are more
+                tokens than can be weighed exactly.
         """
+        if vocab_size > MOST_TOKENS:
+            raise ValueError(f"`vocab_size` must be at most {MOST_TOKENS}, got {vocab_size}")
         biased = max(params.logit_bias, default=0)
         if biased >= vocab_size:
             raise ValueError(f"`logit_bias` must name tokens below {vocab_size}, got {biased}")
@@ -197,14 +206,26 @@ def _noted(
         before: The model's logits, and minus infinity where a constraint forbids a token.
     """
     if not math.isfinite(largest):
-        found = float(before.max())
-        nothing_is_allowed = found == -math.inf and sampler.constraint is not None
-        if math.isfinite(found) or nothing_is_allowed:
-            return ValueError(_FORBIDDEN.format(largest))
-        return DivergedError(_DIVERGED.format(found))
+        return refused(sampler, largest, float(before.max())) or token
     if sampler.params.is_penalising:
         sampler.history.add_generated_(token, sampler.params.penalty_decay)
     return token
+
+
+def refused(sampler: Sampler, largest: float, before: float) -> ValueError | None:
+    """Return why no token can be chosen; None if one can.
+
+    Args:
+        sampler: Of the sequence.
+        largest: Of the logits that a token was to be chosen by.
+        before: The model's largest, of the tokens that a constraint allows.
+    """
+    if math.isfinite(largest):
+        return None
+    nothing_is_allowed = before == -math.inf and sampler.constraint is not None
+    if math.isfinite(before) or nothing_is_allowed:
+        return ValueError(_FORBIDDEN.format(largest))
+    return DivergedError(_DIVERGED.format(before))
 
 
 _FORBIDDEN = (

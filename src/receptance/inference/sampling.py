@@ -2,9 +2,11 @@
 
     logits + bias → penalties → / temperature → top-k → top-p → min-p → typical → a draw
 
-Everything is float64 on the CPU, whatever computed the logits: a draw costs little beside a
-token's forward, and so the same logits and seed give the same token on every machine. A function
-takes one sequence or many; what it gives for a row does not depend on the others, by no bit.
+Everything is float64, whatever computed the logits. What is added up is first rounded to whole
+numbers, whose sum is the same in any order: so what a function gives for a row does not depend on
+the rows beside it, by no bit, on any device, and the same logits and seed give the same token on
+every machine, unless its exp of a number differs in the last bit and the draw falls just there,
+which is less than once in 10⁷ tokens. A function takes one sequence or many.
 """
 
 import math
@@ -12,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Float64, Int, Int64
 from torch import Tensor
 
 
@@ -145,6 +147,8 @@ class TokenHistory:
 
 
 Logits = Float64[Tensor, "*B V"]
+Share = float | Float64[Tensor, "B 1"]
+"""A setting: the same of all rows, or one of each."""
 Step = Callable[[Logits, TokenHistory], Logits]
 
 
@@ -229,7 +233,7 @@ def with_presence_and_frequency(
     return penalised
 
 
-def with_temperature(logits: Logits, temperature: float) -> Logits:
+def with_temperature(logits: Logits, temperature: Share) -> Logits:
     """Return the logits divided by a temperature above 0, shifted so that the largest is 0."""
     # Shifted first: the largest stays 0 at any temperature, and nothing becomes inf - inf.
     return (logits - logits.amax(-1, keepdim=True)).div_(temperature)
@@ -237,22 +241,28 @@ def with_temperature(logits: Logits, temperature: float) -> Logits:
 
 def keep_top_k(logits: Logits, k: int) -> Logits:
     """Return the logits with all below the k-th largest at minus infinity; equals are kept."""
-    least = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
+    return keep_from(logits, logits.topk(min(k, logits.shape[-1])).values[..., -1:])
+
+
+def keep_from(logits: Logits, least: Float64[Tensor, "*B 1"]) -> Logits:
+    """Return the logits with all below the least that is kept at minus infinity."""
     return logits.masked_fill(logits < least, -math.inf)
 
 
-def keep_top_p(logits: Logits, p: float) -> Logits:
+def keep_top_p(logits: Logits, p: Share) -> Logits:
     """Return the logits of the fewest likeliest tokens with probability `p` together.
 
     All others are at minus infinity. The likeliest token is always kept, and so are tokens as
     likely as the last one that is.
     """
     weight = weights(logits)
-    wanted = p * weight.cumsum(-1)[..., -1:]
-    # Few tokens nearly always suffice, and sorting a whole vocabulary would cost milliseconds.
-    n, vocab_size = 128, logits.shape[-1]
+    wanted = _part_of(weight.sum(-1, keepdim=True), p)
+    vocab_size = logits.shape[-1]
+    # Few tokens nearly always suffice, and sorting a whole vocabulary would cost milliseconds; but
+    # a device would have to be waited for to know whether they did.
+    n = 128 if logits.is_cpu else vocab_size
     likeliest = weight.topk(min(n, vocab_size)).values
-    while n < vocab_size and bool((likeliest.cumsum(-1)[..., -1:] < wanted).any()):
+    while n < vocab_size and bool((likeliest.sum(-1, keepdim=True) < wanted).any()):
         n *= 8
         likeliest = weight.topk(min(n, vocab_size)).values
     n_before_last = (likeliest.cumsum(-1) < wanted).sum(-1, keepdim=True)
@@ -262,11 +272,10 @@ def keep_top_p(logits: Logits, p: float) -> Logits:
 
 def keep_min_p(logits: Logits, p: float) -> Logits:
     """Return the logits with tokens less than `p` times as likely as the likeliest forbidden."""
-    least = logits.amax(-1, keepdim=True) + math.log(p)
-    return logits.masked_fill(logits < least, -math.inf)
+    return keep_from(logits, logits.amax(-1, keepdim=True) + math.log(p))
 
 
-def keep_typical(logits: Logits, p: float) -> Logits:
+def keep_typical(logits: Logits, p: Share) -> Logits:
     """Return the logits of the fewest most typical tokens with probability `p` together.
 
     A token is the more typical the nearer its surprise, -ln p, is to the mean surprise H of all.
@@ -274,15 +283,17 @@ def keep_typical(logits: Logits, p: float) -> Logits:
 
     Source: Meister et al. 2022, arXiv:2202.00666, section 4.
     """
+    weight = weights(logits)
+    total = weight.sum(-1, keepdim=True)
     shifted = logits - logits.amax(-1, keepdim=True)
-    weight = shifted.exp()
-    # Added from first to last: see `draw`.
-    total = weight.cumsum(-1)[..., -1:]
-    surprise = torch.where(weight > 0, total.log() - shifted, 0)
-    mean_surprise = (weight * surprise).cumsum(-1)[..., -1:] / total
+    surprise = torch.where(weight > 0, (total.double() / WEIGHT_OF_LARGEST).log() - shifted, 0)
+    # The sum of n tokens is at most their total times ln n, which is below 32: it fits as well.
+    surprises = (weight * surprise / 32).round().long().sum(-1, keepdim=True)
+    mean_surprise = 32 * surprises.double() / total.double()
     distance = torch.where(weight > 0, (surprise - mean_surprise).abs(), math.inf)
     ordered, order = distance.sort(dim=-1, stable=True)
-    n_before_last = (weight.gather(-1, order).cumsum(-1) < p * total).sum(-1, keepdim=True)
+    reached = weight.gather(-1, order).cumsum(-1)
+    n_before_last = (reached < _part_of(total, p)).sum(-1, keepdim=True)
     last = n_before_last.clamp(max=logits.shape[-1] - 1)
     return logits.masked_fill(distance > ordered.gather(-1, last), -math.inf)
 
@@ -290,27 +301,55 @@ def keep_typical(logits: Logits, p: float) -> Logits:
 def draw(
     logits: Float64[Tensor, "B V"], generators: Sequence[torch.Generator]
 ) -> Int[Tensor, " B"]:
-    """Return a token of each row, drawn from its softmax by one uniform number.
-
-    It is the first token at which the cumulative probability exceeds the number. (One number per
-    token, unlike `torch.multinomial`'s V, and independent of what else is in the vocabulary's
-    tail.)
+    """Return a token of each row, drawn from its softmax by one uniform number: `drawn_at`.
 
     Args:
         logits: Of the next tokens.
         generators: Where the number of each row comes from.
     """
-    numbers = [torch.rand(1, generator=each, dtype=torch.float64) for each in generators]
-    # Added from first to last, unlike the sum within `softmax`: so tokens of weight 0 make no
-    # difference, not even to its rounding, and can be left out.
+    return drawn_at(logits, torch.stack([uniform(each) for each in generators]))
+
+
+def uniform(generator: torch.Generator) -> Float64[Tensor, " 1"]:
+    """Return a number in [0, 1) for one draw."""
+    return torch.rand(1, generator=generator, dtype=torch.float64)
+
+
+def drawn_at(logits: Float64[Tensor, "B V"], numbers: Float64[Tensor, "B 1"]) -> Int[Tensor, " B"]:
+    """Return the first token of each row at which the cumulative probability exceeds a number.
+
+    (One number per token, unlike `torch.multinomial`'s V, and independent of what else is in the
+    vocabulary's tail.)
+
+    Args:
+        logits: Of the next tokens.
+        numbers: From 0 to below 1.
+    """
     cumulative = weights(logits).cumsum(-1)
-    exceeded = torch.stack(numbers) * cumulative[:, -1:]
+    total = cumulative[:, -1:]
+    exceeded = torch.minimum((numbers * total.double()).floor().long(), total - 1)
     return torch.searchsorted(cumulative, exceeded, right=True)[:, 0]
 
 
-def weights(logits: Logits) -> Logits:
-    """Return the probabilities up to a factor: e^{logit - largest}."""
-    return (logits - logits.amax(-1, keepdim=True)).exp_()
+WEIGHT_OF_LARGEST = 2.0**44
+MOST_TOKENS = 2**18
+"""So many weights have a sum that an int64 holds."""
+
+
+def weights(logits: Logits) -> Int64[Tensor, "*B V"]:
+    """Return the probabilities up to a factor, 2⁴⁴ e^{logit - largest}, as whole numbers.
+
+    Rounding moves no probability by more than 2⁻⁴⁵, about 3e-14. In exchange the sums are exact:
+    they do not hang on the order of adding, which differs between devices and with the number of
+    rows; and tokens of weight 0 can be left out.
+    """
+    weight = (logits - logits.amax(-1, keepdim=True)).exp_()
+    return weight.mul_(WEIGHT_OF_LARGEST).round_().long()
+
+
+def _part_of(total: Int64[Tensor, "*B 1"], p: Share) -> Int64[Tensor, "*B 1"]:
+    """Return the least whole number that is p of a total."""
+    return torch.minimum((total.double() * p).ceil().long(), total)
 
 
 def _check_range(name: str, value: object, is_within: bool, range_in_words: str) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from receptance.models.low_rank import ChangedModels, LowRankChanges
 from receptance.models.state import State
+from receptance.ops.memory import upload
 
 
 @runtime_checkable
@@ -25,10 +26,12 @@ class PackedModel(Protocol):
         """Feed one token to each of B sequences and return the logits of the next ones.
 
         Args:
-            tokens: One for each sequence.
+            tokens: One for each sequence, on the CPU: elsewhere they would have to be waited for,
+                to check them.
             pool: The states of many sequences, of which those at `slots` change in place. No
                 other is read.
-            slots: Which sequence of `pool` each token belongs to; no two are the same.
+            slots: Which sequence of `pool` each token belongs to, on the CPU as well; no two are
+                the same.
             changes: Which changes of the model each sequence is fed to; None is the model as it
                 is, and so is an empty sequence for all.
 
@@ -75,15 +78,31 @@ class PackedForward:
         rows_of = {
             each: [i for i, other in enumerate(changes) if other is each] for each in changes
         }
-        logits: list[Tensor] = [tokens] * len(tokens)
-        for each, rows in rows_of.items():
-            at = slots[rows]
-            new, state = self._models.of(each)(tokens[rows, None], pool.select(at), last_only=True)
-            for name, tensor in pool.tensors.items():
-                tensor.index_copy_(1, at, state.tensors[name])
-            for row, row_logits in zip(rows, new[:, -1], strict=True):
-                logits[row] = row_logits
-        return torch.stack(logits)
+        of_models = [self._step(each, tokens, pool, slots, rows) for each, rows in rows_of.items()]
+        if len(of_models) == 1:
+            return of_models[0]
+        order = torch.tensor([row for rows in rows_of.values() for row in rows]).argsort()
+        logits = torch.cat(of_models)
+        return logits[upload(order, logits.device)]
+
+    def _step(
+        self,
+        changes: LowRankChanges | None,
+        tokens: Int[Tensor, " B"],
+        pool: State,
+        slots: Int[Tensor, " B"],
+        rows: Sequence[int],
+    ) -> Float[Tensor, "n V"]:
+        """Feed the tokens at some rows to the model with some changes."""
+        device = next(iter(pool.tensors.values())).device
+        fed, at = tokens[rows], slots[rows]
+        logits, state = self._models.of(changes)(
+            upload(fed[:, None], device), pool.select(at), last_only=True
+        )
+        at = upload(at, device)
+        for name, tensor in pool.tensors.items():
+            tensor.index_copy_(1, at, state.tensors[name])
+        return logits[:, -1]
 
 
 def check_step(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from receptance.atomic import atomic_file
 from receptance.errors import StateError
+from receptance.ops.memory import upload
 from receptance.tensor_file import tensor_file_parts, tensors_of_bytes, write_tensors
 
 # The hook that checks shapes in the tests takes single methods, in which `Self` has no meaning.
@@ -68,13 +69,17 @@ class State(ABC):
     def select(self: AnyState, rows: Sequence[int] | Int[Tensor, " rows"]) -> AnyState:
         """Return the memory of the sequences at `rows`, in that order; a row may come twice.
 
+        Args:
+            rows: If they are on another device than the CPU, it is waited for, to check them.
+
         Raises:
             IndexError: If there is no such row.
         """
         index = torch.as_tensor(rows, dtype=torch.long)
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < self.batch_size:
             raise IndexError(f"`rows` must lie in 0 to {self.batch_size - 1}, got {index.tolist()}")
-        return self._map(lambda tensor: tensor.index_select(1, index.to(tensor.device)))
+        there = upload(index, next(iter(self.tensors.values())).device)
+        return self._map(lambda tensor: tensor.index_select(1, there))
 
     @classmethod
     def concatenate(cls: type[AnyState], states: Sequence[AnyState]) -> AnyState:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from receptance.errors import ConfigError
 from receptance.models import RWKV4Config
+from receptance.ops.device import AUTO, device_of
 from receptance.training.data_config import DataConfig
 from receptance.training.optimization import (
     FinetuneConfig,
@@ -84,10 +85,16 @@ class TrainingConfig:
     """Whether backward computes each layer again instead of keeping what is inside it."""
     compile: bool = False
     """Whether the model goes through `torch.compile`, whole."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """What computes. With "cuda" each rank has a GPU of its own, and they exchange by NCCL."""
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    """What computes; "auto" is "cuda" where there is a GPU. With "cuda" each rank has a GPU of its
+    own, and they exchange by NCCL."""
     parallel: Literal["none", "ddp", "fsdp2"] = "none"
     """How the ranks of `torchrun` share the work: each with all weights, or each with a part."""
+
+    @property
+    def device_type(self) -> str:
+        """What `device` is on this machine, "cpu" or "cuda"; that it is there is not asked."""
+        return device_of(AUTO).type if self.device == AUTO else self.device
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -112,7 +112,7 @@ def _check_frozen(config: RunConfig, found: QuantizedFormat | None) -> None:
             f"{path!r}, are rounded, which several ranks cannot share yet, got "
             f"{config.training.parallel!r}"
         )
-    if found is not None and config.training.device != "cpu":
+    if found is not None and config.training.device_type != "cpu":
         raise ConfigError(
             f"`training.device` must be 'cpu' where the weights at `training.init_from`, {path!r}, "
             "are rounded, since for no other device there is a product with them yet, got "

@@ -1,0 +1,32 @@
+"""Where tensors are computed, by name."""
+
+import torch
+
+AUTO = "auto"
+
+
+def device_of(name: str) -> torch.device:
+    """Return a device, if it is there.
+
+    Args:
+        name: One of PyTorch's, such as "cpu", "cuda" or "cuda:1", or "auto": the first GPU if
+            there is one, or else the CPU.
+
+    Raises:
+        ValueError: If PyTorch knows no such device, or finds none on this machine.
+    """
+    if name == AUTO:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(
+            f"`device` must be 'auto' or one such as 'cpu' or 'cuda', got {name!r}"
+        ) from error
+    n_gpus = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= n_gpus:
+        raise ValueError(
+            f"`device` must be there, but of GPUs PyTorch {torch.__version__} sees {n_gpus}, got "
+            f"{name!r}; use 'cpu' or 'auto', or install a build of PyTorch for your GPU"
+        )
+    return device
