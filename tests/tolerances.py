@@ -6,6 +6,8 @@ float32 is only ever compared with another float32 program.
 
 from typing import TypedDict
 
+import torch
+
 
 class Tolerance(TypedDict):
     """What `torch.testing.assert_close` takes: relative and absolute, either is enough."""
@@ -51,3 +53,14 @@ last place of float16 is 2^-11 = 0.05 %; the largest of 32 normal numbers is abo
 mean square, of which a level is 1/127, 1/16 or 1/8, and its rounding errs by 0.29 of that: 0.5 %,
 4 % and 8 %. They add up over the layers like a random walk (seen, at 12 layers: 0.07 %, 1.4 %,
 11 %, 23 %)."""
+
+
+def rounded_once(dtype: torch.dtype, device: str) -> float:
+    """Return the relative error of what Triton's kernels compute in float32 and write in `dtype`.
+
+    Half a unit in the last place, and for float32 what a few operations before lose (seen: 4e-7).
+    Triton's interpreter, on the CPU, cuts off where it makes bfloat16, which a GPU rounds.
+    """
+    if dtype == torch.float32:
+        return 1e-6
+    return 1.01 * torch.finfo(dtype).eps / (1 if (dtype, device) == (torch.bfloat16, "cpu") else 2)

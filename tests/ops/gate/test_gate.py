@@ -14,7 +14,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_the_implementations_are_fastest_first():
     for table in (GATE_IMPLEMENTATIONS, GATED_ADD_IMPLEMENTATIONS):
-        assert [each.name for each in table] == ["native", "reference"]
+        assert [each.name for each in table] == ["native", "triton", "reference"]
 
 
 @pytest.mark.parametrize("implementation", ["native", "reference"])
@@ -67,5 +67,5 @@ def test_shapes_that_do_not_fit_are_refused():
 
 def test_an_unknown_implementation_is_a_value_error_that_lists_the_names():
     for call in (gate, gated_add):
-        with pytest.raises(ValueError, match=r"must be one of \['auto', 'native', 'reference'\]"):
+        with pytest.raises(ValueError, match=r"one of \['auto', 'native', 'triton', 'reference'\]"):
             call(normal(3), normal(3), implementation="fast")

@@ -8,7 +8,7 @@ from receptance.ops.layer_norm import IMPLEMENTATIONS, layer_norm
 
 
 def test_the_implementations_are_fastest_first():
-    assert [each.name for each in IMPLEMENTATIONS] == ["native", "reference"]
+    assert [each.name for each in IMPLEMENTATIONS] == ["native", "triton", "reference"]
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 7), (2, 3, 7), (0, 7)])
@@ -41,5 +41,5 @@ def test_shapes_that_do_not_fit_are_refused(wrong):
 
 def test_an_unknown_implementation_is_a_value_error_that_lists_the_names():
     row = torch.ones(7)
-    with pytest.raises(ValueError, match=r"must be one of \['auto', 'native', 'reference'\]"):
+    with pytest.raises(ValueError, match=r"one of \['auto', 'native', 'triton', 'reference'\]"):
         layer_norm(row, row, row, implementation="fast")

@@ -23,7 +23,7 @@ def arguments(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tenso
     return x, weight, torch.randint(V, (N,), generator=generator)
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=[each for each in NAMES if each != "triton"])  # which has its own tests
 def implementation(request) -> str:
     if request.param == "native" and library_obstacle() is not None:
         pytest.skip("the extension is not installed")
@@ -31,7 +31,7 @@ def implementation(request) -> str:
 
 
 def test_the_implementations_are_fastest_first_and_the_reference_is_always_there():
-    assert NAMES == ["native", "chunked", "reference"]
+    assert NAMES == ["native", "triton", "chunked", "reference"]
     args = (*arguments(torch.float16), 0.0, torch.float16)
     assert IMPLEMENTATIONS[-1].obstacle(*args) is None
 
@@ -130,7 +130,7 @@ def test_an_unknown_implementation_is_a_value_error_that_lists_the_names():
     with pytest.raises(ValueError, match="implementation") as caught:
         linear_cross_entropy(*arguments(), implementation="fast")
     assert str(caught.value) == (
-        "`implementation` must be one of ['auto', 'native', 'chunked', 'reference'] for "
+        "`implementation` must be one of ['auto', 'native', 'triton', 'chunked', 'reference'] for "
         "linear_cross_entropy, got 'fast'"
     )
 

@@ -30,7 +30,7 @@ def arguments(dtype: torch.dtype = torch.float32) -> dict[str, Any]:
 
 
 def test_the_implementations_are_fastest_first():
-    assert [each.name for each in IMPLEMENTATIONS] == ["native", "reference"]
+    assert [each.name for each in IMPLEMENTATIONS] == ["native", "triton", "reference"]
 
 
 @pytest.mark.parametrize("implementation", ["native", "reference"])
@@ -118,7 +118,7 @@ def test_dtypes_that_do_not_fit_are_refused(name):
 
 
 def test_an_unknown_implementation_is_a_value_error_that_lists_the_names():
-    with pytest.raises(ValueError, match=r"must be one of \['auto', 'native', 'reference'\] for"):
+    with pytest.raises(ValueError, match=r"one of \['auto', 'native', 'triton', 'reference'\] for"):
         norm_shift_mix(**arguments(), implementation="fast")
 
 

@@ -40,6 +40,7 @@ def gradient(x: Tensor, weight: QuantizedWeight, dy: Tensor, implementation: str
     return x.grad
 
 
+@pytest.mark.usefixtures("interpreted")
 @pytest.mark.parametrize("implementation", [each.name for each in IMPLEMENTATIONS])
 @pytest.mark.parametrize("format", FORMATS, ids=str)
 def test_it_is_autograds_with_the_rounding_taken_as_the_identity(format, implementation):
@@ -56,6 +57,7 @@ def test_it_is_autograds_with_the_rounding_taken_as_the_identity(format, impleme
     assert found.dtype == torch.float32
 
 
+@pytest.mark.usefixtures("interpreted")
 @pytest.mark.parametrize("implementation", [each.name for each in IMPLEMENTATIONS])
 def test_the_product_has_the_bits_that_it_has_without_a_gradient(implementation):
     weight, x = make_weight(FORMATS[0]), normal(*BATCH, K)

@@ -15,7 +15,7 @@ from receptance.ops.squared_relu import (
 
 
 def test_the_implementations_are_fastest_first():
-    assert [each.name for each in IMPLEMENTATIONS] == ["native", "reference"]
+    assert [each.name for each in IMPLEMENTATIONS] == ["native", "triton", "reference"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -82,5 +82,5 @@ def test_shapes_that_do_not_fit_are_refused():
 
 
 def test_an_unknown_implementation_is_a_value_error_that_lists_the_names():
-    with pytest.raises(ValueError, match=r"must be one of \['auto', 'native', 'reference'\]"):
+    with pytest.raises(ValueError, match=r"one of \['auto', 'native', 'triton', 'reference'\]"):
         squared_relu_linear(torch.zeros(2, 3), torch.zeros(4, 3), implementation="fast")

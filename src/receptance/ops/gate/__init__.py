@@ -11,16 +11,24 @@ from receptance.ops.gate.native import (
     gated_add_obstacle,
 )
 from receptance.ops.gate.reference import gate_reference, gated_add_reference
+from receptance.ops.gate.triton import (
+    gate_triton,
+    gated_add_triton,
+    triton_gate_obstacle,
+    triton_gated_add_obstacle,
+)
 
 __all__ = ["GATED_ADD_IMPLEMENTATIONS", "GATE_IMPLEMENTATIONS", "gate", "gated_add"]
 
 # Fastest first.
 GATE_IMPLEMENTATIONS = (
     Implementation("native", gate_native, gate_obstacle),
+    Implementation("triton", gate_triton, triton_gate_obstacle),
     Implementation("reference", gate_reference, lambda *_: None),
 )
 GATED_ADD_IMPLEMENTATIONS = (
     Implementation("native", gated_add_native, gated_add_obstacle),
+    Implementation("triton", gated_add_triton, triton_gated_add_obstacle),
     Implementation("reference", gated_add_reference, lambda *_: None),
 )
 

@@ -6,12 +6,14 @@ from torch import Tensor
 from receptance.ops.dispatch import Implementation, choose
 from receptance.ops.layer_norm.native import layer_norm_native, native_obstacle
 from receptance.ops.layer_norm.reference import layer_norm_reference
+from receptance.ops.layer_norm.triton import layer_norm_obstacle, layer_norm_triton
 
 __all__ = ["IMPLEMENTATIONS", "layer_norm"]
 
-# Fastest first. The reference also serves gradients, float64 and other devices.
+# Fastest first. On the CPU the reference serves gradients and all but float32.
 IMPLEMENTATIONS = (
     Implementation("native", layer_norm_native, native_obstacle),
+    Implementation("triton", layer_norm_triton, layer_norm_obstacle),
     Implementation("reference", layer_norm_reference, lambda *_: None),
 )
 

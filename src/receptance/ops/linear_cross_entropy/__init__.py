@@ -11,7 +11,9 @@ from receptance.ops.linear_cross_entropy.chunked import (
     chunked_obstacle,
     linear_cross_entropy_chunked,
     linear_cross_entropy_native,
+    linear_cross_entropy_triton,
     native_obstacle,
+    triton_obstacle,
 )
 from receptance.ops.linear_cross_entropy.quantized import quantized_linear_cross_entropy
 from receptance.ops.linear_cross_entropy.reference import linear_cross_entropy_reference
@@ -26,6 +28,7 @@ __all__ = [
 # Fastest first.
 IMPLEMENTATIONS = (
     Implementation("native", linear_cross_entropy_native, native_obstacle),
+    Implementation("triton", linear_cross_entropy_triton, triton_obstacle),
     Implementation("chunked", linear_cross_entropy_chunked, chunked_obstacle),
     Implementation("reference", linear_cross_entropy_reference, lambda *_: None),
 )

@@ -14,12 +14,17 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from receptance.ops.linear_cross_entropy import triton
 from receptance.ops.linear_cross_entropy.reference import sums_dtype
 from receptance.ops.native import library_obstacle
 
 # Memory for the logits of one chunk. A chunk must have some hundred tokens, or else adding its part
 # to the weight's gradient costs as much as the products: at V = 65536 it has 256, in bfloat16.
 CHUNK_BYTES = 32 << 20
+# A GPU's products are so much faster than its memory that a chunk must have some thousand: its part
+# of the weight's gradient is added at 12 bytes a weight, in the time of about 3000 operations, of
+# which a token is two. (By the data sheets of GPUs of 2022 to 2024; not measured.)
+GPU_CHUNK_BYTES = 512 << 20
 # Up to so many numbers PyTorch sums on one thread, so that the sum does not depend on how many
 # threads there are.
 MAX_CHUNK_TOKENS = 16384
@@ -44,7 +49,8 @@ def linear_cross_entropy_chunked(
     """Return the cross-entropy, the total and the costs; see `linear_cross_entropy`.
 
     The last argument says what turns logits into their gradient: "plain", PyTorch on any device,
-    or "native", the C++ kernel for the CPU.
+    "native", the C++ kernel for the CPU, or "triton", the kernel for GPUs. On a GPU `counted` is
+    waited for, to know how many tokens there are; nothing else is.
     """
     wants_x, wants_weight = (torch.is_grad_enabled() and each.requires_grad for each in (x, weight))
     cross_entropy, total, costs, _, _ = torch.ops.receptance.linear_cross_entropy(
@@ -63,6 +69,18 @@ def linear_cross_entropy_native(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, " N"]]:
     """Return the same, by the C++ kernel; its equations: native/include/receptance/kernels.h."""
     return linear_cross_entropy_chunked(x, weight, targets, auxiliary, product, counted, "native")
+
+
+def linear_cross_entropy_triton(
+    x: Float[Tensor, "N C"],
+    weight: Float[Tensor, "V C"],
+    targets: Int64[Tensor, " N"],
+    auxiliary: float,
+    product: torch.dtype,
+    counted: Bool[Tensor, " N"] | None = None,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, " N"]]:
+    """Return the same, by the kernel for GPUs."""
+    return linear_cross_entropy_chunked(x, weight, targets, auxiliary, product, counted, "triton")
 
 
 def chunked_obstacle(
@@ -95,6 +113,29 @@ def native_obstacle(
     return chunked_obstacle(x, weight, targets, auxiliary, product) or library_obstacle()
 
 
+def triton_obstacle(
+    x: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    auxiliary: float,
+    product: torch.dtype,
+    counted: Tensor | None = None,
+) -> str | None:
+    """Return why the kernel for GPUs cannot run with these, as a clause, or None if it can."""
+    obstacle = chunked_obstacle(x, weight, targets, auxiliary, product)
+    if obstacle is None and product == torch.float64:
+        return "it serves products in float32 and bfloat16, and they are in torch.float64"
+    flags = [] if counted is None else [counted]
+    return obstacle or triton.triton_obstacle(x, weight, targets, *flags)
+
+
+def row_gradient_of(kernel: str) -> RowGradient:
+    """Return what turns logits into their gradient: "plain", "native" or "triton"."""
+    if kernel == "triton":
+        return triton.row_gradient
+    return torch.ops.receptance.cross_entropy_ if kernel == "native" else plain_row_gradient
+
+
 def plain_row_gradient(
     logits: Tensor, targets: Tensor, scale: float, auxiliary: float, wants_gradient: bool
 ) -> tuple[Tensor, Tensor]:
@@ -110,9 +151,10 @@ def plain_row_gradient(
     return cost, largest
 
 
-def chunk_tokens(vocab_size: int, product: torch.dtype) -> int:
-    """Return how many tokens' logits are there at a time."""
-    return min(max(CHUNK_BYTES // (vocab_size * product.itemsize), 1), MAX_CHUNK_TOKENS)
+def chunk_tokens(vocab_size: int, product: torch.dtype, device: str = "cpu") -> int:
+    """Return how many tokens' logits are there at a time, on a type of device."""
+    n_bytes = CHUNK_BYTES if device == "cpu" else GPU_CHUNK_BYTES
+    return min(max(n_bytes // (vocab_size * product.itemsize), 1), MAX_CHUNK_TOKENS)
 
 
 @torch.library.custom_op("receptance::linear_cross_entropy", mutates_args=())
@@ -128,9 +170,7 @@ def _forward(
     counted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return cross-entropy, total, costs, and the gradients of total (empty where not wanted)."""
-    row_gradient: RowGradient = (
-        torch.ops.receptance.cross_entropy_ if kernel == "native" else plain_row_gradient
-    )
+    row_gradient = row_gradient_of(kernel)
     # Here and not before: inside the op, shapes may depend on values and still compile.
     rows = None if counted is None else counted.nonzero().flatten()
     N, V = len(x) if rows is None else len(rows), len(weight)
@@ -143,7 +183,7 @@ def _forward(
     sums = sums_dtype(product)
     costs = torch.zeros(len(x), dtype=sums, device=x.device)
     both = torch.zeros(2, dtype=torch.float64, device=x.device)
-    step = chunk_tokens(V, product)
+    step = chunk_tokens(V, product, x.device.type)
     memory = torch.empty(min(step, N), V, dtype=product, device=x.device)
     for begin in range(0, N, step):
         chunk = slice(begin, begin + step) if rows is None else rows[begin : begin + step]

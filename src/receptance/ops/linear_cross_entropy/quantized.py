@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from receptance.ops.linear_cross_entropy.chunked import (
-    RowGradient,
     chunk_tokens,
-    plain_row_gradient,
+    row_gradient_of,
 )
+from receptance.ops.linear_cross_entropy.triton import triton_obstacle
 from receptance.ops.native import library_obstacle
 from receptance.ops.quantized_linear import (
     QuantizedFormat,
@@ -24,12 +24,12 @@ from receptance.ops.quantized_linear import (
 )
 
 
-def quantized_chunk_tokens(vocab_size: int) -> int:
+def quantized_chunk_tokens(vocab_size: int, device: str = "cpu") -> int:
     """Return how many tokens' logits, in float32, are there at a time: as many as in bfloat16.
 
     With each chunk the whole matrix is dequantized once, which fewer tokens would not be worth.
     """
-    return chunk_tokens(vocab_size, torch.bfloat16)
+    return chunk_tokens(vocab_size, torch.bfloat16, device)
 
 
 def quantized_linear_cross_entropy(
@@ -62,6 +62,13 @@ def quantized_linear_cross_entropy(
     return cross_entropy, total, costs
 
 
+def _kernel(x: Tensor) -> str:
+    """Return what turns logits into their gradient where `x` is."""
+    if x.is_cpu and library_obstacle() is None:
+        return "native"
+    return "triton" if triton_obstacle(x) is None else "plain"
+
+
 @torch.library.custom_op("receptance::quantized_linear_cross_entropy", mutates_args=())
 def _forward(
     x: Tensor,
@@ -77,17 +84,14 @@ def _forward(
     counted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return cross-entropy, total, costs, and the gradient of total (empty where not wanted)."""
-    is_native = x.is_cpu and library_obstacle() is None
-    row_gradient: RowGradient = (
-        torch.ops.receptance.cross_entropy_ if is_native else plain_row_gradient
-    )
+    row_gradient = row_gradient_of(_kernel(x))
     format = QuantizedFormat(bits, group_size, has_offset)
     weight = QuantizedWeight(data, format, n_out, x.shape[1])
     rows = torch.arange(len(x), device=x.device) if counted is None else counted.nonzero().flatten()
     grad_x = torch.zeros_like(x) if wants_x else x.new_empty(0)
     costs = torch.zeros(len(x), device=x.device)
     both = torch.zeros(2, dtype=torch.float64, device=x.device)
-    step = quantized_chunk_tokens(n_out)
+    step = quantized_chunk_tokens(n_out, x.device.type)
     for begin in range(0, len(rows), step):
         chunk = rows[begin : begin + step]
         logits = quantized_linear(x[chunk], weight)

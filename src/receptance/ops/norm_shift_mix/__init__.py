@@ -7,12 +7,14 @@ from torch import Tensor
 from receptance.ops.dispatch import Implementation, choose
 from receptance.ops.norm_shift_mix.native import native_obstacle, norm_shift_mix_native
 from receptance.ops.norm_shift_mix.reference import norm_shift_mix_reference
+from receptance.ops.norm_shift_mix.triton import norm_shift_mix_obstacle, norm_shift_mix_triton
 
 __all__ = ["IMPLEMENTATIONS", "norm_shift_mix"]
 
 # Fastest first.
 IMPLEMENTATIONS = (
     Implementation("native", norm_shift_mix_native, native_obstacle),
+    Implementation("triton", norm_shift_mix_triton, norm_shift_mix_obstacle),
     Implementation("reference", norm_shift_mix_reference, lambda *_: None),
 )
 

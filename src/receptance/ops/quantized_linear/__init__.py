@@ -33,6 +33,10 @@ from receptance.ops.quantized_linear.straight_through import (
     product_dtype,
     with_input_gradient,
 )
+from receptance.ops.quantized_linear.triton import (
+    quantized_linear_obstacle,
+    quantized_linear_triton,
+)
 
 __all__ = [
     "BLOCK_COLUMNS",
@@ -54,6 +58,7 @@ __all__ = [
 # Fastest first.
 IMPLEMENTATIONS = (
     Implementation("native", quantized_linear_native, native_obstacle),
+    Implementation("triton", quantized_linear_triton, quantized_linear_obstacle),
     Implementation("reference", quantized_linear_reference, lambda *_: None),
 )
 

@@ -14,6 +14,12 @@ from receptance.ops.squared_relu.reference import (
     squared_relu_linear_reference,
     squared_relu_reference,
 )
+from receptance.ops.squared_relu.triton import (
+    squared_relu_linear_triton,
+    squared_relu_triton,
+    triton_linear_obstacle,
+    triton_squared_relu_obstacle,
+)
 
 __all__ = [
     "IMPLEMENTATIONS",
@@ -25,12 +31,14 @@ __all__ = [
 # Fastest first.
 IMPLEMENTATIONS = (
     Implementation("native", squared_relu_linear_native, native_obstacle),
+    Implementation("triton", squared_relu_linear_triton, triton_linear_obstacle),
     Implementation("reference", squared_relu_linear_reference, lambda *_: None),
 )
 
 # The native one has no gradient.
 SQUARED_RELU_IMPLEMENTATIONS = (
     Implementation("native", squared_relu_native, squared_relu_obstacle),
+    Implementation("triton", squared_relu_triton, triton_squared_relu_obstacle),
     Implementation("reference", squared_relu_reference, lambda *_: None),
 )
 
@@ -63,7 +71,7 @@ def squared_relu_linear(
     """Return max(k, 0)² Wᵀ.
 
     One op, so that backward keeps k alone: the square, the widest array of a layer, is computed
-    again instead of kept (native), and its gradient becomes that of k in place.
+    again instead of kept (but by the reference), and its gradient becomes that of k in place.
 
     Args:
         k: The key, of any sign.

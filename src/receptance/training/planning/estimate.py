@@ -247,12 +247,13 @@ def _passing_part(
     """
     trace = trace_step(config, replace(shape, n_layer=2), n_rows, frozen)
     product = torch.bfloat16 if config.training.precision == "bfloat16" else torch.float32
-    n_tokens = min(chunk_tokens(shape.vocab_size, product), n_rows * config.data.ctx_len)
+    device, of_batch = config.training.device, n_rows * config.data.ctx_len
+    n_tokens = min(chunk_tokens(shape.vocab_size, product, device), of_batch)
     in_layer = trace.peak_bytes - trace.kept_bytes
     # A chunk's logits, the head, and a chunk's part of its gradient, which no trace sees.
     in_loss = product.itemsize * shape.vocab_size * (n_tokens + 2 * shape.n_embd)
     if frozen is not None:  # their gradient's factor, and of the head what is dequantized at a time
-        n_tokens = min(quantized_chunk_tokens(shape.vocab_size), n_rows * config.data.ctx_len)
+        n_tokens = min(quantized_chunk_tokens(shape.vocab_size, device), of_batch)
         in_loss = (FLOAT32_BYTES + product.itemsize) * shape.vocab_size * n_tokens
         in_loss += 4 * FLOAT32_BYTES * CHUNK_WEIGHTS
     if in_loss > in_layer:
