@@ -184,7 +184,7 @@ def test_a_long_prompt_is_tokenized_beside_the_event_loop(lm, monkeypatch):
 
     asyncio.run(main())
     assert threads[0] == threading.main_thread().name
-    assert threads[1].startswith("encoder")
+    assert threads[1] != threading.main_thread().name
 
 
 def test_a_job_that_waits_too_long_for_its_turn_is_told(lm):

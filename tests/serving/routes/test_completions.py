@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from receptance.inference import LanguageModel, SamplingParams
-from tests.serving.event_streams import refused, streamed
+from receptance.serving.protocol import CompletionLogprobs
+from tests.serving.event_streams import is_on_a_loop, refused, streamed
 
 PATH = "/v1/completions"
 
@@ -193,3 +194,28 @@ def test_what_is_not_honoured_is_refused_by_name(
 def test_a_body_that_is_no_object_of_json_is_refused(client: httpx.Client, content: str):
     headers = {"content-type": "application/json"}
     refused(client.post(PATH, content=content, headers=headers), 400)
+
+
+@pytest.mark.parametrize(("max_tokens", "is_there"), [(9, True), (150, False)])
+def test_long_lists_of_logprobs_are_written_off_the_event_loop(
+    client: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    max_tokens: int,
+    is_there: bool,
+):
+    loops: list[bool] = []
+    push = CompletionLogprobs.push
+
+    def watched(self: CompletionLogprobs, *args: Any) -> dict[str, Any]:
+        loops.append(is_on_a_loop())
+        return push(self, *args)
+
+    monkeypatch.setattr(CompletionLogprobs, "push", watched)
+    prompt = "x" * max_tokens
+    body = {"prompt": prompt, "logprobs": 20, "echo": True, "max_tokens": max_tokens, "seed": 1}
+    whole = ask(client, **body)
+    assert len(whole["choices"][0]["logprobs"]["tokens"]) > max_tokens
+    assert set(loops) == {is_there}
+    loops.clear()
+    streamed(client, PATH, **body)
+    assert loops[0] is is_there  # the prompt comes at once, and later tokens one by one

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from operator import index
 from typing import SupportsIndex, TypeVar
@@ -20,6 +20,7 @@ from receptance.serving.engine_room.mailbox import Mailbox
 from receptance.serving.engine_room.memory import require_memory
 from receptance.serving.engine_room.ticket import Ticket
 from receptance.serving.metrics import Metrics
+from receptance.serving.off_loop import SHORT, off_loop
 from receptance.serving.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ _LAST_WRITES_SECONDS = 10.0  # for what is remembered, and worth no longer wait
 _LAST_STEP_SECONDS = 10.0  # more than a step takes
 _PASSING = 0.5  # of the time that a job may wait; in the rest it must come to its places
 _MAX_LETTERS = 256  # steps that the engine may be ahead of the event loop
-_SHORT_PROMPT = 2048  # characters or tokens; going to another thread would take longer
 
 
 @dataclass(eq=False)
@@ -82,7 +82,6 @@ class EngineRoom:
             on_text_end=self._on_text_end,
             on_end=self._on_end,
         )
-        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._places: dict[Ticket, _Place] = {}
         self._admission = Admission(settings)
@@ -246,7 +245,6 @@ class EngineRoom:
         else:
             seconds = min(_LAST_WRITES_SECONDS, self._settings.shutdown_seconds)
             await asyncio.to_thread(self._cache.close, seconds)
-        self._encoder.shutdown(wait=False, cancel_futures=True)
 
     @property
     def _running_loop(self) -> asyncio.AbstractEventLoop:
@@ -285,10 +283,8 @@ class EngineRoom:
     async def _tokenized(self, job: Job) -> Request:
         """Return a job's request with a prompt of tokens that the model has."""
         prompt = job.request.prompt
-        if isinstance(prompt, Sequence) and len(prompt) <= _SHORT_PROMPT:
-            tokens = self._tokens(prompt)
-        else:
-            tokens = await self._running_loop.run_in_executor(self._encoder, self._tokens, prompt)
+        size = len(prompt) if isinstance(prompt, Sequence) else SHORT + 1
+        tokens = await off_loop(size, partial(self._tokens, prompt))
         if not tokens and job.request.state is not None:
             raise RequestError(_EMPTY, param="prompt")
         return replace(job.request, prompt=tokens)

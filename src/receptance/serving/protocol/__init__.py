@@ -28,6 +28,8 @@ from receptance.serving.protocol.embeddings import (
     unit_vector,
 )
 from receptance.serving.protocol.logprobs import (
+    VALUES_OF_A_CHAT_LOGPROB,
+    VALUES_OF_A_COMPLETION_LOGPROB,
     CompletionLogprobs,
     TokenTexts,
     chat_logprobs,
@@ -53,6 +55,8 @@ from receptance.serving.protocol.writing import (
 __all__ = [
     "DONE",
     "PING",
+    "VALUES_OF_A_CHAT_LOGPROB",
+    "VALUES_OF_A_COMPLETION_LOGPROB",
     "Body",
     "ChatBody",
     "ChatMessage",

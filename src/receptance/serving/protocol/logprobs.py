@@ -9,6 +9,11 @@ from receptance.tokenizer import Detokenizer, Tokenizer
 FLOOR = -9999.0
 """Stands for ln 0, which JSON cannot say."""
 
+VALUES_OF_A_CHAT_LOGPROB = 8
+"""Values of JSON, about, that one token with its number is in the answer of a chat."""
+VALUES_OF_A_COMPLETION_LOGPROB = 2
+"""In that of a completion."""
+
 
 class TokenTexts:
     """The names of tokens: their text, or their bytes where these are no text alone."""

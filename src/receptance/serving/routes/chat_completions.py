@@ -1,20 +1,21 @@
 """`/v1/chat/completions`: the next turn of a conversation."""
 
-import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request as HTTPRequest
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from receptance.errors import RequestError
-from receptance.inference import Request
+from receptance.inference import Request, TokenLogprobs
 from receptance.serving.chat import FolderTemplate, Message, RenderedPrompt
-from receptance.serving.engine_room import Finished, Job, Ticket
+from receptance.serving.engine_room import Finished, Job, Piece, Ticket
+from receptance.serving.off_loop import json_response, off_loop
 from receptance.serving.protocol import (
+    VALUES_OF_A_CHAT_LOGPROB,
     ChatBody,
     Stream,
     chat_answer_choice,
@@ -28,8 +29,6 @@ from receptance.serving.routes.keeping import Keeping, start_of
 from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import ANONYMOUS, Service, owner_of
 from receptance.serving.routes.writing import Answer, Tally, read_prompts
-
-_SHORT = 4096  # characters; to go to another thread would take longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +46,14 @@ class _Turn(Answer):
     async def whole(self) -> Response:
         """Return it as one object."""
         await read_prompts(self.tickets, self.tally)
-        choices: list[dict[str, Any]] = []
         finished = await self.ticket.finished()
         for each in finished:
             self.tally.note(each)
-            text = each.generation.text.lstrip() if self.strips_space else each.generation.text
-            logprobs = chat_logprobs(each.tokens, self.texts) if self.body.logprobs else None
-            reason = finish_reason(each.generation)
-            choices.append(chat_answer_choice(each.index, text, reason, logprobs))
+        size = sum(self._size(each.tokens) for each in finished)
+        choices = await off_loop(size, lambda: [self._choice(each) for each in finished])
         usage, more = self.tally.usage, await self.more(finished[-1])
         answer = self.envelope.object("chat.completion", choices, usage=usage, **more)
-        return JSONResponse(answer)
+        return await json_response(size, answer)
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Yield it as events: each block holds all that is known by then."""
@@ -74,8 +70,8 @@ class _Turn(Answer):
                     unbegun.remove(piece.index)
             block = b""
             if text or (self.body.logprobs and piece.tokens):
-                logprobs = chat_logprobs(piece.tokens, self.texts) if self.body.logprobs else None
-                block = stream.text(piece.index, text, logprobs)
+                write = partial(self._text, stream, piece, text)
+                block = await off_loop(self._size(piece.tokens), write)
             if piece.finished is not None:
                 last = piece.finished
                 self.tally.note(last)
@@ -83,6 +79,22 @@ class _Turn(Answer):
             if block:
                 yield block
         yield stream.end(self.tally.usage, **await self.more(last))
+
+    def _choice(self, finished: Finished) -> dict[str, Any]:
+        text = finished.generation.text
+        text = text.lstrip() if self.strips_space else text
+        logprobs = chat_logprobs(finished.tokens, self.texts) if self.body.logprobs else None
+        return chat_answer_choice(
+            finished.index, text, finish_reason(finished.generation), logprobs
+        )
+
+    def _text(self, stream: Stream, piece: Piece, text: str) -> bytes:
+        logprobs = chat_logprobs(piece.tokens, self.texts) if self.body.logprobs else None
+        return stream.text(piece.index, text, logprobs)
+
+    def _size(self, tokens: Sequence[TokenLogprobs]) -> int:
+        """About how many values of JSON tell of tokens."""
+        return len(tokens) * (1 + (self.body.n_logprobs or 0)) * VALUES_OF_A_CHAT_LOGPROB
 
 
 def chat_router(service: Service) -> APIRouter:
@@ -121,9 +133,7 @@ async def render(
     write = partial(service.template.render, messages, goes_on=goes_on, asks=asks)
     if isinstance(service.template, FolderTemplate):
         return await service.side.do(owner, write)
-    if sum(len(each.content) for each in messages) <= _SHORT:
-        return write()
-    return await asyncio.to_thread(write)
+    return await off_loop(sum(len(each.content) for each in messages), write)
 
 
 async def _begin(service: Service, body: ChatBody, owner: str) -> _Turn:

@@ -1,18 +1,20 @@
 """`/v1/completions`: texts that go on from prompts."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request as HTTPRequest
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from receptance.errors import RequestError, TokenizerError
 from receptance.inference import Request
-from receptance.serving.engine_room import Finished, Job, PromptRead
+from receptance.serving.engine_room import Finished, Job, Piece, PromptRead
+from receptance.serving.off_loop import json_response, off_loop
 from receptance.serving.protocol import (
+    VALUES_OF_A_COMPLETION_LOGPROB,
     CompletionBody,
     CompletionLogprobs,
     Prompt,
@@ -40,18 +42,18 @@ class _Texts(Answer):
 
     async def whole(self) -> Response:
         """Return it as one object."""
-        choices: list[dict[str, Any]] = []
-        last: Finished | None = None
         read = await read_prompts(self.tickets, self.tally)
-        for number, ticket in enumerate(self.tickets):
-            drafts = await ticket.finished()
-            for each in drafts:
+        drafts = [await ticket.finished() for ticket in self.tickets]
+        size = 0
+        for number, of_prompt in enumerate(drafts):
+            for each in of_prompt:
                 self.tally.note(each)
-            for last in self._best(drafts):
-                choices.append(self._choice(len(choices), number, last, read[number]))
-        usage, more = self.tally.usage, await self.more(last)
+                size += self._size(len(each.tokens)) + self._echo_size(number)
+        choices = await off_loop(size, partial(self._choices, drafts, read))
+        # Of several texts no state is kept.
+        usage, more = self.tally.usage, await self.more(drafts[-1][-1])
         answer = self.envelope.object("text_completion", choices, usage=usage, **more)
-        return JSONResponse(answer)
+        return await json_response(size, answer)
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Yield it as events: each block holds all that is known by then."""
@@ -64,15 +66,17 @@ class _Texts(Answer):
         read = await read_prompts(self.tickets, self.tally)
         if self.body.echo:
             for index, counter in enumerate(counters):
-                text, logprobs = self._echo(index // n, read[index // n], counter)
-                yield stream.text(index, text, logprobs)
+                number = index // n
+                write = partial(self._echo_text, stream, index, number, read[number], counter)
+                yield await off_loop(self._echo_size(number), write)
         async for number, piece in pieces_of(self.tickets):
             index = number * n + piece.index
             has_tokens = self.body.logprobs is not None and bool(piece.tokens)
             block = b""
             if piece.text or has_tokens:
-                logprobs = counters[index].push(piece.tokens) if has_tokens else None
-                block = stream.text(index, piece.text, logprobs)
+                counter = counters[index] if has_tokens else None
+                write = partial(self._text, stream, index, piece, counter)
+                block = await off_loop(self._size(len(piece.tokens)), write)
             if piece.finished is not None:
                 last = piece.finished
                 self.tally.note(last)
@@ -80,6 +84,15 @@ class _Texts(Answer):
             if block:
                 yield block
         yield stream.end(self.tally.usage, **await self.more(last))
+
+    def _choices(
+        self, drafts: Sequence[Sequence[Finished]], read: Sequence[PromptRead]
+    ) -> list[dict[str, Any]]:
+        best = [(number, each) for number, texts in enumerate(drafts) for each in self._best(texts)]
+        return [
+            self._choice(index, number, each, read[number])
+            for index, (number, each) in enumerate(best)
+        ]
 
     def _best(self, drafts: Sequence[Finished]) -> Sequence[Finished]:
         """Return the `n` drafts with the greatest ln p per token, as OpenAI defines `best_of`."""
@@ -109,6 +122,26 @@ class _Texts(Answer):
             "logprobs": joined(parts) if parts else None,
             "finish_reason": finish_reason(finished.generation),
         }
+
+    @staticmethod
+    def _text(
+        stream: Stream, index: int, piece: Piece, counter: CompletionLogprobs | None
+    ) -> bytes:
+        logprobs = None if counter is None else counter.push(piece.tokens)
+        return stream.text(index, piece.text, logprobs)
+
+    def _echo_text(
+        self, stream: Stream, index: int, number: int, read: PromptRead, counter: CompletionLogprobs
+    ) -> bytes:
+        return stream.text(index, *self._echo(number, read, counter))
+
+    def _echo_size(self, number: int) -> int:
+        """About how many values of JSON tell of a prompt that is given back."""
+        return self._size(len(self.prompts[number])) if self.body.echo else 0
+
+    def _size(self, n_tokens: int) -> int:
+        """About how many values of JSON tell of tokens."""
+        return n_tokens * (1 + (self.body.logprobs or 0)) * VALUES_OF_A_COMPLETION_LOGPROB
 
     def _echo(
         self, number: int, read: PromptRead, counter: CompletionLogprobs
@@ -182,9 +215,6 @@ async def _begin(service: Service, body: CompletionBody, owner: str) -> _Texts:
     )
 
 
-_SHORT = 4096  # characters; to go to another thread would take longer
-
-
 async def tokens_of(service: Service, prompt: Prompt, param: str = "prompt") -> list[int]:
     """Return the tokens of a prompt, made off the event loop if it is long.
 
@@ -207,8 +237,6 @@ async def tokens_of(service: Service, prompt: Prompt, param: str = "prompt") -> 
         return prompt
     encode = service.lm.tokenizer.encode
     try:
-        if len(prompt) <= _SHORT:
-            return encode(prompt)
-        return await asyncio.to_thread(encode, prompt)
+        return await off_loop(len(prompt), partial(encode, prompt))
     except TokenizerError as error:
         raise RequestError(str(error), param=param) from error

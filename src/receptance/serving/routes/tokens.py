@@ -1,11 +1,14 @@
 """`/tokenize`, `/detokenize` and `/tokenizer_info`: what the model reads of a text."""
 
+from functools import partial
+
 from fastapi import APIRouter
 from starlette.requests import Request as HTTPRequest
 from starlette.responses import JSONResponse, Response
 
 from receptance.errors import RequestError
 from receptance.serving.chat import Message
+from receptance.serving.off_loop import json_response, off_loop
 from receptance.serving.protocol import DetokenizeBody, TokenizeBody, require_said
 from receptance.serving.routes.chat_completions import render
 from receptance.serving.routes.completions import tokens_of
@@ -32,7 +35,7 @@ def tokens_router(service: Service) -> APIRouter:
         else:
             tokens = await tokens_of(service, body.prompt or "")
         _require_possible(tokens, service, "prompt" if body.messages is None else "messages")
-        return JSONResponse({"tokens": tokens, "count": len(tokens)})
+        return await json_response(len(tokens), {"tokens": tokens, "count": len(tokens)})
 
     @router.post("/detokenize", response_model=None)
     async def detokenize(body: DetokenizeBody) -> Response:
@@ -40,7 +43,8 @@ def tokens_router(service: Service) -> APIRouter:
         service.require_served(body, body.model)
         _require_possible(body.tokens, service, "tokens")
         tokens = await tokens_of(service, body.tokens, "tokens")
-        return JSONResponse({"prompt": service.lm.tokenizer.decode(tokens)})
+        text = await off_loop(len(tokens), partial(service.lm.tokenizer.decode, tokens))
+        return await json_response(len(text), {"prompt": text})
 
     @router.get("/tokenizer_info", response_model=None)
     async def tokenizer_info() -> Response:
@@ -54,7 +58,7 @@ def tokens_router(service: Service) -> APIRouter:
 
 
 def _require_possible(tokens: list[int], service: Service, param: str) -> None:
-    """Refuse what could be no prompt, as to write it into JSON holds up all others."""
+    """Refuse what could be no prompt."""
     most = service.settings.max_prompt_tokens
     if len(tokens) > most:
         raise RequestError(
