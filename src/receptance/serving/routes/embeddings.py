@@ -51,16 +51,17 @@ class _Reading:
         """
         turns = asyncio.Semaphore(min(_AT_ONCE, self.service.settings.max_sequences))
 
-        async def read_one(prompt: list[int]) -> PromptRead:
+        async def read_one(number: int, prompt: list[int]) -> PromptRead:
             async with turns:
                 request = Request(prompt, SamplingParams(max_tokens=0), wants_features=True)
-                ticket = await self.service.room.submit(Job(request=request, owner=self.owner))
+                job = Job(request=request, owner=self.owner, param=f"input[{number}]")
+                ticket = await self.service.room.submit(job)
                 self.tickets.append(ticket)
                 read = await ticket.prompt()
                 await ticket.finished()
                 return read
 
-        readers = [asyncio.ensure_future(read_one(prompt)) for prompt in prompts]
+        readers = [asyncio.ensure_future(read_one(*each)) for each in enumerate(prompts)]
         try:
             return list(await asyncio.gather(*readers))
         finally:

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request as HTTPRequest
 from starlette.responses import JSONResponse, Response
 
-from receptance.errors import RequestError
+from receptance.errors import RequestError, TokenizerError
 from receptance.serving.chat import Message
 from receptance.serving.off_loop import json_response, off_loop
 from receptance.serving.protocol import DetokenizeBody, TokenizeBody, require_said
@@ -15,6 +15,7 @@ from receptance.serving.routes.completions import tokens_of
 from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import Service, owner_of
 
+_SHOWN = 200  # characters of what is wrong with a token, which has any number of digits
 _ONE_OF_TWO = "either `prompt` or `messages` must be given"
 
 
@@ -42,8 +43,11 @@ def tokens_router(service: Service) -> APIRouter:
         """Return the text of tokens; what is no UTF-8 becomes U+FFFD."""
         service.require_served(body, body.model)
         _require_possible(body.tokens, service, "tokens")
-        tokens = await tokens_of(service, body.tokens, "tokens")
-        text = await off_loop(len(tokens), partial(service.lm.tokenizer.decode, tokens))
+        try:
+            decode = partial(service.lm.tokenizer.decode, body.tokens)
+            text = await off_loop(len(body.tokens), decode)
+        except TokenizerError as error:
+            raise RequestError(str(error)[:_SHOWN], param="tokens") from error
         return await json_response(len(text), {"prompt": text})
 
     @router.get("/tokenizer_info", response_model=None)
