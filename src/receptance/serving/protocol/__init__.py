@@ -44,6 +44,7 @@ from receptance.serving.protocol.response_format import (
     TextFormat,
 )
 from receptance.serving.protocol.states import ForkBody, StateBody, require_possible_state
+from receptance.serving.protocol.text_tokens import TextTokens
 from receptance.serving.protocol.tokens import DetokenizeBody, TokenizeBody
 from receptance.serving.protocol.writing import (
     WritingBody,
@@ -74,6 +75,7 @@ __all__ = [
     "StateBody",
     "Stream",
     "TextFormat",
+    "TextTokens",
     "TokenTexts",
     "TokenizeBody",
     "WritingBody",

@@ -12,12 +12,13 @@ from starlette.responses import Response
 from receptance.errors import RequestError
 from receptance.inference import Request, TokenLogprobs
 from receptance.serving.chat import FolderTemplate, Message, RenderedPrompt
-from receptance.serving.engine_room import Finished, Job, Piece, Ticket
+from receptance.serving.engine_room import Finished, Job, Ticket
 from receptance.serving.off_loop import json_response, off_loop
 from receptance.serving.protocol import (
     VALUES_OF_A_CHAT_LOGPROB,
     ChatBody,
     Stream,
+    TextTokens,
     chat_answer_choice,
     chat_logprobs,
     finish_reason,
@@ -29,6 +30,7 @@ from receptance.serving.routes.keeping import Keeping, start_of
 from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import ANONYMOUS, Service, owner_of
 from receptance.serving.routes.writing import Answer, Tally, read_prompts
+from receptance.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class _Turn(Answer):
 
     body: ChatBody
     strips_space: bool
+    tokenizer: Tokenizer
 
     @property
     def ticket(self) -> Ticket:
@@ -61,16 +64,14 @@ class _Turn(Answer):
         await read_prompts(self.tickets, self.tally)
         yield b"".join(stream.begin(index) for index in range(self.body.n or 1))
         last: Finished | None = None
-        unbegun = set(range(self.body.n or 1)) if self.strips_space else set[int]()
+        texts = [_TurnText(self) for _ in range(self.body.n or 1)]
         async for piece in self.ticket.pieces():
-            text = piece.text
-            if piece.index in unbegun:
-                text = text.lstrip()
-                if text:
-                    unbegun.remove(piece.index)
+            ended = None if piece.finished is None else piece.finished.generation.finish_reason
+            say = partial(texts[piece.index].push, piece.tokens, piece.text, ended)
+            text, logprobs = await off_loop(self._size(piece.tokens), say)
             block = b""
-            if text or (self.body.logprobs and piece.tokens):
-                write = partial(self._text, stream, piece, text)
+            if text or (logprobs and logprobs["content"]):
+                write = partial(stream.text, piece.index, text, logprobs)
                 block = await off_loop(self._size(piece.tokens), write)
             if piece.finished is not None:
                 last = piece.finished
@@ -81,20 +82,41 @@ class _Turn(Answer):
         yield stream.end(self.tally.usage, **await self.more(last))
 
     def _choice(self, finished: Finished) -> dict[str, Any]:
-        text = finished.generation.text
-        text = text.lstrip() if self.strips_space else text
-        logprobs = chat_logprobs(finished.tokens, self.texts) if self.body.logprobs else None
-        return chat_answer_choice(
-            finished.index, text, finish_reason(finished.generation), logprobs
-        )
-
-    def _text(self, stream: Stream, piece: Piece, text: str) -> bytes:
-        logprobs = chat_logprobs(piece.tokens, self.texts) if self.body.logprobs else None
-        return stream.text(piece.index, text, logprobs)
+        whole = finished.generation
+        text, logprobs = _TurnText(self).push(finished.tokens, whole.text, whole.finish_reason)
+        return chat_answer_choice(finished.index, text, finish_reason(whole), logprobs)
 
     def _size(self, tokens: Sequence[TokenLogprobs]) -> int:
         """About how many values of JSON tell of tokens."""
         return len(tokens) * (1 + (self.body.n_logprobs or 0)) * VALUES_OF_A_CHAT_LOGPROB
+
+
+class _TurnText:
+    """One text of a turn as it is told: without the space before it, and with its tokens."""
+
+    def __init__(self, turn: _Turn) -> None:
+        """Begin an empty text."""
+        self._texts = turn.texts
+        self._tokens = TextTokens(turn.tokenizer) if turn.body.logprobs else None
+        self._strips_space = turn.strips_space
+
+    def push(
+        self, tokens: Sequence[TokenLogprobs], written: str, ended: str | None
+    ) -> tuple[str, dict[str, Any] | None]:
+        """Return the next text, and the logprobs of what it was written by if they are wanted.
+
+        Args:
+            tokens: The next that were chosen.
+            written: The text that they let out.
+            ended: Its `finish_reason`, if it is over.
+        """
+        text = written.lstrip() if self._strips_space else written
+        self._strips_space = self._strips_space and not text
+        if self._tokens is None:
+            return text, None
+        n_cut = len(written) - len(text)
+        placed = self._tokens.push(tokens, written, n_cut=n_cut, ended=ended)
+        return text, chat_logprobs([each.said for each in placed], self._texts)
 
 
 def chat_router(service: Service) -> APIRouter:
@@ -182,6 +204,7 @@ async def _begin(service: Service, body: ChatBody, owner: str) -> _Turn:
         envelope=service.envelope("chatcmpl", body.model),
         tally=tally,
         texts=service.texts,
+        tokenizer=service.lm.tokenizer,
         # A grammar says of every character where it stands.
         strips_space=prompt.strips_space and constraint is None,
     )

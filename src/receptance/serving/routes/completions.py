@@ -71,12 +71,8 @@ class _Texts(Answer):
                 yield await off_loop(self._echo_size(number), write)
         async for number, piece in pieces_of(self.tickets):
             index = number * n + piece.index
-            has_tokens = self.body.logprobs is not None and bool(piece.tokens)
-            block = b""
-            if piece.text or has_tokens:
-                counter = counters[index] if has_tokens else None
-                write = partial(self._text, stream, index, piece, counter)
-                block = await off_loop(self._size(len(piece.tokens)), write)
+            write = partial(self._text, stream, index, piece, counters[index])
+            block = await off_loop(self._size(len(piece.tokens)), write)
             if piece.finished is not None:
                 last = piece.finished
                 self.tally.note(last)
@@ -115,7 +111,8 @@ class _Texts(Answer):
             text = echo + text
             parts += [logprobs] if logprobs is not None else []
         if self.body.logprobs is not None:
-            parts.append(counter.push(finished.tokens))
+            generation = finished.generation
+            parts.append(counter.push(finished.tokens, generation.text, generation.finish_reason))
         return {
             "index": index,
             "text": text,
@@ -123,12 +120,14 @@ class _Texts(Answer):
             "finish_reason": finish_reason(finished.generation),
         }
 
-    @staticmethod
-    def _text(
-        stream: Stream, index: int, piece: Piece, counter: CompletionLogprobs | None
-    ) -> bytes:
-        logprobs = None if counter is None else counter.push(piece.tokens)
-        return stream.text(index, piece.text, logprobs)
+    def _text(self, stream: Stream, index: int, piece: Piece, counter: CompletionLogprobs) -> bytes:
+        """Return the event of a piece; nothing if it lets out no text and tells of no token."""
+        logprobs = None
+        if self.body.logprobs is not None:
+            ended = None if piece.finished is None else piece.finished.generation.finish_reason
+            said = counter.push(piece.tokens, piece.text, ended)
+            logprobs = said if said["tokens"] else None
+        return stream.text(index, piece.text, logprobs) if piece.text or logprobs else b""
 
     def _echo_text(
         self, stream: Stream, index: int, number: int, read: PromptRead, counter: CompletionLogprobs
@@ -151,7 +150,7 @@ class _Texts(Answer):
         text = b"".join(map(self.texts.bytes_of, tokens)).decode(errors="replace")
         if self.body.logprobs is None:
             return text, None
-        return text, counter.push(read.logprobs or (), tokens)
+        return text, counter.echo(tokens, read.logprobs or (), text)
 
 
 def completions_router(service: Service) -> APIRouter:
