@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receptance.serving.off_loop import SHORT, json_bytes, off_loop
+from receptance.serving.off_loop import SHORT, WrittenJSON, json_bytes, off_loop
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(
@@ -41,6 +41,14 @@ def test_what_is_raised_is_raised_where_it_is_waited_for(size: int):
 def test_json_is_what_the_standard_writer_writes(value: Any):
     expected = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     assert json_bytes(value) == expected.encode()
+
+
+def test_what_is_written_already_is_a_part_as_it_is():
+    part = WrittenJSON(json_bytes({"a": [1, "b"]}))
+    assert json.loads(json_bytes({"parts": [part, part], "n": part})) == {
+        "parts": [{"a": [1, "b"]}] * 2,
+        "n": {"a": [1, "b"]},
+    }
 
 
 @pytest.mark.parametrize("value", [float("nan"), [float("inf")] * 100, {"a": ["\ud800"]}])

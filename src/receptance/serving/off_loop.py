@@ -20,6 +20,13 @@ _BLOCK = 64
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+class WrittenJSON(bytes):
+    """A part of a value for `json_bytes` that is JSON already.
+
+    What it was written from can be dropped on the thread that wrote it: that takes long, too.
+    """
+
+
 async def off_loop(size: int, work: Callable[[], T]) -> T:
     """Return what a function does, called on a thread if it has much to do.
 
@@ -60,7 +67,8 @@ def json_bytes(value: Any) -> bytes:
     long lists are written block by block.
 
     Args:
-        value: Of dictionaries with texts as keys, lists, texts, finite numbers, booleans and None.
+        value: Of dictionaries with texts as keys, lists, texts, finite numbers, booleans and None;
+            short lists and dictionaries may hold `WrittenJSON`.
 
     Raises:
         ValueError: If a number is not finite, or a text has half a character.
@@ -69,7 +77,9 @@ def json_bytes(value: Any) -> bytes:
 
 
 def _parts(value: Any) -> Iterator[bytes]:
-    if isinstance(value, dict) and value:
+    if isinstance(value, WrittenJSON):
+        yield value
+    elif isinstance(value, dict) and value:
         before = b"{"
         for name, each in value.items():
             yield before + short_json(name) + b":"
@@ -83,7 +93,7 @@ def _parts(value: Any) -> Iterator[bytes]:
             before = b","
             time.sleep(0)  # lets go of the lock, so that who waits for it need not wait its 5 ms
         yield b"]"
-    elif isinstance(value, list) and any(isinstance(each, dict | list) for each in value):
+    elif isinstance(value, list) and any(isinstance(each, dict | list | bytes) for each in value):
         before = b"["
         for each in value:
             yield before

@@ -8,7 +8,7 @@ from typing import Any
 
 from receptance.inference import Generation
 from receptance.serving.metrics import FINISH_REASONS
-from receptance.serving.off_loop import json_bytes, short_json
+from receptance.serving.off_loop import WrittenJSON, json_bytes, short_json
 
 DONE = b"data: [DONE]\n\n"
 """The end of a stream in which nothing went wrong."""
@@ -58,7 +58,9 @@ class Envelope:
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def object(self, name: str, choices: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    def object(
+        self, name: str, choices: Sequence[dict[str, Any] | WrittenJSON], **more: Any
+    ) -> dict[str, Any]:
         """Return an object around choices.
 
         Args:

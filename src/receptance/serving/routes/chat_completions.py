@@ -13,7 +13,7 @@ from receptance.errors import RequestError
 from receptance.inference import Request, TokenLogprobs
 from receptance.serving.chat import FolderTemplate, Message, RenderedPrompt
 from receptance.serving.engine_room import Finished, Job, Ticket
-from receptance.serving.off_loop import json_response, off_loop
+from receptance.serving.off_loop import WrittenJSON, json_bytes, json_response, off_loop
 from receptance.serving.protocol import (
     VALUES_OF_A_CHAT_LOGPROB,
     ChatBody,
@@ -56,7 +56,7 @@ class _Turn(Answer):
         choices = await off_loop(size, lambda: [self._choice(each) for each in finished])
         usage, more = self.tally.usage, await self.more(finished[-1])
         answer = self.envelope.object("chat.completion", choices, usage=usage, **more)
-        return await json_response(size, answer)
+        return await json_response(0, answer)
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Yield it as events: each block holds all that is known by then."""
@@ -81,10 +81,11 @@ class _Turn(Answer):
                 yield block
         yield stream.end(self.tally.usage, **await self.more(last))
 
-    def _choice(self, finished: Finished) -> dict[str, Any]:
+    def _choice(self, finished: Finished) -> WrittenJSON:
         whole = finished.generation
         text, logprobs = _TurnText(self).push(finished.tokens, whole.text, whole.finish_reason)
-        return chat_answer_choice(finished.index, text, finish_reason(whole), logprobs)
+        choice = chat_answer_choice(finished.index, text, finish_reason(whole), logprobs)
+        return WrittenJSON(json_bytes(choice))
 
     def _size(self, tokens: Sequence[TokenLogprobs]) -> int:
         """About how many values of JSON tell of tokens."""

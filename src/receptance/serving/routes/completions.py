@@ -12,7 +12,7 @@ from starlette.responses import Response
 from receptance.errors import RequestError, TokenizerError
 from receptance.inference import Request
 from receptance.serving.engine_room import Finished, Job, Piece, PromptRead
-from receptance.serving.off_loop import json_response, off_loop
+from receptance.serving.off_loop import WrittenJSON, json_bytes, json_response, off_loop
 from receptance.serving.protocol import (
     VALUES_OF_A_COMPLETION_LOGPROB,
     CompletionBody,
@@ -53,7 +53,7 @@ class _Texts(Answer):
         # Of several texts no state is kept.
         usage, more = self.tally.usage, await self.more(drafts[-1][-1])
         answer = self.envelope.object("text_completion", choices, usage=usage, **more)
-        return await json_response(size, answer)
+        return await json_response(0, answer)
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Yield it as events: each block holds all that is known by then."""
@@ -83,7 +83,7 @@ class _Texts(Answer):
 
     def _choices(
         self, drafts: Sequence[Sequence[Finished]], read: Sequence[PromptRead]
-    ) -> list[dict[str, Any]]:
+    ) -> list[WrittenJSON]:
         best = [(number, each) for number, texts in enumerate(drafts) for each in self._best(texts)]
         return [
             self._choice(index, number, each, read[number])
@@ -101,9 +101,7 @@ class _Texts(Answer):
 
         return sorted(drafts, key=mean, reverse=True)[:n]
 
-    def _choice(
-        self, index: int, number: int, finished: Finished, read: PromptRead
-    ) -> dict[str, Any]:
+    def _choice(self, index: int, number: int, finished: Finished, read: PromptRead) -> WrittenJSON:
         counter = CompletionLogprobs(self.texts, self.tokenizer)
         text, parts = finished.generation.text, list[dict[str, Any]]()
         if self.body.echo:
@@ -113,12 +111,13 @@ class _Texts(Answer):
         if self.body.logprobs is not None:
             generation = finished.generation
             parts.append(counter.push(finished.tokens, generation.text, generation.finish_reason))
-        return {
+        choice = {
             "index": index,
             "text": text,
             "logprobs": joined(parts) if parts else None,
             "finish_reason": finish_reason(finished.generation),
         }
+        return WrittenJSON(json_bytes(choice))
 
     def _text(self, stream: Stream, index: int, piece: Piece, counter: CompletionLogprobs) -> bytes:
         """Return the event of a piece; nothing if it lets out no text and tells of no token."""
