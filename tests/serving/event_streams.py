@@ -1,5 +1,6 @@
 """A parser of event streams that takes nothing for granted, as clients write their own."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -42,3 +43,12 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
     assert set(body["error"]) == {"message", "type", "param", "code"}
     assert body["error"]["message"]
     return body["error"]
+
+
+def is_on_a_loop() -> bool:
+    """Whether an event loop runs on this thread, and waits until the caller is done."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -13,6 +13,7 @@ from receptance.cli.model_options import load_model, loading_options, model_argu
 
 if TYPE_CHECKING:
     from receptance.evaluation import Result
+    from receptance.inference import LanguageModel
 
 
 @click.command()
@@ -65,21 +66,21 @@ def command(
         device=device,
         threads=threads,
     )
-    from receptance.cli.eval_tables import show
-    from receptance.evaluation import (
-        Result,
-        model_entry,
-        result_json,
-        save_result,
-        tokenizer_entry,
-        versions,
-    )
+    result = _measured(lm, model, adapter, options, began)
+    _tell(result, as_json=as_json, output=output, plot=options["plot"])
+
+
+def _measured(
+    lm: "LanguageModel", model: Path, adapter: Path | None, options: dict[str, Any], began: float
+) -> "Result":
+    """Return all that was asked for, measured; `began` is when, by `time.monotonic`."""
+    from receptance.evaluation import Result, model_entry, tokenizer_entry, versions
 
     entry = model_entry(lm, model, adapter)
     of_text = measure_text(lm, model, adapter, options) if options["texts"] else {}
     of_tasks = measure_tasks(lm, options) if options["tasks"] else {}
     settings = of_text.pop("settings", {}) | of_tasks.pop("settings", {})
-    result = Result(
+    return Result(
         model=entry,
         tokenizer=tokenizer_entry(lm),
         versions=versions(),
@@ -89,15 +90,21 @@ def command(
         **of_text,
         **of_tasks,
     )
-    # Shown first: what cannot be saved is not lost then.
+
+
+def _tell(result: "Result", *, as_json: bool, output: Path | None, plot: Path | None) -> None:
+    """Show what was measured, and then save it: what cannot be saved is not lost so."""
+    from receptance.cli.eval_tables import show
+    from receptance.evaluation import result_json, save_result
+
     if as_json:
         click.echo(result_json(result))
     else:
         show(result)
     if output is not None:
         save_result(result, output)
-    if options["plot"] is not None:
-        _draw(result, options["plot"])
+    if plot is not None:
+        _draw(result, plot)
 
 
 def _check_files(output: Path | None, plot: Path | None) -> None:

@@ -39,11 +39,13 @@ def job(
     n: int = 1,
     owner: str = "someone",
     max_seconds: float | None = None,
+    param: str = "prompt",
     **options: Any,
 ) -> Job:
     """Ask for texts of so many tokens, which the end of a text does not cut."""
     params = SamplingParams(max_tokens=n_tokens, seed=1, logit_bias={0: -1000.0}, **options)
-    return Job(request=Request(prompt, params), n=n, owner=owner, max_seconds=max_seconds)
+    request = Request(prompt, params)
+    return Job(request=request, n=n, owner=owner, max_seconds=max_seconds, param=param)
 
 
 @asynccontextmanager

@@ -39,7 +39,7 @@ def test_a_chat_gets_tokens_with_their_bytes_and_the_likeliest():
 
 
 def test_a_completion_gets_four_lists_of_one_length():
-    said = CompletionLogprobs(TEXTS, BYTES).push(logprobs_of("ab", (A, -0.5)))
+    said = CompletionLogprobs(TEXTS, BYTES).push(logprobs_of("ab", (A, -0.5)), "ab")
     assert said["tokens"] == ["a", "b"]
     assert said["token_logprobs"] == [-0.5, -0.5]
     assert said["text_offset"] == [0, 1]
@@ -48,7 +48,7 @@ def test_a_completion_gets_four_lists_of_one_length():
 
 def test_the_first_token_of_a_prompt_has_no_logprob():
     counter = CompletionLogprobs(TEXTS, BYTES)
-    said = counter.push([None, *logprobs_of("b")], [A, B])
+    said = counter.echo([A, B], [None, *logprobs_of("b")], "ab")
     assert said["tokens"] == ["a", "b"]
     assert said["token_logprobs"] == [None, -0.5]
     assert said["top_logprobs"] == [None, {"b": -0.5}]
@@ -56,7 +56,14 @@ def test_the_first_token_of_a_prompt_has_no_logprob():
 
 def test_an_offset_counts_characters_and_not_tokens():
     counter = CompletionLogprobs(TEXTS, BYTES)
-    first, second = counter.push(logprobs_of("éx")), counter.push(logprobs_of("yz"))
+    first, second = counter.push(logprobs_of("éx"), "éx"), counter.push(logprobs_of("yz"), "yz")
     assert first["text_offset"] == [0, 0, 1]
     assert second["text_offset"] == [2, 3]
     assert joined([first, second])["text_offset"] == [0, 0, 1, 2, 3]
+
+
+def test_a_text_begins_behind_a_prompt_that_ends_within_a_character():
+    counter = CompletionLogprobs(TEXTS, BYTES)
+    prompt = BYTES.encode("aé")[:2]
+    assert counter.echo(prompt, [None, *logprobs_of("b")], "a\ufffd")["text_offset"] == [0, 1]
+    assert counter.push(logprobs_of("é"), "é")["text_offset"] == [2, 2]

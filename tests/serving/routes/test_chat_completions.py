@@ -165,6 +165,24 @@ def test_a_stop_text_ends_an_answer_and_is_not_in_it(client: httpx.Client):
     assert "".join(each["choices"][0]["delta"].get("content", "") for each in chunks) == "abcd"
 
 
+def test_logprobs_are_of_what_is_said_and_not_of_what_is_cut_off(client: httpx.Client):
+    form = {"type": "regex", "pattern": "abcdefgh"}
+    body = {"max_tokens": 20, "logprobs": True}
+    stopped = ask(client, **body, response_format=form, stop="ef")
+    assert _named(stopped) == ["a", "b", "c", "d"]
+    assert stopped["usage"]["completion_tokens"] == 6
+    spaces = ask(client, **body, logit_bias={"32": 100, "10": 100})
+    assert spaces["choices"][0]["message"]["content"] == ""
+    assert _named(spaces) == []
+    streamed_spaces = {"messages": MESSAGES, **body, "logit_bias": {"32": 100, "10": 100}}
+    *chunks, _ = streamed(client, PATH, **streamed_spaces)
+    assert [chunk["choices"][0]["logprobs"] for chunk in chunks] == [None, None]
+
+
+def _named(answer: dict[str, Any]) -> list[str]:
+    return [each["token"] for each in answer["choices"][0]["logprobs"]["content"]]
+
+
 def test_length_is_said_only_where_the_limit_cut(client: httpx.Client):
     form = {"type": "regex", "pattern": "abcd"}
     cut = ask(client, response_format=form, max_tokens=3)["choices"][0]

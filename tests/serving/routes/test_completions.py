@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from receptance.inference import LanguageModel, SamplingParams
-from tests.serving.event_streams import refused, streamed
+from receptance.serving.protocol import TokenTexts
+from tests.serving.event_streams import is_on_a_loop, refused, streamed
 
 PATH = "/v1/completions"
 
@@ -193,3 +194,46 @@ def test_what_is_not_honoured_is_refused_by_name(
 def test_a_body_that_is_no_object_of_json_is_refused(client: httpx.Client, content: str):
     headers = {"content-type": "application/json"}
     refused(client.post(PATH, content=content, headers=headers), 400)
+
+
+@pytest.mark.parametrize(("max_tokens", "is_there"), [(9, True), (150, False)])
+def test_long_lists_of_logprobs_are_written_off_the_event_loop(
+    client: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    max_tokens: int,
+    is_there: bool,
+):
+    loops: list[bool] = []
+    name = TokenTexts.name
+
+    def watched(self: TokenTexts, token: int) -> str:
+        loops.append(is_on_a_loop())
+        return name(self, token)
+
+    monkeypatch.setattr(TokenTexts, "name", watched)
+    prompt = "x" * max_tokens
+    body = {"prompt": prompt, "logprobs": 20, "echo": True, "max_tokens": max_tokens, "seed": 1}
+    whole = ask(client, **body)
+    assert len(whole["choices"][0]["logprobs"]["tokens"]) > max_tokens
+    assert set(loops) == {is_there}
+    loops.clear()
+    streamed(client, PATH, **body)
+    assert loops[0] is is_there  # the prompt comes at once, and later tokens one by one
+
+
+def test_logprobs_are_of_the_text_alone_where_a_stop_text_ends_it(client: httpx.Client):
+    body = {"max_tokens": 60, "seed": 4, "logprobs": 1, "logit_bias": {"0": -100}}
+    (whole,) = ask(client, **body)["choices"]
+    stop = whole["text"][20:23]
+    answer = ask(client, **body, stop=stop)
+    (stopped,) = answer["choices"]
+    assert stopped["finish_reason"] == "stop"
+    said, end = stopped["logprobs"], len(stopped["text"])
+    n = sum(offset < end for offset in whole["logprobs"]["text_offset"])
+    assert {name: each[:n] for name, each in whole["logprobs"].items()} == said
+    assert n < answer["usage"]["completion_tokens"]  # the stop text was written, and is counted
+    *chunks, _ = streamed(client, PATH, prompt="abc", stop=stop, **body)
+    parts = [chunk["choices"][0] for chunk in chunks]
+    assert "".join(each["text"] for each in parts) == stopped["text"]
+    told = [each["logprobs"] for each in parts if each["logprobs"]]
+    assert {name: [each for part in told for each in part[name]] for name in said} == said

@@ -12,7 +12,7 @@ from receptance.inference import LanguageModel
 from receptance.serving.access import KeyRing
 from receptance.serving.app import ServerApp, create_app
 from receptance.serving.settings import Settings
-from tests.serving.event_streams import refused
+from tests.serving.event_streams import refused, streamed
 from tests.serving.http_server import served
 
 PATH = "/v1/states"
@@ -106,6 +106,20 @@ def test_the_state_after_an_answer_is_kept_if_that_is_wanted(client: httpx.Clien
     assert last["state"]["tokens"] == answer["state"]["tokens"]
     assert last["usage"]["total_tokens"] == n_tokens
     assert all("state" not in each for each in chunks)
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+def test_a_stream_names_the_kept_state_in_an_event_of_its_own(client: httpx.Client, path: str):
+    """Behind all choices and before "[DONE]", whether the usage was asked for or not."""
+    prompt = {"messages": [NEXT]} if path == CHAT else {"prompt": "Of what?"}
+    *chunks, last, done = streamed(client, path, max_tokens=3, save_state=True, **prompt)
+    assert done == "[DONE]"
+    assert all(each["choices"] and "state" not in each for each in chunks)
+    assert chunks[-1]["choices"][0]["finish_reason"]
+    assert last["choices"] == []
+    assert "usage" not in last
+    assert last["id"] == chunks[0]["id"]
+    assert client.get(f"{PATH}/{last['state']['id']}").json() == last["state"]
 
 
 def test_a_fork_goes_its_own_way(client: httpx.Client):

@@ -1,12 +1,15 @@
 """`/tokenize`, `/detokenize` and `/tokenizer_info` over HTTP."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 
+from receptance.inference import LanguageModel
+from receptance.serving import off_loop
 from receptance.serving.settings import Settings
-from tests.serving.event_streams import refused
+from tests.serving.event_streams import is_on_a_loop, refused
 
 
 def test_a_text_and_its_tokens_give_each_other(client: httpx.Client):
@@ -62,3 +65,27 @@ def test_what_cannot_be_done_is_refused_by_name(
     client: httpx.Client, path: str, body: dict[str, Any], param: str
 ):
     assert refused(client.post(path, json=body), 400)["param"] == param
+
+
+def test_long_lists_are_dealt_with_off_the_event_loop(
+    client: httpx.Client, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+):
+    loops: list[bool] = []
+    kind = type(lm.tokenizer)
+    encode, decode = kind.encode, kind.decode
+
+    def encode_watched(self: Any, text: str) -> list[int]:
+        loops.append(is_on_a_loop())
+        return encode(self, text)
+
+    def decode_watched(self: Any, tokens: Sequence[int]) -> str:
+        loops.append(is_on_a_loop())
+        return decode(self, tokens)
+
+    monkeypatch.setattr(kind, "encode", encode_watched)
+    monkeypatch.setattr(kind, "decode", decode_watched)
+    monkeypatch.setattr(off_loop, "SHORT", 5)
+    for text in ("short", "longer"):
+        tokens = client.post("/tokenize", json={"prompt": text}).json()["tokens"]
+        assert client.post("/detokenize", json={"tokens": tokens}).json() == {"prompt": text}
+    assert loops == [True, True, False, False]

@@ -16,6 +16,8 @@ class Job:
     """How many texts go on from the prompt."""
     max_seconds: float | None = None
     """From its arrival to its end, if less than the settings give everyone."""
+    param: str = "prompt"
+    """The field that the prompt stood in: what is wrong with it is told by this name."""
 
 
 @dataclass(frozen=True)

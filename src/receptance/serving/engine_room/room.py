@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from operator import index
 from typing import SupportsIndex, TypeVar
@@ -20,6 +20,7 @@ from receptance.serving.engine_room.mailbox import Mailbox
 from receptance.serving.engine_room.memory import require_memory
 from receptance.serving.engine_room.ticket import Ticket
 from receptance.serving.metrics import Metrics
+from receptance.serving.off_loop import SHORT, off_loop
 from receptance.serving.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -29,8 +30,8 @@ T = TypeVar("T")
 _LAST_WRITES_SECONDS = 10.0  # for what is remembered, and worth no longer wait
 _LAST_STEP_SECONDS = 10.0  # more than a step takes
 _PASSING = 0.5  # of the time that a job may wait; in the rest it must come to its places
+_SHOWN = 60  # digits of a number that is no token
 _MAX_LETTERS = 256  # steps that the engine may be ahead of the event loop
-_SHORT_PROMPT = 2048  # characters or tokens; going to another thread would take longer
 
 
 @dataclass(eq=False)
@@ -82,7 +83,6 @@ class EngineRoom:
             on_text_end=self._on_text_end,
             on_end=self._on_end,
         )
-        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._places: dict[Ticket, _Place] = {}
         self._admission = Admission(settings)
@@ -246,7 +246,6 @@ class EngineRoom:
         else:
             seconds = min(_LAST_WRITES_SECONDS, self._settings.shutdown_seconds)
             await asyncio.to_thread(self._cache.close, seconds)
-        self._encoder.shutdown(wait=False, cancel_futures=True)
 
     @property
     def _running_loop(self) -> asyncio.AbstractEventLoop:
@@ -285,27 +284,25 @@ class EngineRoom:
     async def _tokenized(self, job: Job) -> Request:
         """Return a job's request with a prompt of tokens that the model has."""
         prompt = job.request.prompt
-        if isinstance(prompt, Sequence) and len(prompt) <= _SHORT_PROMPT:
-            tokens = self._tokens(prompt)
-        else:
-            tokens = await self._running_loop.run_in_executor(self._encoder, self._tokens, prompt)
+        size = len(prompt) if isinstance(prompt, Sequence) else SHORT + 1
+        tokens = await off_loop(size, partial(self._tokens, prompt, job.param))
         if not tokens and job.request.state is not None:
-            raise RequestError(_EMPTY, param="prompt")
+            raise RequestError(_EMPTY.format(job.param), param=job.param)
         return replace(job.request, prompt=tokens)
 
-    def _tokens(self, prompt: str | Iterable[SupportsIndex]) -> list[int]:
-        most, vocab_size = self._settings.max_prompt_tokens, self._lm.model.config.vocab_size
+    def _tokens(self, prompt: str | Iterable[SupportsIndex], param: str) -> list[int]:
+        most, vocab_size = self._settings.max_prompt_tokens, self._tokenizer.vocab_size
         try:
             found = self._tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
             tokens = [index(token) for token in islice(found, most + 1)]
         except (TypeError, ReceptanceError) as error:
-            raise RequestError(str(error), param="prompt") from error
+            raise RequestError(str(error), param=param) from error
         if len(tokens) > most:
-            message = _LONG_PROMPT.format(most)
-            raise RequestError(message, code="context_length_exceeded", param="prompt")
+            message = _LONG_PROMPT.format(param, most)
+            raise RequestError(message, code="context_length_exceeded", param=param)
         if tokens and not 0 <= min(tokens) <= max(tokens) < vocab_size:
-            wrong = next(token for token in tokens if not 0 <= token < vocab_size)
-            raise RequestError(_NO_TOKEN.format(vocab_size - 1, wrong), param="prompt")
+            wrong = str(next(token for token in tokens if not 0 <= token < vocab_size))[:_SHOWN]
+            raise RequestError(_NO_TOKEN.format(param, vocab_size - 1, wrong), param=param)
         return tokens
 
     def _send(self, job: Job, request: Request, arrived: float) -> Ticket:
@@ -382,8 +379,8 @@ _TOO_MANY = "`n` must be at most {}, as many texts as are written at once, but i
 _BUSY = "all {} places of those who wait for the engine are taken; ask again later"
 _ENDS = "the server is ending; ask again in a while, or another one"
 _DEAD = "the engine is down; ask again in a while"
-_EMPTY = "`prompt` must hold at least one token when there is a state, but it is empty"
-_LONG_PROMPT = "`prompt` must have at most {} tokens, but it has more; shorten it"
-_NO_TOKEN = "`prompt` must be tokens from 0 to {}, but one is {}"
+_EMPTY = "`{}` must hold at least one token when there is a state, but it is empty"
+_LONG_PROMPT = "`{}` must have at most {} tokens, but it has more; shorten it"
+_NO_TOKEN = "`{}` must be tokens from 0 to {}, but one is {}"
 _TIMEOUT = "a request may take {:g} seconds, and was not finished by then; ask for fewer tokens"
 _QUEUE_TIMEOUT = "a request may wait {:g} seconds for its turn, which did not come; ask again later"

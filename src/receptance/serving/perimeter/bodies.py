@@ -1,12 +1,12 @@
 """What a request may bring: JSON, of a size and a depth, whole before the app sees it."""
 
-import asyncio
 from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from receptance.errors import RequestError
+from receptance.serving.off_loop import BYTES_PER_VALUE, off_loop
 from receptance.serving.perimeter.headers import header_values
 from receptance.serving.perimeter.strict_json import read_json
 from receptance.serving.settings import Settings
@@ -18,8 +18,6 @@ _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _MOST_FIELDS = 256
 """More than any request has; each that is unknown takes time on the event loop."""
 _SHOWN = 80
-_AT_ONCE = 64 * 1024
-"""JSON that is longer is read on a thread, so that other requests need not wait for it."""
 
 
 class Bodies:
@@ -63,7 +61,7 @@ class Bodies:
             max_depth=self._settings.max_json_depth,
             max_containers=self._settings.max_json_containers,
         )
-        value = read() if len(body) <= _AT_ONCE else await asyncio.to_thread(read)
+        value = await off_loop(len(body) // BYTES_PER_VALUE, read)
         if isinstance(value, dict) and len(value) > _MOST_FIELDS:
             message = f"a request must have at most {_MOST_FIELDS} fields, but it has {len(value)}"
             raise RequestError(message, code="too_many_fields")

@@ -28,6 +28,8 @@ from receptance.serving.protocol.embeddings import (
     unit_vector,
 )
 from receptance.serving.protocol.logprobs import (
+    VALUES_OF_A_CHAT_LOGPROB,
+    VALUES_OF_A_COMPLETION_LOGPROB,
     CompletionLogprobs,
     TokenTexts,
     chat_logprobs,
@@ -42,6 +44,7 @@ from receptance.serving.protocol.response_format import (
     TextFormat,
 )
 from receptance.serving.protocol.states import ForkBody, StateBody, require_possible_state
+from receptance.serving.protocol.text_tokens import TextTokens
 from receptance.serving.protocol.tokens import DetokenizeBody, TokenizeBody
 from receptance.serving.protocol.writing import (
     WritingBody,
@@ -53,6 +56,8 @@ from receptance.serving.protocol.writing import (
 __all__ = [
     "DONE",
     "PING",
+    "VALUES_OF_A_CHAT_LOGPROB",
+    "VALUES_OF_A_COMPLETION_LOGPROB",
     "Body",
     "ChatBody",
     "ChatMessage",
@@ -70,6 +75,7 @@ __all__ = [
     "StateBody",
     "Stream",
     "TextFormat",
+    "TextTokens",
     "TokenTexts",
     "TokenizeBody",
     "WritingBody",

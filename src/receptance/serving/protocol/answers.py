@@ -1,6 +1,5 @@
 """The answers: OpenAI's objects, whole or as the events of a stream."""
 
-import json
 import secrets
 import time
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 from receptance.inference import Generation
 from receptance.serving.metrics import FINISH_REASONS
+from receptance.serving.off_loop import WrittenJSON, json_bytes, short_json
 
 DONE = b"data: [DONE]\n\n"
 """The end of a stream in which nothing went wrong."""
@@ -44,11 +44,7 @@ def usage_object(
 
 def event(data: dict[str, Any]) -> bytes:
     """Return an event of a stream."""
-    return b"data: " + _json(data) + b"\n\n"
-
-
-def _json(data: Any) -> bytes:
-    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return b"data: " + short_json(data) + b"\n\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +58,9 @@ class Envelope:
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def object(self, name: str, choices: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    def object(
+        self, name: str, choices: Sequence[dict[str, Any] | WrittenJSON], **more: Any
+    ) -> dict[str, Any]:
         """Return an object around choices.
 
         Args:
@@ -99,7 +97,7 @@ class Stream:
         self._name = "chat.completion.chunk" if self._is_chat else "text_completion"
         self._more: dict[str, Any] = {"usage": None} if includes_usage else {}
         # All that an event has before and after its choice never changes.
-        empty = _json(envelope.object(self._name, [], **self._more))
+        empty = short_json(envelope.object(self._name, [], **self._more))
         head, tail = empty.rsplit(b'"choices":[]', 1)
         self._head = b"data: " + head + b'"choices":['
         self._tail = b"]" + tail + b"\n\n"
@@ -136,7 +134,8 @@ class Stream:
         return event(self._envelope.object(self._name, [], **more)) + DONE
 
     def _event(self, choice: dict[str, Any]) -> bytes:
-        return self._head + _json(choice) + self._tail
+        write = short_json if choice["logprobs"] is None else json_bytes
+        return self._head + write(choice) + self._tail
 
     @staticmethod
     def _chat_choice(

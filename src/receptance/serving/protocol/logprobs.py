@@ -4,10 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from receptance.inference import TokenLogprobs
+from receptance.serving.protocol.text_tokens import TextTokens
 from receptance.tokenizer import Detokenizer, Tokenizer
 
 FLOOR = -9999.0
 """Stands for ln 0, which JSON cannot say."""
+
+VALUES_OF_A_CHAT_LOGPROB = 8
+"""Values of JSON, about, that one token with its number is in the answer of a chat."""
+VALUES_OF_A_COMPLETION_LOGPROB = 2
+"""In that of a completion."""
 
 
 class TokenTexts:
@@ -39,7 +45,7 @@ def chat_logprobs(tokens: Sequence[TokenLogprobs], texts: TokenTexts) -> dict[st
     """Return the `logprobs` of a choice of a chat.
 
     Args:
-        tokens: Each that was chosen, in order; the one that ended the text is among them.
+        tokens: Those of the text, in order.
         texts: Names the tokens.
     """
 
@@ -58,7 +64,8 @@ class CompletionLogprobs:
     """The `logprobs` of a choice of a completion, piece by piece.
 
     An offset is where the token's text begins in the text of the choice: for a token that goes on
-    with a character, where this character will stand.
+    with a character, where this character will stand. All are within the text, but that of the
+    token that ends it.
     """
 
     def __init__(self, texts: TokenTexts, tokenizer: Tokenizer) -> None:
@@ -69,31 +76,49 @@ class CompletionLogprobs:
             tokenizer: Of the model.
         """
         self._texts = texts
-        self._vocab_size = tokenizer.vocab_size
-        self._detokenizer = Detokenizer(tokenizer)
+        self._tokenizer = tokenizer
+        self._text_tokens = TextTokens(tokenizer)
         self._offset = 0
 
-    def push(
-        self, tokens: Sequence[TokenLogprobs | None], ids: Sequence[int] | None = None
+    def echo(
+        self, tokens: Sequence[int], said: Sequence[TokenLogprobs | None], text: str
     ) -> dict[str, Any]:
-        """Return what is to be said of the next tokens.
+        """Return what is to be said of a prompt that stands before the text.
 
         Args:
-            tokens: Of each one; None for the first of a prompt, which nothing predicts.
-            ids: The tokens; needed where one is None.
+            tokens: The prompt.
+            said: Of each one; None for the first, which nothing predicts.
+            text: The prompt, too.
         """
-        names: list[str] = []
-        offsets: list[int] = []
-        for i, each in enumerate(tokens):
-            token = ids[i] if ids is not None else each.token if each is not None else 0
-            names.append(self._texts.name(token))
-            offsets.append(self._offset)
-            if token < self._vocab_size:
-                self._offset += len(self._detokenizer.push(token))
+        detokenizer, offsets, offset = Detokenizer(self._tokenizer), list[int](), 0
+        for token in tokens:
+            offsets.append(offset)
+            offset += len(detokenizer.push(token))
+        self._offset = len(text)
+        return self._object(tokens, said, offsets)
+
+    def push(
+        self, tokens: Sequence[TokenLogprobs], text: str, ended: str | None = None
+    ) -> dict[str, Any]:
+        """Return what is to be said of the tokens that `text` was written by.
+
+        Args:
+            tokens: As for `TextTokens.push`.
+            text: Likewise.
+            ended: Likewise.
+        """
+        placed = self._text_tokens.push(tokens, text, ended=ended)
+        said = [each.said for each in placed]
+        offsets = [self._offset + each.start for each in placed]
+        return self._object([each.token for each in said], said, offsets)
+
+    def _object(
+        self, tokens: Sequence[int], said: Sequence[TokenLogprobs | None], offsets: list[int]
+    ) -> dict[str, Any]:
         return {
-            "tokens": names,
-            "token_logprobs": [each and max(each.logprob, FLOOR) for each in tokens],
-            "top_logprobs": [each and self._top(each) for each in tokens],
+            "tokens": [self._texts.name(token) for token in tokens],
+            "token_logprobs": [each and max(each.logprob, FLOOR) for each in said],
+            "top_logprobs": [each and self._top(each) for each in said],
             "text_offset": offsets,
         }
 

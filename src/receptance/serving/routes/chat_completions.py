@@ -1,22 +1,24 @@
 """`/v1/chat/completions`: the next turn of a conversation."""
 
-import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request as HTTPRequest
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from receptance.errors import RequestError
-from receptance.inference import Request
+from receptance.inference import Request, TokenLogprobs
 from receptance.serving.chat import FolderTemplate, Message, RenderedPrompt
 from receptance.serving.engine_room import Finished, Job, Ticket
+from receptance.serving.off_loop import WrittenJSON, json_bytes, json_response, off_loop
 from receptance.serving.protocol import (
+    VALUES_OF_A_CHAT_LOGPROB,
     ChatBody,
     Stream,
+    TextTokens,
     chat_answer_choice,
     chat_logprobs,
     finish_reason,
@@ -28,8 +30,7 @@ from receptance.serving.routes.keeping import Keeping, start_of
 from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import ANONYMOUS, Service, owner_of
 from receptance.serving.routes.writing import Answer, Tally, read_prompts
-
-_SHORT = 4096  # characters; to go to another thread would take longer
+from receptance.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class _Turn(Answer):
 
     body: ChatBody
     strips_space: bool
+    tokenizer: Tokenizer
 
     @property
     def ticket(self) -> Ticket:
@@ -47,17 +49,14 @@ class _Turn(Answer):
     async def whole(self) -> Response:
         """Return it as one object."""
         await read_prompts(self.tickets, self.tally)
-        choices: list[dict[str, Any]] = []
         finished = await self.ticket.finished()
         for each in finished:
             self.tally.note(each)
-            text = each.generation.text.lstrip() if self.strips_space else each.generation.text
-            logprobs = chat_logprobs(each.tokens, self.texts) if self.body.logprobs else None
-            reason = finish_reason(each.generation)
-            choices.append(chat_answer_choice(each.index, text, reason, logprobs))
+        size = sum(self._size(each.tokens) for each in finished)
+        choices = await off_loop(size, lambda: [self._choice(each) for each in finished])
         usage, more = self.tally.usage, await self.more(finished[-1])
         answer = self.envelope.object("chat.completion", choices, usage=usage, **more)
-        return JSONResponse(answer)
+        return await json_response(0, answer)
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Yield it as events: each block holds all that is known by then."""
@@ -65,17 +64,15 @@ class _Turn(Answer):
         await read_prompts(self.tickets, self.tally)
         yield b"".join(stream.begin(index) for index in range(self.body.n or 1))
         last: Finished | None = None
-        unbegun = set(range(self.body.n or 1)) if self.strips_space else set[int]()
+        texts = [_TurnText(self) for _ in range(self.body.n or 1)]
         async for piece in self.ticket.pieces():
-            text = piece.text
-            if piece.index in unbegun:
-                text = text.lstrip()
-                if text:
-                    unbegun.remove(piece.index)
+            ended = None if piece.finished is None else piece.finished.generation.finish_reason
+            say = partial(texts[piece.index].push, piece.tokens, piece.text, ended)
+            text, logprobs = await off_loop(self._size(piece.tokens), say)
             block = b""
-            if text or (self.body.logprobs and piece.tokens):
-                logprobs = chat_logprobs(piece.tokens, self.texts) if self.body.logprobs else None
-                block = stream.text(piece.index, text, logprobs)
+            if text or (logprobs and logprobs["content"]):
+                write = partial(stream.text, piece.index, text, logprobs)
+                block = await off_loop(self._size(piece.tokens), write)
             if piece.finished is not None:
                 last = piece.finished
                 self.tally.note(last)
@@ -83,6 +80,44 @@ class _Turn(Answer):
             if block:
                 yield block
         yield stream.end(self.tally.usage, **await self.more(last))
+
+    def _choice(self, finished: Finished) -> WrittenJSON:
+        whole = finished.generation
+        text, logprobs = _TurnText(self).push(finished.tokens, whole.text, whole.finish_reason)
+        choice = chat_answer_choice(finished.index, text, finish_reason(whole), logprobs)
+        return WrittenJSON(json_bytes(choice))
+
+    def _size(self, tokens: Sequence[TokenLogprobs]) -> int:
+        """About how many values of JSON tell of tokens."""
+        return len(tokens) * (1 + (self.body.n_logprobs or 0)) * VALUES_OF_A_CHAT_LOGPROB
+
+
+class _TurnText:
+    """One text of a turn as it is told: without the space before it, and with its tokens."""
+
+    def __init__(self, turn: _Turn) -> None:
+        """Begin an empty text."""
+        self._texts = turn.texts
+        self._tokens = TextTokens(turn.tokenizer) if turn.body.logprobs else None
+        self._strips_space = turn.strips_space
+
+    def push(
+        self, tokens: Sequence[TokenLogprobs], written: str, ended: str | None
+    ) -> tuple[str, dict[str, Any] | None]:
+        """Return the next text, and the logprobs of what it was written by if they are wanted.
+
+        Args:
+            tokens: The next that were chosen.
+            written: The text that they let out.
+            ended: Its `finish_reason`, if it is over.
+        """
+        text = written.lstrip() if self._strips_space else written
+        self._strips_space = self._strips_space and not text
+        if self._tokens is None:
+            return text, None
+        n_cut = len(written) - len(text)
+        placed = self._tokens.push(tokens, written, n_cut=n_cut, ended=ended)
+        return text, chat_logprobs([each.said for each in placed], self._texts)
 
 
 def chat_router(service: Service) -> APIRouter:
@@ -121,9 +156,7 @@ async def render(
     write = partial(service.template.render, messages, goes_on=goes_on, asks=asks)
     if isinstance(service.template, FolderTemplate):
         return await service.side.do(owner, write)
-    if sum(len(each.content) for each in messages) <= _SHORT:
-        return write()
-    return await asyncio.to_thread(write)
+    return await off_loop(sum(len(each.content) for each in messages), write)
 
 
 async def _begin(service: Service, body: ChatBody, owner: str) -> _Turn:
@@ -172,6 +205,7 @@ async def _begin(service: Service, body: ChatBody, owner: str) -> _Turn:
         envelope=service.envelope("chatcmpl", body.model),
         tally=tally,
         texts=service.texts,
+        tokenizer=service.lm.tokenizer,
         # A grammar says of every character where it stands.
         strips_space=prompt.strips_space and constraint is None,
     )

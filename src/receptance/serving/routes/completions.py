@@ -1,18 +1,20 @@
 """`/v1/completions`: texts that go on from prompts."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request as HTTPRequest
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from receptance.errors import RequestError, TokenizerError
 from receptance.inference import Request
-from receptance.serving.engine_room import Finished, Job, PromptRead
+from receptance.serving.engine_room import Finished, Job, Piece, PromptRead
+from receptance.serving.off_loop import WrittenJSON, json_bytes, json_response, off_loop
 from receptance.serving.protocol import (
+    VALUES_OF_A_COMPLETION_LOGPROB,
     CompletionBody,
     CompletionLogprobs,
     Prompt,
@@ -40,18 +42,18 @@ class _Texts(Answer):
 
     async def whole(self) -> Response:
         """Return it as one object."""
-        choices: list[dict[str, Any]] = []
-        last: Finished | None = None
         read = await read_prompts(self.tickets, self.tally)
-        for number, ticket in enumerate(self.tickets):
-            drafts = await ticket.finished()
-            for each in drafts:
+        drafts = [await ticket.finished() for ticket in self.tickets]
+        size = 0
+        for number, of_prompt in enumerate(drafts):
+            for each in of_prompt:
                 self.tally.note(each)
-            for last in self._best(drafts):
-                choices.append(self._choice(len(choices), number, last, read[number]))
-        usage, more = self.tally.usage, await self.more(last)
+                size += self._size(len(each.tokens)) + self._echo_size(number)
+        choices = await off_loop(size, partial(self._choices, drafts, read))
+        # Of several texts no state is kept.
+        usage, more = self.tally.usage, await self.more(drafts[-1][-1])
         answer = self.envelope.object("text_completion", choices, usage=usage, **more)
-        return JSONResponse(answer)
+        return await json_response(0, answer)
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Yield it as events: each block holds all that is known by then."""
@@ -64,15 +66,13 @@ class _Texts(Answer):
         read = await read_prompts(self.tickets, self.tally)
         if self.body.echo:
             for index, counter in enumerate(counters):
-                text, logprobs = self._echo(index // n, read[index // n], counter)
-                yield stream.text(index, text, logprobs)
+                number = index // n
+                write = partial(self._echo_text, stream, index, number, read[number], counter)
+                yield await off_loop(self._echo_size(number), write)
         async for number, piece in pieces_of(self.tickets):
             index = number * n + piece.index
-            has_tokens = self.body.logprobs is not None and bool(piece.tokens)
-            block = b""
-            if piece.text or has_tokens:
-                logprobs = counters[index].push(piece.tokens) if has_tokens else None
-                block = stream.text(index, piece.text, logprobs)
+            write = partial(self._text, stream, index, piece, counters[index])
+            block = await off_loop(self._size(len(piece.tokens)), write)
             if piece.finished is not None:
                 last = piece.finished
                 self.tally.note(last)
@@ -80,6 +80,15 @@ class _Texts(Answer):
             if block:
                 yield block
         yield stream.end(self.tally.usage, **await self.more(last))
+
+    def _choices(
+        self, drafts: Sequence[Sequence[Finished]], read: Sequence[PromptRead]
+    ) -> list[WrittenJSON]:
+        best = [(number, each) for number, texts in enumerate(drafts) for each in self._best(texts)]
+        return [
+            self._choice(index, number, each, read[number])
+            for index, (number, each) in enumerate(best)
+        ]
 
     def _best(self, drafts: Sequence[Finished]) -> Sequence[Finished]:
         """Return the `n` drafts with the greatest ln p per token, as OpenAI defines `best_of`."""
@@ -92,9 +101,7 @@ class _Texts(Answer):
 
         return sorted(drafts, key=mean, reverse=True)[:n]
 
-    def _choice(
-        self, index: int, number: int, finished: Finished, read: PromptRead
-    ) -> dict[str, Any]:
+    def _choice(self, index: int, number: int, finished: Finished, read: PromptRead) -> WrittenJSON:
         counter = CompletionLogprobs(self.texts, self.tokenizer)
         text, parts = finished.generation.text, list[dict[str, Any]]()
         if self.body.echo:
@@ -102,13 +109,37 @@ class _Texts(Answer):
             text = echo + text
             parts += [logprobs] if logprobs is not None else []
         if self.body.logprobs is not None:
-            parts.append(counter.push(finished.tokens))
-        return {
+            generation = finished.generation
+            parts.append(counter.push(finished.tokens, generation.text, generation.finish_reason))
+        choice = {
             "index": index,
             "text": text,
             "logprobs": joined(parts) if parts else None,
             "finish_reason": finish_reason(finished.generation),
         }
+        return WrittenJSON(json_bytes(choice))
+
+    def _text(self, stream: Stream, index: int, piece: Piece, counter: CompletionLogprobs) -> bytes:
+        """Return the event of a piece; nothing if it lets out no text and tells of no token."""
+        logprobs = None
+        if self.body.logprobs is not None:
+            ended = None if piece.finished is None else piece.finished.generation.finish_reason
+            said = counter.push(piece.tokens, piece.text, ended)
+            logprobs = said if said["tokens"] else None
+        return stream.text(index, piece.text, logprobs) if piece.text or logprobs else b""
+
+    def _echo_text(
+        self, stream: Stream, index: int, number: int, read: PromptRead, counter: CompletionLogprobs
+    ) -> bytes:
+        return stream.text(index, *self._echo(number, read, counter))
+
+    def _echo_size(self, number: int) -> int:
+        """About how many values of JSON tell of a prompt that is given back."""
+        return self._size(len(self.prompts[number])) if self.body.echo else 0
+
+    def _size(self, n_tokens: int) -> int:
+        """About how many values of JSON tell of tokens."""
+        return n_tokens * (1 + (self.body.logprobs or 0)) * VALUES_OF_A_COMPLETION_LOGPROB
 
     def _echo(
         self, number: int, read: PromptRead, counter: CompletionLogprobs
@@ -118,7 +149,7 @@ class _Texts(Answer):
         text = b"".join(map(self.texts.bytes_of, tokens)).decode(errors="replace")
         if self.body.logprobs is None:
             return text, None
-        return text, counter.push(read.logprobs or (), tokens)
+        return text, counter.echo(tokens, read.logprobs or (), text)
 
 
 def completions_router(service: Service) -> APIRouter:
@@ -182,11 +213,10 @@ async def _begin(service: Service, body: CompletionBody, owner: str) -> _Texts:
     )
 
 
-_SHORT = 4096  # characters; to go to another thread would take longer
-
-
 async def tokens_of(service: Service, prompt: Prompt, param: str = "prompt") -> list[int]:
     """Return the tokens of a prompt, made off the event loop if it is long.
+
+    Whether those that were sent are tokens, the engine room says.
 
     Args:
         service: Whose tokenizer makes them.
@@ -194,21 +224,12 @@ async def tokens_of(service: Service, prompt: Prompt, param: str = "prompt") -> 
         param: The field that it stands in.
 
     Raises:
-        RequestError: If a text cannot be tokenized, or a number is no token.
+        RequestError: If a text cannot be tokenized.
     """
     if isinstance(prompt, list):
-        vocab_size = service.lm.tokenizer.vocab_size
-        wrong = next((token for token in prompt if not 0 <= token < vocab_size), None)
-        if wrong is not None:
-            raise RequestError(
-                f"`{param}` must be tokens from 0 to {vocab_size - 1}, but one is {wrong}"[:200],
-                param=param,
-            )
         return prompt
     encode = service.lm.tokenizer.encode
     try:
-        if len(prompt) <= _SHORT:
-            return encode(prompt)
-        return await asyncio.to_thread(encode, prompt)
+        return await off_loop(len(prompt), partial(encode, prompt))
     except TokenizerError as error:
         raise RequestError(str(error), param=param) from error

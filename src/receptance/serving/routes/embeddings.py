@@ -8,13 +8,16 @@ within limits: measure them on your own texts.
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request as HTTPRequest
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from receptance.inference import Request, SamplingParams
 from receptance.serving.engine_room import Job, PromptRead, Ticket
+from receptance.serving.off_loop import json_response, off_loop
 from receptance.serving.protocol import (
     EmbeddingBody,
     embedding_object,
@@ -48,16 +51,17 @@ class _Reading:
         """
         turns = asyncio.Semaphore(min(_AT_ONCE, self.service.settings.max_sequences))
 
-        async def read_one(prompt: list[int]) -> PromptRead:
+        async def read_one(number: int, prompt: list[int]) -> PromptRead:
             async with turns:
                 request = Request(prompt, SamplingParams(max_tokens=0), wants_features=True)
-                ticket = await self.service.room.submit(Job(request=request, owner=self.owner))
+                job = Job(request=request, owner=self.owner, param=f"input[{number}]")
+                ticket = await self.service.room.submit(job)
                 self.tickets.append(ticket)
                 read = await ticket.prompt()
                 await ticket.finished()
                 return read
 
-        readers = [asyncio.ensure_future(read_one(prompt)) for prompt in prompts]
+        readers = [asyncio.ensure_future(read_one(*each)) for each in enumerate(prompts)]
         try:
             return list(await asyncio.gather(*readers))
         finally:
@@ -89,18 +93,23 @@ async def _embed(
     service: Service, body: EmbeddingBody, reading: _Reading, prompts: list[list[int]]
 ) -> Response:
     reads = await reading.read(prompts)
-    encoding = body.encoding_format or "float"
-    data = []
+    size = len(reads) * service.lm.model.config.n_embd
+    data = await off_loop(size, partial(_objects, body, reads))
+    n_tokens = sum(read.n_tokens for read in reads)
+    answer = {
+        "object": "list",
+        "data": data,
+        "model": service.envelope("embd", body.model).model,
+        "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
+    }
+    return await json_response(size, answer)
+
+
+def _objects(body: EmbeddingBody, reads: list[PromptRead]) -> list[dict[str, Any]]:
+    """Return what is told of each text."""
+    data: list[dict[str, Any]] = []
     for index, read in enumerate(reads):
         assert read.features is not None
         vector = unit_vector(read.features.tolist(), body.dimensions)
-        data.append(embedding_object(index, vector, encoding))
-    n_tokens = sum(read.n_tokens for read in reads)
-    return JSONResponse(
-        {
-            "object": "list",
-            "data": data,
-            "model": service.envelope("embd", body.model).model,
-            "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
-        }
-    )
+        data.append(embedding_object(index, vector, body.encoding_format or "float"))
+    return data

@@ -1,17 +1,21 @@
 """`/tokenize`, `/detokenize` and `/tokenizer_info`: what the model reads of a text."""
 
+from functools import partial
+
 from fastapi import APIRouter
 from starlette.requests import Request as HTTPRequest
 from starlette.responses import JSONResponse, Response
 
-from receptance.errors import RequestError
+from receptance.errors import RequestError, TokenizerError
 from receptance.serving.chat import Message
+from receptance.serving.off_loop import json_response, off_loop
 from receptance.serving.protocol import DetokenizeBody, TokenizeBody, require_said
 from receptance.serving.routes.chat_completions import render
 from receptance.serving.routes.completions import tokens_of
 from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import Service, owner_of
 
+_SHOWN = 200  # characters of what is wrong with a token, which has any number of digits
 _ONE_OF_TWO = "either `prompt` or `messages` must be given"
 
 
@@ -32,15 +36,19 @@ def tokens_router(service: Service) -> APIRouter:
         else:
             tokens = await tokens_of(service, body.prompt or "")
         _require_possible(tokens, service, "prompt" if body.messages is None else "messages")
-        return JSONResponse({"tokens": tokens, "count": len(tokens)})
+        return await json_response(len(tokens), {"tokens": tokens, "count": len(tokens)})
 
     @router.post("/detokenize", response_model=None)
     async def detokenize(body: DetokenizeBody) -> Response:
         """Return the text of tokens; what is no UTF-8 becomes U+FFFD."""
         service.require_served(body, body.model)
         _require_possible(body.tokens, service, "tokens")
-        tokens = await tokens_of(service, body.tokens, "tokens")
-        return JSONResponse({"prompt": service.lm.tokenizer.decode(tokens)})
+        try:
+            decode = partial(service.lm.tokenizer.decode, body.tokens)
+            text = await off_loop(len(body.tokens), decode)
+        except TokenizerError as error:
+            raise RequestError(str(error)[:_SHOWN], param="tokens") from error
+        return await json_response(len(text), {"prompt": text})
 
     @router.get("/tokenizer_info", response_model=None)
     async def tokenizer_info() -> Response:
@@ -54,7 +62,7 @@ def tokens_router(service: Service) -> APIRouter:
 
 
 def _require_possible(tokens: list[int], service: Service, param: str) -> None:
-    """Refuse what could be no prompt, as to write it into JSON holds up all others."""
+    """Refuse what could be no prompt."""
     most = service.settings.max_prompt_tokens
     if len(tokens) > most:
         raise RequestError(
