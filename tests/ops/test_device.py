@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from receptance.ops.device import device_of
+from receptance.ops.device import device_of, upload
 
 
 @pytest.mark.parametrize(("n_gpus", "expected"), [(0, "cpu"), (2, "cuda")])
@@ -29,3 +29,9 @@ def test_what_is_no_device_is_refused(monkeypatch):
         device_of("gpu!")
     with pytest.raises(ValueError, match=r"sees 0, got 'cuda'"):
         device_of("cuda")
+
+
+def test_what_is_uploaded_to_the_cpu_is_there_already():
+    tensor = torch.ones(3)
+    assert upload(tensor, torch.device("cpu")) is tensor
+    assert upload(tensor, torch.device("meta")).is_meta

@@ -116,9 +116,3 @@ def test_where_nobody_says_nobody_knows(machine):
     (machine / "own").unlink()
     (machine / "meminfo").unlink()
     assert available_bytes(CPU) is None
-
-
-def test_what_is_uploaded_to_the_cpu_is_there_already():
-    tensor = torch.ones(3)
-    assert memory.upload(tensor, torch.device("cpu")) is tensor
-    assert memory.upload(tensor, torch.device("meta")).is_meta

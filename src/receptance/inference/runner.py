@@ -8,7 +8,7 @@ from torch import Tensor
 
 from receptance.inference.state_pool import StatePool
 from receptance.models import RWKV4, LowRankChanges, PackedModel, RWKV4State
-from receptance.ops.memory import upload
+from receptance.ops.device import upload
 
 
 class Runner:

@@ -21,7 +21,7 @@ from receptance.inference.sampling import (
     uniform,
     with_temperature,
 )
-from receptance.ops.memory import upload
+from receptance.ops.device import upload
 
 
 class TokenChooser:

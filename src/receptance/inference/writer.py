@@ -11,7 +11,7 @@ from receptance.inference.generation import Draft
 from receptance.inference.language_model import LanguageModel
 from receptance.inference.logprobs import token_logprobs
 from receptance.inference.request import Output, PromptRead
-from receptance.ops.memory import upload
+from receptance.ops.device import upload
 
 
 @dataclass(eq=False)

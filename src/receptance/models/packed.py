@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from receptance.models.low_rank import ChangedModels, LowRankChanges
 from receptance.models.state import State
-from receptance.ops.memory import upload
+from receptance.ops.device import upload
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from receptance.atomic import atomic_file
 from receptance.errors import StateError
-from receptance.ops.memory import upload
+from receptance.ops.device import upload
 from receptance.tensor_file import tensor_file_parts, tensors_of_bytes, write_tensors
 
 # The hook that checks shapes in the tests takes single methods, in which `Self` has no meaning.

@@ -1,6 +1,7 @@
-"""Where tensors are computed, by name."""
+"""Where tensors are computed, and how they come there."""
 
 import torch
+from torch import Tensor
 
 AUTO = "auto"
 
@@ -30,3 +31,16 @@ def device_of(name: str) -> torch.device:
             f"{name!r}; use 'cpu' or 'auto', or install a build of PyTorch for your GPU"
         )
     return device
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device, without waiting until the device has done what it was told.
+
+    Args:
+        tensor: On the CPU; it may be changed or dropped at once.
+        device: Where it is wanted. If that is the CPU, it is returned as it is.
+    """
+    if device.type == "cuda":
+        # From memory that may be paged out, the copy would begin only once it is the device's turn.
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -1,4 +1,4 @@
-"""Memory itself: how fast it is read, what is kept and how much there is, and ways to a device."""
+"""Memory itself: how fast it is read, what of it is kept, and how much there is."""
 
 from pathlib import Path
 
@@ -90,16 +90,3 @@ def _left_by(group: Path) -> int | None:
     except (OSError, ValueError):  # no limits here, or not of the second version
         return None
     return None if limit == "max" else max(0, int(limit) - used + int(stat["inactive_file"]))
-
-
-def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on a device, without waiting until the device has done what it was told.
-
-    Args:
-        tensor: On the CPU; it may be changed or dropped at once.
-        device: Where it is wanted. If that is the CPU, it is returned as it is.
-    """
-    if device.type == "cuda":
-        # From memory that may be paged out, the copy would begin only once it is the device's turn.
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
