@@ -1,4 +1,4 @@
-"""RWKV-4 made ready to decode: its weights gathered once for the native step."""
+"""RWKV-4 made ready to decode: its weights gathered once for a step on the CPU or on a GPU."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from receptance.models.linear import ColumnLinear, Linear
 from receptance.models.low_rank import LowRankChanges, require_unchanged
 from receptance.models.packed import PackedForward, PackedModel, check_step
+from receptance.models.rwkv4_packed_triton import PackedTritonRWKV4
 from receptance.models.state import State
 from receptance.ops.memory import page_out
 from receptance.ops.quantized_linear import QuantizedFormat
@@ -19,11 +20,13 @@ from receptance.ops.rwkv4_step import (
     RWKV4ChangesPlan,
     RWKV4LayerWeights,
     RWKV4Plan,
+    RWKV4TritonStep,
     RWKV4Weights,
     native_obstacle,
     rwkv4_changes_plan,
     rwkv4_plan,
     rwkv4_step,
+    triton_step_obstacle,
 )
 
 if TYPE_CHECKING:
@@ -104,30 +107,35 @@ class PackedRWKV4:
 
 
 def pack_rwkv4(model: "RWKV4", *, skips_zeros: bool = False) -> PackedModel:
-    """Return what decodes with the weights of `model`: the native step where it can run.
+    """Return what decodes with a model's weights: the native step, Triton's, or its own forward.
 
     Args:
         model: The model; its values of channel mixes are laid by columns.
-        skips_zeros: Whether they are; then columns that meet only 0 are not read.
+        skips_zeros: Whether they are; then columns that meet only 0 are not read. Only the native
+            step knows how to.
 
     Raises:
         ValueError: If the model has changes beside its weights, which a step takes for itself.
     """
     require_unchanged(model, "to be packed")
     weights, formats = _gather(model)
-    if len(formats) > 1 or native_obstacle(weights) is not None:
-        return PackedForward(model, model.config.vocab_size)
+    forward = PackedForward(model, model.config.vocab_size)
+    if len(formats) > 1:
+        return forward
+    sizes: dict[str, Any] = {
+        "vocab_size": model.config.vocab_size,
+        "eps": model.ln_out.eps,
+        "format": next(iter(formats), None),
+    }
+    if native_obstacle(weights) is not None:
+        if triton_step_obstacle(weights) is not None:
+            return forward
+        return PackedTritonRWKV4(RWKV4TritonStep(weights, **sizes), model)
     if skips_zeros:
         del weights  # lest each matrix be kept beside its columns
         _lay_values_by_columns(model)
         weights, _ = _gather(model)
-    plan = rwkv4_plan(
-        weights,
-        vocab_size=model.config.vocab_size,
-        eps=model.ln_out.eps,
-        format=next(iter(formats), None),
-    )
-    return PackedRWKV4(plan, model)
+    return PackedRWKV4(rwkv4_plan(weights, **sizes), model)
 
 
 def _lay_values_by_columns(model: "RWKV4") -> None:
