@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receptance.errors import ConfigError
 from receptance.serving.access import KeyRing
@@ -21,7 +21,7 @@ from receptance.serving.connections import guarded
 from receptance.serving.settings import Settings
 
 _LAST_SECONDS = 2.0
-"""For the last words of requests that were ended."""
+"""For the last words of requests that were ended, also when it is to be at once."""
 
 _TICK_SECONDS = 0.05
 
@@ -109,7 +109,8 @@ def serve(
     SIGTERM ends a server in order: it says that it is not ready, and goes on for
     `drain_seconds`; then takes no more requests, and gives those that run `shutdown_seconds`; and
     returns 0. SIGINT does the same without the first part, and returns 130. The second signal ends
-    it at once.
+    what runs at once, each stream with an event that says so; who does not read that within two
+    seconds is cut off, and the third signal waits for nobody.
 
     Args:
         app: What answers, within its perimeter.
@@ -149,6 +150,7 @@ class Server:
         self._signals: list[int] = []
         self._ending = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._now = asyncio.Event()
 
     def run(self) -> int:
         """Serve until a signal or `stop`, and return the exit code."""
@@ -158,6 +160,11 @@ class Server:
             self._listener.close()
             if self._settings.unix_socket is not None:
                 self._settings.unix_socket.unlink(missing_ok=True)
+        return self.exit_code
+
+    @property
+    def exit_code(self) -> int:
+        """What to return to the shell, once it has ended."""
         if len(self._signals) > 1:
             return 128 + self._signals[-1]
         return 130 if signal.SIGINT in self._signals else 0
@@ -173,6 +180,8 @@ class Server:
                 self._loop.call_soon_threadsafe(self._take_signal, number)
 
     def _take_signal(self, number: int) -> None:
+        if self._hurry.is_set():
+            self._now.set()
         if self._signals:
             self._hurry.set()
         self._signals.append(number)
@@ -200,10 +209,13 @@ class Server:
         seconds = self._settings.shutdown_seconds
         if self._room is not None:
             await self._unless_in_a_hurry(self._room.drain(seconds))
-        left = seconds - (asyncio.get_running_loop().time() - began)
-        server.config.timeout_graceful_shutdown = max(left, _LAST_SECONDS)  # type: ignore[assignment]
         server.should_exit = True
-        await self._hurry.wait()
+        left = seconds - (asyncio.get_running_loop().time() - began)
+        await _set_within(self._hurry, max(left, _LAST_SECONDS))
+        if self._hurry.is_set():
+            if self._room is not None:
+                await self._room.drain(0.0)
+            await _set_within(self._now, _LAST_SECONDS)
         while True:  # until uvicorn, which ends with the last of them, ends this too
             server.cut_off()
             await asyncio.sleep(_TICK_SECONDS)
@@ -220,7 +232,7 @@ class Server:
 
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
-            self._app,
+            _without_the_cut_off(self._app),
             loop="asyncio",
             http=guarded(self._settings),  # type: ignore[arg-type]  # it makes what is wanted
             ws="none",
@@ -252,15 +264,36 @@ class _Uvicorn(uvicorn.Server):
             self._on_started()
 
     def cut_off(self) -> None:
-        """End what is being answered."""
-        for connection in list(self.server_state.connections):
+        """End what is being answered: a connection first, and when called again its task."""
+        connections = list(self.server_state.connections)
+        for connection in connections:
             connection.transport.abort()
-        for task in list(self.server_state.tasks):
-            task.cancel()
+        if not connections:
+            for task in list(self.server_state.tasks):
+                task.cancel()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
         yield
+
+
+def _without_the_cut_off(app: ASGIApp) -> ASGIApp:
+    """Return an app whose requests, when they are cancelled, just end.
+
+    uvicorn would log each of them as a failure of the app, with a traceback.
+    """
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(asyncio.CancelledError):
+            await app(scope, receive, send)
+
+    return answer
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    """Wait until an event is set, so long at most."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 @contextmanager
