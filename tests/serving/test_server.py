@@ -14,14 +14,14 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from receptance.errors import ConfigError
-from receptance.inference import LanguageModel
+from receptance.inference import Engine, LanguageModel
 from receptance.serving import Settings
 from receptance.serving import server as server_module
 from receptance.serving.access import KeyRing
 from receptance.serving.app import create_app
 from receptance.serving.perimeter import wrap
 from receptance.serving.server import Server, bind, check_exposure, serve
-from tests.serving.event_streams import events_of
+from tests.serving.event_streams import events_of, refused
 from tests.serving.live import live, read_answer, until_closed
 from tests.serving.perimeter.asgi import small_app
 
@@ -36,6 +36,7 @@ class FakeRoom:
         self.seen: list[str] = []
         self.drained = threading.Event()
         self.may_end = threading.Event()
+        self.is_dead = asyncio.Event()
 
     def retire(self) -> None:
         self.seen.append("retire")
@@ -47,6 +48,9 @@ class FakeRoom:
             await asyncio.sleep(0.005)
         if seconds:
             self.seen.append("drained")
+
+    async def until_dead(self) -> None:
+        await self.is_dead.wait()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "LOCALHOST", "127.8.8.8"])
@@ -235,6 +239,40 @@ def test_signals_end_the_server_with_their_codes(signals, code, seen):
     assert serve(wrap(small_app(), settings), room, settings, on_ready=on_ready) == code
     assert room.seen == seen
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_server_whose_engine_is_dead_ends_with_1_and_says_why(
+    lm: LanguageModel, monkeypatch, caplog
+):
+    settings = Settings(port=0, max_sequences=2, max_engine_restarts_per_hour=1, drain_seconds=60.0)
+    app = create_app(lm, settings, model_name="tiny")
+    body = {"model": "tiny", "prompt": "a", "max_tokens": 3}
+    with live(app, settings, app.room) as server, httpx.Client(base_url=server.address) as client:
+        monkeypatch.setattr(Engine, "step", lambda *_: 1 / 0)
+        for _ in range(2):
+            answer = client.post("/v1/completions", json=body)
+            assert refused(answer, 500)["code"] == "engine_error"
+        server.wait()
+    assert server.server.exit_code == 1
+    told = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert told[0].startswith("the engine broke: ZeroDivisionError")
+    assert told[-2:] == [
+        "the engine broke too often in an hour, and stays down",
+        "the engine is down for good, and the server ends: begin it anew",
+    ]
+
+
+def test_a_room_that_dies_while_the_server_ends_changes_no_exit_code():
+    room = FakeRoom()
+    with live(small_app(), Settings(port=0), room) as server:
+        server.server.stop()
+        assert room.drained.wait(5)
+        loop = server.server._loop
+        assert loop is not None
+        loop.call_soon_threadsafe(room.is_dead.set)
+        room.may_end.set()
+        server.wait()
+    assert server.server.exit_code == 0
 
 
 def test_a_server_that_has_ended_cannot_be_stopped_again():

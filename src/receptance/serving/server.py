@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import signal
 import socket
 import stat
@@ -20,6 +21,8 @@ from receptance.serving.access import KeyRing
 from receptance.serving.connections import guarded
 from receptance.serving.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 _LAST_SECONDS = 2.0
 """For the last words of requests that were ended, also when it is to be at once."""
 
@@ -36,6 +39,10 @@ class Room(Protocol):
 
     async def drain(self, seconds: float) -> None:
         """Take no more requests, and return when all are finished; end them after some seconds."""
+        ...
+
+    async def until_dead(self) -> None:
+        """Return when it can compute nothing any more, whatever is tried."""
         ...
 
 
@@ -112,6 +119,9 @@ def serve(
     what runs at once, each stream with an event that says so; who does not read that within two
     seconds is cut off, and the third signal waits for nobody.
 
+    A room that is dead ends the server, too, and it returns 1: so whoever watches the process can
+    begin it anew, and nobody need ask it how it is.
+
     Args:
         app: What answers, within its perimeter.
         room: What computes behind it; None where nothing has to end.
@@ -151,6 +161,7 @@ class Server:
         self._ending = asyncio.Event()
         self._hurry = asyncio.Event()
         self._now = asyncio.Event()
+        self._has_died = False
 
     def run(self) -> int:
         """Serve until a signal or `stop`, and return the exit code."""
@@ -165,6 +176,8 @@ class Server:
     @property
     def exit_code(self) -> int:
         """What to return to the shell, once it has ended."""
+        if self._has_died:
+            return 1
         if len(self._signals) > 1:
             return 128 + self._signals[-1]
         return 130 if signal.SIGINT in self._signals else 0
@@ -192,11 +205,23 @@ class Server:
         server = _Uvicorn(self._config(), self._started)
         with _signal_handlers(self._loop, self._take_signal):
             serving = asyncio.create_task(server.serve(sockets=[self._listener]))
-            ending = asyncio.create_task(self._end(server))
+            beside = [asyncio.create_task(self._end(server)), asyncio.create_task(self._watch())]
             try:
                 await serving
             finally:
-                ending.cancel()
+                for each in beside:
+                    each.cancel()
+
+    async def _watch(self) -> None:
+        """End the server if its room dies; one that is asked to end does so in any case."""
+        if self._room is None:
+            return
+        await self._room.until_dead()
+        if not self._ending.is_set():
+            logger.error("the engine is down for good, and the server ends: begin it anew")
+            self._has_died = True
+            self._hurry.set()  # nothing that runs will come to its end
+            self._ending.set()
 
     async def _end(self, server: "_Uvicorn") -> None:
         """Wait for the end to be asked for, and bring it about."""
