@@ -239,13 +239,13 @@ class EngineThread:
             self._end(family, as_request_error(output.error))
             return
         if output.prompt is not None and not family.is_read:
-            self._note_prompt(family, output.prompt)
+            self._note_prompt(family, output.prompt, now)
         if output.token is not None:
             self._note_token(family, output, now)
         if output.generation is not None:
             self._finish(family, output.id, output.generation, now)
 
-    def _note_prompt(self, family: Family, prompt: PromptRead) -> None:
+    def _note_prompt(self, family: Family, prompt: PromptRead, now: float) -> None:
         """Report that the prompt of a job was read."""
         family.is_read = True
         self._metrics.prompt_tokens.inc(prompt.n_tokens)
@@ -253,7 +253,7 @@ class EngineThread:
             self._metrics.cache_hits.inc()
         elif family.request.cache_scope is not None:
             self._metrics.cache_misses.inc()
-        self._news.append(partial(family.ticket.put_prompt, prompt))
+        self._news.append(partial(family.ticket.put_prompt, prompt, now))
 
     def _note_token(self, family: Family, output: Output, now: float) -> None:
         """Report the token that one text got."""
@@ -276,7 +276,7 @@ class EngineThread:
         self._leave(family, id_)
         self._metrics.success.labels(FINISH_REASONS[generation.finish_reason]).inc()
         self._metrics.request.observe(now - family.arrived)
-        finished = Finished(index, generation, tuple(family.logprobs.get(id_, ())))
+        finished = Finished(index, generation, now, tuple(family.logprobs.get(id_, ())))
         self._news.append(partial(family.ticket.put_finished, finished))
         self._news.append(partial(self._on_text_end, family.ticket))
         if not family.members:

@@ -27,6 +27,8 @@ class Finished:
     index: int
     """Which of the job's `n` it is."""
     generation: Generation
+    at: float
+    """When its last token was chosen, by `time.monotonic`."""
     tokens: tuple[TokenLogprobs, ...]
     """Of each token that was chosen, those of a stop string and the end of the text included; none
     if nobody asked."""
