@@ -18,6 +18,8 @@ class Job:
     """From its arrival to its end, if less than the settings give everyone."""
     param: str = "prompt"
     """The field that the prompt stood in: what is wrong with it is told by this name."""
+    arrived: float | None = None
+    """When it arrived, by `time.monotonic`, which is the event loop's clock; None is now."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from receptance.errors import ConfigError, ReceptanceError, RequestError
 from receptance.inference import Engine, LanguageModel, PrefixCache, PrefixFolder, Request
 from receptance.serving.engine_room.admission import Admission
 from receptance.serving.engine_room.allowance import Allowance
+from receptance.serving.engine_room.deadlines import queue_timeout, request_timeout
 from receptance.serving.engine_room.engine_thread import EngineThread
 from receptance.serving.engine_room.job import Job
 from receptance.serving.engine_room.line import Family
@@ -178,7 +179,7 @@ class EngineRoom:
             self._admission.require_place(owner, n)
         except RequestError as full:
             raise self._rejected(full) from None
-        arrived = self._now()
+        arrived = self._now() if jobs[0].arrived is None else jobs[0].arrived
         self._places.promise(owner, n)
         try:
             requests = [await self._tokenized(job) for job in jobs]
@@ -302,8 +303,7 @@ class EngineRoom:
         ticket = Ticket(job.n, self._settings, forget=self._thread.forget)
         seconds = self._settings.request_seconds
         seconds = seconds if job.max_seconds is None else min(seconds, job.max_seconds)
-        timeout = RequestError(_TIMEOUT.format(seconds), status=408, code="timeout")
-        late = _unavailable(_QUEUE_TIMEOUT.format(self._settings.queue_seconds), "queue_timeout")
+        timeout, late = request_timeout(seconds), queue_timeout(self._settings.queue_seconds)
         call_at = self._running_loop.call_at
         alarms = [
             call_at(arrived + seconds, self._end, ticket, timeout, "timeout"),
@@ -354,5 +354,3 @@ _DEAD = "the engine is down; ask again in a while"
 _EMPTY = "`{}` must hold at least one token when there is a state, but it is empty"
 _LONG_PROMPT = "`{}` must have at most {} tokens, but it has more; shorten it"
 _NO_TOKEN = "`{}` must be tokens from 0 to {}, but one is {}"
-_TIMEOUT = "a request may take {:g} seconds, and was not finished by then; ask for fewer tokens"
-_QUEUE_TIMEOUT = "a request may wait {:g} seconds for its turn, which did not come; ask again later"

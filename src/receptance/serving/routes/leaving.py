@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from receptance.errors import RequestError
+from receptance.serving.engine_room import first_deadline
 from receptance.serving.error_form import error_object
 from receptance.serving.protocol import PING, event
 from receptance.serving.settings import Settings
@@ -46,6 +47,51 @@ async def unless_left(
     finally:
         leave()
         await _cancelled(worker, watcher)
+
+
+async def begun(
+    request: Request,
+    work: Coroutine[Any, Any, T],
+    *,
+    leave: Callable[[T], None],
+    settings: Settings,
+) -> T:
+    """Return what `work` begins elsewhere, unless the client leaves before, or its turn is late.
+
+    Args:
+        request: Whose body was read.
+        work: All that comes before the engine: grammars, templates, tokens; it is cancelled if
+            nobody wants it any more.
+        leave: Ends what was begun, if nobody wants it by then.
+        settings: How long a request may wait.
+
+    Raises:
+        RequestError: 499, which nobody reads, if the client left; 503 or 408 at the deadline.
+    """
+    worker = asyncio.ensure_future(work)
+    watcher = asyncio.ensure_future(_until_left(request.receive))
+    seconds, late = first_deadline(settings)
+    try:
+        tasks = {worker, watcher}
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if worker.done():
+            await _cancelled(watcher)
+            return worker.result()
+    except BaseException:
+        await _dropped(worker, watcher, leave)
+        raise
+    has_left = watcher.done()
+    await _dropped(worker, watcher, leave)
+    raise RequestError(_LEFT, status=499, code="client_left") if has_left else late
+
+
+async def _dropped(
+    worker: "asyncio.Future[T]", watcher: "asyncio.Future[None]", leave: Callable[[T], None]
+) -> None:
+    """End what begins something, and what it may have begun all the same."""
+    await _cancelled(worker, watcher)
+    if not worker.cancelled() and worker.exception() is None:
+        leave(worker.result())
 
 
 class EventStream(Response):
