@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from receptance.errors import RequestError
 from receptance.serving.routes.leaving import EventStream, begun, unless_left
-from receptance.serving.settings import Settings
+from receptance.serving.settings import LEAST_BYTES_PER_SECOND, Settings
 from tests.serving.event_streams import events_of
 
 SETTINGS = Settings(ping_seconds=0.02, backlog_seconds=0.05)
@@ -170,6 +170,42 @@ def test_a_client_that_does_not_read_is_given_up():
             await answer(client, two_events)
 
     asyncio.run(run())
+
+
+SLOW = Settings(backlog_seconds=0.05)
+
+
+@dataclass
+class _SlowClient(_Client):
+    """A client that takes its time for each message."""
+
+    seconds: float = 0.0
+
+    async def send(self, message: Any) -> None:
+        await asyncio.sleep(self.seconds)
+        self.sent.append(message)
+
+
+def test_a_client_that_reads_slowly_but_steadily_gets_a_block_however_large():
+    async def large() -> AsyncGenerator[bytes, None]:
+        for _ in range(3):
+            yield b"x" * (LEAST_BYTES_PER_SECOND // 2)
+
+    client = _SlowClient(seconds=0.06)  # for each, where who takes nothing has 0.05 for all
+    asyncio.run(answer(client, large, SLOW))
+    assert len(client.body) == 3 * (LEAST_BYTES_PER_SECOND // 2)
+
+
+def test_a_client_that_takes_a_little_now_and_then_is_given_up():
+    async def small() -> AsyncGenerator[bytes, None]:
+        while True:
+            yield b"x"
+
+    client = _SlowClient(seconds=0.02)  # less than the 0.05 that it may take in all
+    with pytest.raises(TimeoutError):
+        asyncio.run(answer(client, small, SLOW))
+    assert set(client.body) <= set(b"x")
+    assert len(client.body) <= 3
 
 
 def _request(client: _Client) -> Request:

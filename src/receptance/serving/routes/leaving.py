@@ -12,7 +12,7 @@ from receptance.errors import RequestError
 from receptance.serving.engine_room import first_deadline
 from receptance.serving.error_form import error_object
 from receptance.serving.protocol import PING, event
-from receptance.serving.settings import Settings
+from receptance.serving.settings import LEAST_BYTES_PER_SECOND, Settings
 
 T = TypeVar("T")
 
@@ -22,6 +22,7 @@ _HEADERS = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
+_START = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
 
 
 async def unless_left(
@@ -94,12 +95,20 @@ async def _dropped(
         leave(worker.result())
 
 
+class _UnreadError(TimeoutError):
+    """The client does not read, and so need not be told either."""
+
+
 class EventStream(Response):
     """A stream of events.
 
     It begins with its first event, so that what fails before is an answer with a status. What
     fails later is an event, behind which the stream ends without its usual end. Where nothing was
     sent for `Settings.ping_seconds`, there is a comment.
+
+    All waits for the client together may take `Settings.backlog_seconds`, and what the bytes take
+    of who reads `LEAST_BYTES_PER_SECOND`. So who reads slowly but steadily is not cut off, however
+    large one block is, and who takes a little now and then is.
     """
 
     def __init__(
@@ -122,6 +131,8 @@ class EventStream(Response):
         self._settings = settings
         self._is_begun = False
         self._sent_at = 0.0
+        self._n_bytes = 0
+        self._waited_seconds = 0.0
         self._lock = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,6 +165,8 @@ class EventStream(Response):
             if not self._is_begun:
                 raise
             await self._send(send, event(error_object(error)))
+        except _UnreadError:
+            raise
         except Exception:
             if self._is_begun:
                 error = RequestError("the server failed", status=500, code="internal_error")
@@ -169,12 +182,22 @@ class EventStream(Response):
                 await self._send(send, PING)
 
     async def _send(self, send: Send, block: bytes, *, is_last: bool = False) -> None:
-        async with self._lock, asyncio.timeout(self._settings.backlog_seconds):
-            if not self._is_begun:
-                self._is_begun = True
-                await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            await send({"type": "http.response.body", "body": block, "more_body": not is_last})
-        self._sent_at = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            began = loop.time()
+            self._n_bytes += len(block)
+            may_wait = self._settings.backlog_seconds + self._n_bytes / LEAST_BYTES_PER_SECOND
+            try:
+                async with asyncio.timeout(may_wait - self._waited_seconds):
+                    if not self._is_begun:
+                        self._is_begun = True
+                        await send(_START)
+                    body = {"type": "http.response.body", "body": block, "more_body": not is_last}
+                    await send(body)
+            except TimeoutError:
+                raise _UnreadError from None
+            self._sent_at = loop.time()
+            self._waited_seconds += self._sent_at - began
 
 
 async def _until_left(receive: Receive) -> None:
