@@ -73,7 +73,7 @@ def leave_often(server: Live, seeds: list[float]) -> None:
 
 def held_by(app: ServerApp) -> dict[str, int]:
     """Return how much there is of all that a request takes."""
-    loop, engine = app.room._loop, app.room._thread._engine
+    loop, engine = app.room._loop, app.room._thread._maker.engine
     assert loop is not None
     assert engine is not None
 

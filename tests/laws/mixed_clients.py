@@ -1,6 +1,7 @@
 """Clients of every kind at once, each with a secret of its own in what it sends."""
 
 import asyncio
+import hashlib
 import json
 import random
 import re
@@ -11,6 +12,8 @@ import httpx
 
 CANARY = re.compile(r"canary-[0-9a-f]{12}")
 KEYS = {name: f"{name}-0123456789abcdef" for name in ("anna", "ben", "cleo")}
+
+STATES = "/v1/states"
 
 # Beginnings that prompts share, within a key and between keys; two are longer than the states
 # that are kept within a prompt are apart.
@@ -61,9 +64,12 @@ def random_request(draw: random.Random) -> Asked:
     if kind < 0.1:
         path = "/v1/embeddings"
         body["input"] = [prompt, *(_prompt(draw, canary) for _ in range(draw.randint(0, 2)))]
+    elif kind < 0.2:
+        path = STATES
+        body |= {"prompt": prompt, "name": canary}
     else:
         body |= _choices(draw)
-        if kind < 0.4:
+        if kind < 0.5:
             path = "/v1/chat/completions"
             body["messages"] = [{"role": "user", "content": prompt}]
             if draw.random() < 0.5:
@@ -151,6 +157,45 @@ async def ask(client: httpx.AsyncClient, asked: Asked) -> Told:
 
 
 async def _ask(client: httpx.AsyncClient, asked: Asked) -> Told:
+    """Ask for what the path gives."""
+    return await (_ask_state if asked.path == STATES else _ask_once)(client, asked)
+
+
+async def _ask_state(client: httpx.AsyncClient, asked: Asked) -> Told:
+    """Keep a state, go on from it twice, take it out as a file, and forget it.
+
+    Nobody else finds it.
+    """
+    raw = ""
+
+    async def call(
+        method: str, path: str, owner: str, status: int, body: Any = None
+    ) -> httpx.Response:
+        nonlocal raw
+        headers = {"authorization": f"Bearer {KEYS[owner]}"}
+        response = await client.request(method, path, json=body, headers=headers)
+        raw += f"{response.headers}\n{response.content.decode('latin-1')}\n"
+        assert response.status_code == status, (asked, response.text)
+        return response
+
+    made = (await call("POST", STATES, asked.owner, 200, asked.body)).json()
+    path = f"{STATES}/{made['id']}"
+    on = {"model": "tiny", "prompt": "and", "state": made["id"], "temperature": 0, "max_tokens": 9}
+    said = [
+        (await call("POST", "/v1/completions", asked.owner, 200, on)).json()["choices"]
+        for _ in range(2)
+    ]
+    for other in KEYS.keys() - {asked.owner}:
+        await call("GET", f"{path}/content", other, 404)
+        await call("POST", "/v1/completions", other, 404, on)
+        await call("DELETE", path, other, 404)
+    content = (await call("GET", f"{path}/content", asked.owner, 200)).content
+    await call("DELETE", path, asked.owner, 200)
+    assert said[0] == said[1]
+    return Told(raw, (made["tokens"], hashlib.sha256(content).hexdigest(), said))
+
+
+async def _ask_once(client: httpx.AsyncClient, asked: Asked) -> Told:
     request = client.build_request("POST", asked.path, json=asked.body, headers=asked.headers)
     response = await client.send(request, stream=True)
     received, n_events = "", 0

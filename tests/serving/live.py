@@ -19,10 +19,16 @@ class Live:
 
     server: Server
     address: str
+    thread: threading.Thread
 
     @property
     def port(self) -> int:
         return int(self.address.rpartition(":")[2])
+
+    def wait(self) -> None:
+        """Return when the server has ended by itself."""
+        self.thread.join(timeout=10)
+        assert not self.thread.is_alive()
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=5)
@@ -74,7 +80,7 @@ def live(app: ASGIApp, settings: Settings, room: Room | None = None) -> Iterator
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        yield Live(server, addresses.get(timeout=10))
+        yield Live(server, addresses.get(timeout=10), thread)
     finally:
         server.stop()
         thread.join(timeout=10)

@@ -1,6 +1,10 @@
 """The app as a whole: its errors, its life, whose request is whose."""
 
 import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -9,7 +13,7 @@ import pytest
 from receptance.errors import ConfigError, TokenizerError
 from receptance.inference import LanguageModel
 from receptance.serving.access import KeyRing
-from receptance.serving.app import DEFAULT_MODEL_NAME, create_app, name_of
+from receptance.serving.app import DEFAULT_MODEL_NAME, ServerApp, create_app, name_of
 from receptance.serving.chat import FolderTemplate
 from receptance.serving.settings import Settings
 from tests.serving.event_streams import refused
@@ -78,6 +82,43 @@ def test_a_full_server_says_when_to_come_again(lm: LanguageModel):
             pass
         body = {**body, "max_tokens": 1}
         assert httpx.post(f"{url}/v1/completions", json=body).status_code == 200
+
+
+@contextmanager
+def busy_side(app: ServerApp) -> Iterator[None]:
+    """Keep the thread that compiles grammars from coming to anybody's."""
+    gate, is_held = threading.Event(), threading.Event()
+    app.service.side._thread.submit(lambda: (is_held.set(), gate.wait(10)))
+    assert is_held.wait(10)
+    try:
+        yield
+    finally:
+        gate.set()
+
+
+WITH_A_GRAMMAR = {"model": "tiny", "prompt": "a", "response_format": {"type": "json_object"}}
+
+
+def test_a_client_that_leaves_is_seen_while_its_grammar_waits(lm: LanguageModel):
+    app = create_app(lm, Settings(max_sequences=2), model_name="tiny")
+    with served(app) as url, busy_side(app):
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/v1/completions", json=WITH_A_GRAMMAR, timeout=0.1)
+        while app.service.side._n_of:
+            time.sleep(0.001)
+
+
+@pytest.mark.parametrize("path", ["completions", "chat/completions"])
+def test_a_grammar_that_waits_too_long_is_told_so(lm: LanguageModel, path: str):
+    settings = Settings(max_sequences=2, queue_seconds=0.05)
+    app = create_app(lm, settings, model_name="tiny")
+    body = {**WITH_A_GRAMMAR, "messages": [{"role": "user", "content": "a"}]}
+    del body["messages" if path == "completions" else "prompt"]
+    with served(app) as url, busy_side(app):
+        error = refused(httpx.post(f"{url}/v1/{path}", json=body), 503)
+        assert error["code"] == "queue_timeout"
+        assert not app.service.side._n_of
+        assert not app.room.n_waiting
 
 
 def test_what_runs_a_models_own_template_ends_with_the_server(lm: LanguageModel, tmp_path: Path):

@@ -9,14 +9,19 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from receptance.errors import ConfigError
+from receptance.inference import Engine, LanguageModel
 from receptance.serving import Settings
+from receptance.serving import server as server_module
 from receptance.serving.access import KeyRing
+from receptance.serving.app import create_app
 from receptance.serving.perimeter import wrap
 from receptance.serving.server import Server, bind, check_exposure, serve
+from tests.serving.event_streams import events_of, refused
 from tests.serving.live import live, read_answer, until_closed
 from tests.serving.perimeter.asgi import small_app
 
@@ -31,6 +36,7 @@ class FakeRoom:
         self.seen: list[str] = []
         self.drained = threading.Event()
         self.may_end = threading.Event()
+        self.is_dead = asyncio.Event()
 
     def retire(self) -> None:
         self.seen.append("retire")
@@ -38,9 +44,13 @@ class FakeRoom:
     async def drain(self, seconds: float) -> None:
         self.seen.append(f"drain {seconds:g}")
         self.drained.set()
-        while not self.may_end.is_set():
+        while seconds and not self.may_end.is_set():
             await asyncio.sleep(0.005)
-        self.seen.append("drained")
+        if seconds:
+            self.seen.append("drained")
+
+    async def until_dead(self) -> None:
+        await self.is_dead.wait()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "LOCALHOST", "127.8.8.8"])
@@ -157,10 +167,15 @@ def test_running_requests_end_before_the_server_does():
         may_go_on.set()
         room.may_end.set()
         assert until_closed(client).endswith(b"last\r\n0\r\n\r\n")
-    assert room.seen == ["retire", "drain 30", "answered", "drained", "lifespan"]
+    seen = [each for each in room.seen if each != "drain 0"]  # as `live` stops it once more
+    assert seen == ["retire", "drain 30", "answered", "drained", "lifespan"]
 
 
-def test_the_second_signal_ends_at_once():
+@pytest.mark.parametrize("n_signals", [2, 3])
+def test_who_does_not_end_is_cut_off_soon_after_the_second_signal_or_at_the_third(
+    n_signals, monkeypatch, caplog
+):
+    monkeypatch.setattr(server_module, "_LAST_SECONDS", 0.05 if n_signals == 2 else 60.0)
     room = FakeRoom()
     began = threading.Event()
 
@@ -176,9 +191,29 @@ def test_the_second_signal_ends_at_once():
         assert began.wait(5)
         server.server.stop()
         assert room.drained.wait(5)
-        server.server.stop()
+        for _ in range(n_signals - 1):
+            server.server.stop()
         assert until_closed(client) == b""
-    assert room.seen == ["retire", "drain 30"]
+    assert room.seen == ["retire", "drain 30", "drain 0"]
+    assert not caplog.records
+
+
+def test_the_second_signal_ends_each_stream_with_an_event_that_says_so(lm: LanguageModel, caplog):
+    settings = Settings(port=0, max_sequences=2, max_tokens=10**6)
+    app = create_app(lm, settings, model_name="tiny")
+    body = {"model": "tiny", "prompt": "a", "stream": True, "max_tokens": 10**6}
+    body |= {"logit_bias": {"0": -100}, "temperature": 0}
+    url = "/v1/completions"
+    with live(app, settings, app.room) as server:
+        with httpx.stream("POST", f"{server.address}{url}", json=body) as stream:
+            pieces = stream.iter_raw()
+            first = next(pieces)
+            server.server.stop()
+            server.server.stop()
+            *_, last = events_of(first + b"".join(pieces))
+        assert last["error"]["code"] == "shutting_down"
+    assert server.server.exit_code == 143
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
@@ -186,7 +221,7 @@ def test_the_second_signal_ends_at_once():
     [
         ([signal.SIGTERM], 0, ["retire", "drain 30", "drained"]),
         ([signal.SIGINT], 130, ["retire", "drain 30", "drained"]),
-        ([signal.SIGINT, signal.SIGTERM], 143, ["retire", "drain 30"]),
+        ([signal.SIGINT, signal.SIGTERM], 143, ["retire", "drain 30", "drain 0"]),
     ],
 )
 def test_signals_end_the_server_with_their_codes(signals, code, seen):
@@ -204,6 +239,40 @@ def test_signals_end_the_server_with_their_codes(signals, code, seen):
     assert serve(wrap(small_app(), settings), room, settings, on_ready=on_ready) == code
     assert room.seen == seen
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_server_whose_engine_is_dead_ends_with_1_and_says_why(
+    lm: LanguageModel, monkeypatch, caplog
+):
+    settings = Settings(port=0, max_sequences=2, max_engine_restarts_per_hour=1, drain_seconds=60.0)
+    app = create_app(lm, settings, model_name="tiny")
+    body = {"model": "tiny", "prompt": "a", "max_tokens": 3}
+    with live(app, settings, app.room) as server, httpx.Client(base_url=server.address) as client:
+        monkeypatch.setattr(Engine, "step", lambda *_: 1 / 0)
+        for _ in range(2):
+            answer = client.post("/v1/completions", json=body)
+            assert refused(answer, 500)["code"] == "engine_error"
+        server.wait()
+    assert server.server.exit_code == 1
+    told = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert told[0].startswith("the engine broke: ZeroDivisionError")
+    assert told[-2:] == [
+        "the engine broke too often in an hour, and stays down",
+        "the engine is down for good, and the server ends: begin it anew",
+    ]
+
+
+def test_a_room_that_dies_while_the_server_ends_changes_no_exit_code():
+    room = FakeRoom()
+    with live(small_app(), Settings(port=0), room) as server:
+        server.server.stop()
+        assert room.drained.wait(5)
+        loop = server.server._loop
+        assert loop is not None
+        loop.call_soon_threadsafe(room.is_dead.set)
+        room.may_end.set()
+        server.wait()
+    assert server.server.exit_code == 0
 
 
 def test_a_server_that_has_ended_cannot_be_stopped_again():

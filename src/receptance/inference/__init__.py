@@ -4,6 +4,7 @@ from receptance.inference.chat import Chat, ChatFormat
 from receptance.inference.constraint import Constraint
 from receptance.inference.engine import Engine
 from receptance.inference.generation import Generation, TextStream
+from receptance.inference.impossible import ImpossibleRequestError
 from receptance.inference.language_model import CHUNK_TOKENS, LanguageModel
 from receptance.inference.loaded_adapter import LoadedAdapter
 from receptance.inference.loading import load
@@ -22,6 +23,7 @@ __all__ = [
     "DivergedError",
     "Engine",
     "Generation",
+    "ImpossibleRequestError",
     "LanguageModel",
     "LoadedAdapter",
     "Output",

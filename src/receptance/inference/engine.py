@@ -113,9 +113,9 @@ class Engine:
             request: What is to be written. A prompt that is a stream is read as it is needed.
 
         Raises:
-            ValueError: If the prompt is empty and there is a state, a token at its beginning is
-                not in the vocabulary, the state is not one sequence's of this model, or the
-                adapter is of another.
+            ImpossibleRequestError: If the prompt is empty and there is a state, a token at its
+                beginning is not in the vocabulary, or the state is not of one sequence of it.
+            ValueError: If the adapter is of another model.
             TokenizerError: If the prompt is a text that cannot be tokenized.
             Exception: What `request.constraint` raises.
         """

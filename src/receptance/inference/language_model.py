@@ -14,6 +14,7 @@ from torch import Tensor
 from receptance.checkpoint import missing_tokenizer
 from receptance.errors import StateError, TokenizerError
 from receptance.inference.generation import Draft, Generation, TextStream, generate_pieces
+from receptance.inference.impossible import ImpossibleRequestError
 from receptance.inference.loaded_adapter import LoadedAdapter, read_loaded_adapter
 from receptance.inference.prompt import Chunks, Prompt
 from receptance.inference.runner import Runner
@@ -182,8 +183,7 @@ class LanguageModel:
             Logits in float32 on the model's device, and a new state.
 
         Raises:
-            ValueError: If there is no token, one is not in the vocabulary, or `state` is of more
-                than one sequence or of another model.
+            ValueError: If there is none, one is unknown, or `state` is not one sequence's of this.
         """
         chunks = self._chunks(tokens)
         if chunks.is_over:
@@ -295,12 +295,12 @@ class LanguageModel:
         """Return the state that a call with `state` begins from: its own, or the model's start.
 
         Raises:
-            ValueError: If `state` is of more than one sequence.
+            ImpossibleRequestError: If `state` is of more than one sequence.
         """
         start = self._initial_state if state is None else state
         start = self.zero_state() if start is None else start
         if start.batch_size != 1:
-            raise ValueError(
+            raise ImpossibleRequestError(
                 "`state` must be the memory of one sequence, got one of "
                 f"{start.batch_size}; take one out of it by `state.select([row])`"
             )
@@ -318,15 +318,15 @@ class LanguageModel:
             chunk_tokens: How many tokens a chunk has; None is as in all calls.
 
         Raises:
-            ValueError: If `prompt` is empty and there is a state, or a token at its beginning is
-                not in the vocabulary.
+            ImpossibleRequestError: If `prompt` is empty and there is a state, or a token at its
+                beginning is not in the vocabulary.
             TokenizerError: If `prompt` is text and the model has no tokenizer.
         """
         end_of_text = 0 if self._tokenizer is None else self._tokenizer.end_of_text
         if_empty = [end_of_text] if state is None else []
         chunks = self._chunks(self._tokens(prompt), chunk_tokens, if_empty)
         if chunks.is_over:
-            raise ValueError(_EMPTY_PROMPT)
+            raise ImpossibleRequestError(_EMPTY_PROMPT)
         return chunks
 
     def _read(self, chunks: Chunks, state: State) -> tuple[Float[Tensor, " V"], State]:

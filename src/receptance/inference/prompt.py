@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import SupportsIndex
 
+from receptance.inference.impossible import ImpossibleRequestError
+
 Prompt = str | Iterable[SupportsIndex]
 """A text, or tokens: any integers, from a list or from a stream that does not fit in memory."""
 
@@ -85,10 +87,10 @@ def check_tokens(tokens: Sequence[int], vocab_size: int) -> None:
     """Refuse tokens that a model does not know.
 
     Raises:
-        ValueError: If one is not from 0 to `vocab_size` - 1.
+        ImpossibleRequestError: If one is not from 0 to `vocab_size` - 1.
     """
     if tokens and (min(tokens) < 0 or max(tokens) >= vocab_size):
         wrong = next(token for token in tokens if not 0 <= token < vocab_size)
-        raise ValueError(
+        raise ImpossibleRequestError(
             f"tokens must be from 0 to {vocab_size - 1}, as the model's vocabulary is, got {wrong}"
         )

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from receptance.inference.constraint import Constraint
+from receptance.inference.impossible import ImpossibleRequestError
 from receptance.inference.sampling import (
     MOST_TOKENS,
     SamplingParams,
@@ -42,14 +43,16 @@ class Sampler:
             constraint: Which of them may be chosen; whoever keeps the text tells it which were.
 
         Raises:
-            ValueError: If `params.logit_bias` names a token that there is not, or there are more
-                tokens than can be weighed exactly.
+            ImpossibleRequestError: If `params.logit_bias` names a token that there is not.
+            ValueError: If there are more tokens than can be weighed exactly.
         """
         if vocab_size > MOST_TOKENS:
             raise ValueError(f"`vocab_size` must be at most {MOST_TOKENS}, got {vocab_size}")
         biased = max(params.logit_bias, default=0)
         if biased >= vocab_size:
-            raise ValueError(f"`logit_bias` must name tokens below {vocab_size}, got {biased}")
+            raise ImpossibleRequestError(
+                f"`logit_bias` must name tokens below {vocab_size}, got {biased}"
+            )
         self.params = params
         self.constraint = constraint
         self.seed = secrets.randbits(_DRAWN_SEED_BITS) if params.seed is None else params.seed
@@ -76,7 +79,7 @@ class Sampler:
 
         Raises:
             DivergedError: If a logit of the model is NaN or infinite.
-            ValueError: If every token is forbidden.
+            ImpossibleRequestError: If every token is forbidden.
             Exception: What the constraint raises.
         """
         (token,) = choose_tokens([self], logits[None])
@@ -224,7 +227,7 @@ def refused(sampler: Sampler, largest: float, before: float) -> ValueError | Non
         return None
     nothing_is_allowed = before == -math.inf and sampler.constraint is not None
     if math.isfinite(before) or nothing_is_allowed:
-        return ValueError(_FORBIDDEN.format(largest))
+        return ImpossibleRequestError(_FORBIDDEN.format(largest))
     return DivergedError(_DIVERGED.format(before))
 
 

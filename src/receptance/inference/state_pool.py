@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from receptance.inference.impossible import ImpossibleRequestError
 from receptance.models import State
 
 _NO_SLOT = "a slot must be free to be acquired, but all are taken; release one first"
@@ -113,12 +114,12 @@ class StatePool:
         """Refuse a state that fits into no slot.
 
         Raises:
-            ValueError: If `state` is of several sequences or of a model of another shape.
+            ImpossibleRequestError: If `state` is of several sequences, or of another shape.
         """
         expected = {name: tensor.shape for name, tensor in self._zero_state.tensors.items()}
         found = {name: tensor.shape for name, tensor in state.tensors.items()}
         if found != expected:
-            raise ValueError(
+            raise ImpossibleRequestError(
                 f"`state` must be of one sequence and of this model, {_in_words(expected)}, got "
                 f"{_in_words(found)}"
             )

@@ -23,16 +23,13 @@ from receptance.serving.perimeter.answers import (
     new_request_id,
     with_safe_headers,
 )
-from receptance.serving.settings import Settings
+from receptance.serving.settings import LEAST_BYTES_PER_SECOND, Settings
 
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending, and an ended connection take to be read.
 
 Who is cut off at once loses the answer that says why.
 """
-
-LEAST_BYTES_PER_SECOND = 4096
-"""What a client must take of a long answer, or it does not count as reading."""
 
 _LENGTHS = (b"content-length", b"transfer-encoding")
 

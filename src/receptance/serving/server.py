@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import signal
 import socket
 import stat
@@ -13,15 +14,17 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receptance.errors import ConfigError
 from receptance.serving.access import KeyRing
 from receptance.serving.connections import guarded
 from receptance.serving.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 _LAST_SECONDS = 2.0
-"""For the last words of requests that were ended."""
+"""For the last words of requests that were ended, also when it is to be at once."""
 
 _TICK_SECONDS = 0.05
 
@@ -36,6 +39,10 @@ class Room(Protocol):
 
     async def drain(self, seconds: float) -> None:
         """Take no more requests, and return when all are finished; end them after some seconds."""
+        ...
+
+    async def until_dead(self) -> None:
+        """Return when it can compute nothing any more, whatever is tried."""
         ...
 
 
@@ -109,7 +116,11 @@ def serve(
     SIGTERM ends a server in order: it says that it is not ready, and goes on for
     `drain_seconds`; then takes no more requests, and gives those that run `shutdown_seconds`; and
     returns 0. SIGINT does the same without the first part, and returns 130. The second signal ends
-    it at once.
+    what runs at once, each stream with an event that says so; who does not read that within two
+    seconds is cut off, and the third signal waits for nobody.
+
+    A room that is dead ends the server, too, and it returns 1: so whoever watches the process can
+    begin it anew, and nobody need ask it how it is.
 
     Args:
         app: What answers, within its perimeter.
@@ -149,6 +160,8 @@ class Server:
         self._signals: list[int] = []
         self._ending = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._now = asyncio.Event()
+        self._has_died = False
 
     def run(self) -> int:
         """Serve until a signal or `stop`, and return the exit code."""
@@ -158,6 +171,13 @@ class Server:
             self._listener.close()
             if self._settings.unix_socket is not None:
                 self._settings.unix_socket.unlink(missing_ok=True)
+        return self.exit_code
+
+    @property
+    def exit_code(self) -> int:
+        """What to return to the shell, once it has ended."""
+        if self._has_died:
+            return 1
         if len(self._signals) > 1:
             return 128 + self._signals[-1]
         return 130 if signal.SIGINT in self._signals else 0
@@ -173,6 +193,8 @@ class Server:
                 self._loop.call_soon_threadsafe(self._take_signal, number)
 
     def _take_signal(self, number: int) -> None:
+        if self._hurry.is_set():
+            self._now.set()
         if self._signals:
             self._hurry.set()
         self._signals.append(number)
@@ -183,11 +205,23 @@ class Server:
         server = _Uvicorn(self._config(), self._started)
         with _signal_handlers(self._loop, self._take_signal):
             serving = asyncio.create_task(server.serve(sockets=[self._listener]))
-            ending = asyncio.create_task(self._end(server))
+            beside = [asyncio.create_task(self._end(server)), asyncio.create_task(self._watch())]
             try:
                 await serving
             finally:
-                ending.cancel()
+                for each in beside:
+                    each.cancel()
+
+    async def _watch(self) -> None:
+        """End the server if its room dies; one that is asked to end does so in any case."""
+        if self._room is None:
+            return
+        await self._room.until_dead()
+        if not self._ending.is_set():
+            logger.error("the engine is down for good, and the server ends: begin it anew")
+            self._has_died = True
+            self._hurry.set()  # nothing that runs will come to its end
+            self._ending.set()
 
     async def _end(self, server: "_Uvicorn") -> None:
         """Wait for the end to be asked for, and bring it about."""
@@ -200,10 +234,13 @@ class Server:
         seconds = self._settings.shutdown_seconds
         if self._room is not None:
             await self._unless_in_a_hurry(self._room.drain(seconds))
-        left = seconds - (asyncio.get_running_loop().time() - began)
-        server.config.timeout_graceful_shutdown = max(left, _LAST_SECONDS)  # type: ignore[assignment]
         server.should_exit = True
-        await self._hurry.wait()
+        left = seconds - (asyncio.get_running_loop().time() - began)
+        await _set_within(self._hurry, max(left, _LAST_SECONDS))
+        if self._hurry.is_set():
+            if self._room is not None:
+                await self._room.drain(0.0)
+            await _set_within(self._now, _LAST_SECONDS)
         while True:  # until uvicorn, which ends with the last of them, ends this too
             server.cut_off()
             await asyncio.sleep(_TICK_SECONDS)
@@ -220,7 +257,7 @@ class Server:
 
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
-            self._app,
+            _without_the_cut_off(self._app),
             loop="asyncio",
             http=guarded(self._settings),  # type: ignore[arg-type]  # it makes what is wanted
             ws="none",
@@ -252,15 +289,36 @@ class _Uvicorn(uvicorn.Server):
             self._on_started()
 
     def cut_off(self) -> None:
-        """End what is being answered."""
-        for connection in list(self.server_state.connections):
+        """End what is being answered: a connection first, and when called again its task."""
+        connections = list(self.server_state.connections)
+        for connection in connections:
             connection.transport.abort()
-        for task in list(self.server_state.tasks):
-            task.cancel()
+        if not connections:
+            for task in list(self.server_state.tasks):
+                task.cancel()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
         yield
+
+
+def _without_the_cut_off(app: ASGIApp) -> ASGIApp:
+    """Return an app whose requests, when they are cancelled, just end.
+
+    uvicorn would log each of them as a failure of the app, with a traceback.
+    """
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(asyncio.CancelledError):
+            await app(scope, receive, send)
+
+    return answer
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    """Wait until an event is set, so long at most."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 @contextmanager

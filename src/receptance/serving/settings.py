@@ -11,6 +11,9 @@ _ORIGIN = re.compile(
 )
 _NAME = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
 
+LEAST_BYTES_PER_SECOND = 4096
+"""What a client must take of a long answer, or it does not count as reading."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

@@ -15,7 +15,7 @@ import torch
 from receptance.errors import RequestError
 from receptance.inference import Engine, TokenLogprobs
 from receptance.inference.runner import Runner
-from receptance.serving.engine_room import EngineRoom, Job, engine_thread
+from receptance.serving.engine_room import EngineRoom, Job, engine_maker
 from receptance.serving.engine_room.engine_thread import EngineThread
 from tests.serving.engine_room.rooms import LONG, held, job, open_room, until
 
@@ -155,6 +155,7 @@ def test_an_engine_that_breaks_too_often_stays_down(lm, monkeypatch):
                     await ask
                 assert (refused.value.status, refused.value.code) == (503, "engine_dead")
             assert room._metrics.value("engine_errors_total") == 3
+            await room.until_dead()
 
     asyncio.run(main())
 
@@ -163,7 +164,7 @@ def test_an_engine_that_breaks_too_often_stays_down(lm, monkeypatch):
 def test_an_engine_that_can_not_be_made_is_tried_as_often_as_allowed(
     lm, monkeypatch, n_failing, is_back
 ):
-    monkeypatch.setattr(engine_thread, "_REMAKE_SECONDS", 0.01)
+    monkeypatch.setattr(engine_maker, "_REMAKE_SECONDS", 0.01)
     make = Engine.__init__
     alive: list[bool] = []  # whether the one that broke still took memory, at each trial
 
@@ -191,7 +192,7 @@ def test_an_engine_that_can_not_be_made_is_tried_as_often_as_allowed(
             await until(lambda: room.is_alive == is_back)
             if is_back:
                 await (await room.submit(job())).finished()
-            await until(lambda: room._thread._seconds_to_remake() is None)
+            await until(lambda: room._thread._maker.seconds_to_remake() is None)
             assert alive == [False] * 4
 
     room_engine = EngineRoom._make_engine
@@ -300,6 +301,6 @@ def test_jobs_that_are_aborted_at_any_moment_leave_nothing(lm):
 
 
 def left_of(thread: EngineThread) -> tuple[int, ...]:
-    assert thread._engine is not None
+    assert thread._maker.engine is not None
     left = (thread._families, thread._line, thread._by_id, thread._line._running_of)
-    return (thread._engine._pool.n_free, *map(len, left))
+    return (thread._maker.engine._pool.n_free, *map(len, left))

@@ -4,19 +4,23 @@ import pytest
 import torch
 
 from receptance.errors import RequestError, TokenizerError
+from receptance.inference import DivergedError, ImpossibleRequestError
 from receptance.serving.engine_room.failures import as_request_error, whence
 
 
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (ValueError("`top_k` must be"), 400, "`top_k` must be"),
-        (TokenizerError("no such token"), 400, "no such token"),
+        (ImpossibleRequestError("`top_k` must be"), 400, "`top_k` must be"),
+        (DivergedError("NaN"), 500, "the model's numbers are not finite"),
+        (ValueError("cannot reshape"), 500, "this text failed"),
+        (TypeError("not an int"), 500, "this text failed"),
+        (TokenizerError("no such token"), 500, "this text failed"),
         (RuntimeError("/a/path"), 500, "this text failed"),
         (RequestError("too late", status=408), 408, "too late"),
     ],
 )
-def test_a_wrong_argument_is_told_and_all_else_is_not(error, status, message):
+def test_what_is_wrong_with_a_request_is_told_and_all_else_is_not(error, status, message):
     found = as_request_error(error)
     assert found.status == status
     assert str(found).startswith(message)

@@ -27,7 +27,7 @@ def generation(lm):
 
 
 def finished(index, generation) -> Finished:
-    return Finished(index, generation, ())
+    return Finished(index, generation, 0.0, ())
 
 
 async def reading(taken: Ticket) -> AsyncGenerator[Piece, None]:
@@ -123,9 +123,11 @@ def test_a_prompt_that_was_read_is_known_even_if_the_job_fails():
     async def main():
         taken, _ = ticket()
         read = PromptRead(n_tokens=3)
-        taken.put_prompt(read)
+        taken.put_prompt(read, 2.5)
+        taken.put_prompt(PromptRead(n_tokens=4), 3.5)
         taken.fail(RequestError("it broke"))
         assert await taken.prompt() is read
+        assert taken.read_at == 2.5
 
     asyncio.run(main())
 

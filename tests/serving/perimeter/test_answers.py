@@ -1,6 +1,7 @@
 import asyncio
 import json
 import logging
+from typing import Any
 
 import pytest
 
@@ -92,8 +93,27 @@ def test_a_log_line_is_one_line_of_plain_characters(path, caplog):
     line = record.getMessage()
     assert line.isascii()
     assert line.isprintable()
-    assert len(line.split(" ")) == 7
+    assert len(line.split(" ")) == 8
+    assert line.split(" ")[2] == "127.0.0.1"
     assert "hidden" not in line
+
+
+@pytest.mark.parametrize(
+    ("client", "shown"),
+    [(("fe80::1%eth0", 5), "fe80::1%eth0"), (None, "-"), (("a b\r\n", 5), "a%20b%0D%0A")],
+)
+def test_the_log_has_the_address_as_it_is_but_in_one_word(client, shown, caplog):
+    async def ask() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/text", "headers": [], "client": client}
+
+        async def leave(*_: Any) -> Any:
+            return {"type": "http.disconnect"}
+
+        await APP(scope, leave, leave)
+
+    with caplog.at_level(logging.INFO, logger="receptance.serving.requests"):
+        asyncio.run(ask())
+    assert caplog.records[-1].getMessage().split(" ")[2] == shown
 
 
 def test_a_web_socket_is_refused():

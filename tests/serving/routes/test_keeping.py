@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from typing import cast
 
 import pytest
 
@@ -9,8 +10,8 @@ from receptance.errors import RequestError
 from receptance.inference import LanguageModel
 from receptance.serving.app import ServerApp
 from receptance.serving.protocol import CompletionBody
-from receptance.serving.routes.keeping import Keeping, Start, kept_aside, start_of
-from receptance.serving.state_store import Kept
+from receptance.serving.routes.keeping import Keeping, Start, kept_aside, reserved_aside, start_of
+from receptance.serving.state_store import Kept, Place, StateStore
 
 
 def test_what_begins_anew_may_be_remembered_and_what_goes_on_may_not(
@@ -74,3 +75,27 @@ def test_a_state_whose_waiter_is_gone_is_not_kept(app: ServerApp, lm: LanguageMo
 
     asyncio.run(leave())
     assert store.of_owner("who left") == []
+
+
+def test_a_place_whose_waiter_is_gone_is_free_again(app: ServerApp):
+    store = app.service.states
+    is_asked, may_end = threading.Event(), threading.Event()
+
+    class SlowStore:
+        def reserve(self, owner: str) -> Place:
+            is_asked.set()
+            assert may_end.wait(10)
+            return store.reserve(owner)
+
+    async def leave() -> None:
+        waiter = asyncio.ensure_future(reserved_aside(cast(StateStore, SlowStore()), "who left"))
+        assert await asyncio.to_thread(is_asked.wait, 10)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        may_end.set()
+        while "who left" in store._promised or len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(leave())
+    assert not [each for each in store._places if each.owner == "who left"]

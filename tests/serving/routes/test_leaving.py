@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 from starlette.requests import Request
 
 from receptance.errors import RequestError
-from receptance.serving.routes.leaving import EventStream, unless_left
-from receptance.serving.settings import Settings
+from receptance.serving.routes.leaving import EventStream, begun, unless_left
+from receptance.serving.settings import LEAST_BYTES_PER_SECOND, Settings
 from tests.serving.event_streams import events_of
 
 SETTINGS = Settings(ping_seconds=0.02, backlog_seconds=0.05)
@@ -171,6 +172,42 @@ def test_a_client_that_does_not_read_is_given_up():
     asyncio.run(run())
 
 
+SLOW = Settings(backlog_seconds=0.05)
+
+
+@dataclass
+class _SlowClient(_Client):
+    """A client that takes its time for each message."""
+
+    seconds: float = 0.0
+
+    async def send(self, message: Any) -> None:
+        await asyncio.sleep(self.seconds)
+        self.sent.append(message)
+
+
+def test_a_client_that_reads_slowly_but_steadily_gets_a_block_however_large():
+    async def large() -> AsyncGenerator[bytes, None]:
+        for _ in range(3):
+            yield b"x" * (LEAST_BYTES_PER_SECOND // 2)
+
+    client = _SlowClient(seconds=0.06)  # for each, where who takes nothing has 0.05 for all
+    asyncio.run(answer(client, large, SLOW))
+    assert len(client.body) == 3 * (LEAST_BYTES_PER_SECOND // 2)
+
+
+def test_a_client_that_takes_a_little_now_and_then_is_given_up():
+    async def small() -> AsyncGenerator[bytes, None]:
+        while True:
+            yield b"x"
+
+    client = _SlowClient(seconds=0.02)  # less than the 0.05 that it may take in all
+    with pytest.raises(TimeoutError):
+        asyncio.run(answer(client, small, SLOW))
+    assert set(client.body) <= set(b"x")
+    assert len(client.body) <= 3
+
+
 def _request(client: _Client) -> Request:
     return Request({"type": "http", "headers": []}, client.receive)
 
@@ -214,5 +251,75 @@ def test_work_for_a_client_that_left_is_ended():
             await unless_left(_request(client), work(), lambda: ended.append("engine"))
         assert caught.value.status == 499
         assert ended == ["engine", "work"]
+
+    asyncio.run(run())
+
+
+WAITING = Settings(queue_seconds=0.05)
+
+
+def test_what_was_begun_is_handed_to_who_stays_and_what_fails_is_told():
+    async def fail() -> int:
+        raise RequestError("no")
+
+    async def run() -> None:
+        left: list[int] = []
+        request = _request(_Client())
+        settings = Settings()
+        assert await begun(request, _three(), leave=left.append, settings=settings) == 3
+        with pytest.raises(RequestError, match="no"):
+            await begun(request, fail(), leave=left.append, settings=settings)
+        assert not left
+
+    asyncio.run(run())
+
+
+async def _three() -> int:
+    return 3
+
+
+@pytest.mark.parametrize(("leaves", "status"), [(True, 499), (False, 503)])
+def test_nothing_is_begun_for_who_left_or_waited_too_long(leaves: bool, status: int):
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("work")
+
+    async def run() -> None:
+        client = _Client()
+        if leaves:
+            client.has_left.set()
+        with pytest.raises(RequestError) as caught:
+            await begun(
+                _request(client), work(), leave=lambda _: ended.append("left"), settings=WAITING
+            )
+        assert caught.value.status == status
+        assert ended == ["work"]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_what_was_begun_behind_the_end_is_left(is_cut: bool):
+    async def work() -> int:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return 3
+
+    async def run() -> None:
+        left: list[int] = []
+        handling = asyncio.ensure_future(
+            begun(_request(_Client()), work(), leave=left.append, settings=WAITING)
+        )
+        await asyncio.sleep(0)
+        if is_cut:
+            await asyncio.sleep(0)
+            handling.cancel()
+        with pytest.raises(asyncio.CancelledError if is_cut else RequestError):
+            await handling
+        assert left == [3]
 
     asyncio.run(run())

@@ -1,6 +1,7 @@
 """From tickets to answers."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -92,6 +93,28 @@ def test_a_tally_counts_prompts_once_and_all_texts(lm: LanguageModel):
         assert timings["predicted_n"] == 20
         assert timings["prompt_ms"] >= 0
         assert timings["predicted_per_second"] > 0
+        await room.close()
+
+    asyncio.run(run())
+
+
+def test_the_times_are_the_engines_however_late_the_event_loop_hears_of_it(lm: LanguageModel):
+    async def run() -> None:
+        room = await _room(lm)
+        tally = Tally()
+        tickets = await room.submit_all(_jobs("ab", "c"))
+        while room.n_running or not room.n_steps:
+            time.sleep(0.001)  # the loop hears of nothing meanwhile
+        time.sleep(0.05)
+        over = time.monotonic() - 0.05
+        await read_prompts(tickets, tally)
+        for ticket in tickets:
+            for each in await ticket.finished():
+                tally.note(each)
+        assert tally.began < tally.read < tally.written <= over
+        timings = tally.timings
+        assert timings["prompt_ms"] == 1000 * (tally.read - tally.began)
+        assert timings["predicted_ms"] == 1000 * (tally.written - tally.read)
         await room.close()
 
     asyncio.run(run())

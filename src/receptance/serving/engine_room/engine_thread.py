@@ -11,6 +11,7 @@ from typing import Any
 
 from receptance.errors import RequestError
 from receptance.inference import Engine, Generation, Output, PromptRead
+from receptance.serving.engine_room.engine_maker import EngineMaker
 from receptance.serving.engine_room.failures import as_request_error, engine_error, whence
 from receptance.serving.engine_room.job import Finished
 from receptance.serving.engine_room.line import Family, Line
@@ -19,9 +20,6 @@ from receptance.serving.engine_room.ticket import Ticket
 from receptance.serving.metrics import FINISH_REASONS, Metrics
 
 logger = logging.getLogger(__name__)
-
-_HOUR = 3600.0
-_REMAKE_SECONDS = 5.0  # what kept an engine from being made may have gone by then
 
 
 class EngineThread:
@@ -44,6 +42,7 @@ class EngineThread:
         on_begin: Callable[[Ticket], None],
         on_text_end: Callable[[Ticket], None],
         on_end: Callable[[Ticket, int], None],
+        on_dead: Callable[[], None],
     ) -> None:
         """Make the engine; the thread begins with `start`.
 
@@ -57,34 +56,32 @@ class EngineThread:
             on_begin: Told there of each job that waits no more.
             on_text_end: Told there of each text that is finished.
             on_end: Told there of each job that is gone, and how many tokens it was given.
+            on_dead: Called on the thread when there never will be an engine again.
         """
-        self._make_engine = make_engine
-        self._restarts_per_hour = restarts_per_hour
         self._metrics = metrics
         self._report = report
         self._on_begin = on_begin
         self._on_text_end = on_text_end
         self._on_end = on_end
-        self._engine: Engine | None = make_engine()
+        self._on_dead = on_dead
+        self._maker = EngineMaker(make_engine, restarts_per_hour)
         self._orders: deque[Callable[[], None]] = deque()
         self._works: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._families: dict[Ticket, Family] = {}
         self._line = Line(n_slots, passing_seconds)
         self._by_id: dict[int, Family] = {}
-        self._restarts: deque[float] = deque()
         self._news: News = []
         self._is_closing = False
         self._is_heard = True
         self._n_steps = 0
-        self._remake_at: float | None = None
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     @property
     def is_alive(self) -> bool:
         """Whether orders are obeyed."""
-        return self._thread.is_alive() and self._engine is not None
+        return self._thread.is_alive() and self._maker.engine is not None
 
     @property
     def busy_seconds(self) -> float:
@@ -156,13 +153,16 @@ class EngineThread:
             self._changed.notify()
 
     def _run(self) -> None:
-        while self._is_heard and not self._is_closing:
-            for part in (self._obey, self._step):  # who is forgotten need not wait for the step
-                try:
-                    part()
-                except BaseException as error:  # noqa: BLE001 - nobody may wait for ever
-                    self._recover(error)
-                self._send_news()
+        try:
+            while self._is_heard and not self._is_closing:
+                for part in (self._obey, self._step):  # who is forgotten need not wait for the step
+                    try:
+                        part()
+                    except BaseException as error:  # noqa: BLE001 - nobody may wait for ever
+                        self._recover(error)
+                    self._send_news()
+        finally:
+            self._on_dead()
 
     def _send_news(self) -> None:
         news, self._news = self._news, []
@@ -173,22 +173,23 @@ class EngineThread:
         with self._changed:
             while not (self._orders or self._works or self._by_id or self._line):
                 self._busy_since = None
-                if not self._changed.wait(self._seconds_to_remake()):
+                if not self._changed.wait(self._maker.seconds_to_remake()):
                     break  # nothing was ordered, but an engine is to be made
         self._busy_since = time.monotonic()
-        if self._seconds_to_remake() == 0.0:
+        if self._maker.seconds_to_remake() == 0.0:
             self._remake()
         while self._orders:
             self._orders.popleft()()
         if self._works:  # one a step, so that many of them do not hold up the texts
             self._works.popleft()()
         now = time.monotonic()
-        while self._engine is not None and (family := self._line.next(now)):
-            self._begin(self._engine, family)
+        while (engine := self._maker.engine) is not None and (family := self._line.next(now)):
+            self._begin(engine, family)
 
     def _step(self) -> None:
         """Take a step, and report what it did."""
-        if self._engine is None or not self._by_id:
+        engine = self._maker.engine
+        if engine is None or not self._by_id:
             return
         n_tokens = 0
 
@@ -204,13 +205,13 @@ class EngineThread:
             pass_on(outputs)
             self._send_news()
 
-        pass_on(self._engine.step(tell))
+        pass_on(engine.step(tell))
         self._n_steps += 1
         if n_tokens:
             self._metrics.batch_size.observe(n_tokens)
 
     def _line_up(self, family: Family) -> None:
-        if self._engine is None:
+        if self._maker.engine is None:
             self._end(family, engine_error())
             return
         self._families[family.ticket] = family
@@ -238,13 +239,13 @@ class EngineThread:
             self._end(family, as_request_error(output.error))
             return
         if output.prompt is not None and not family.is_read:
-            self._note_prompt(family, output.prompt)
+            self._note_prompt(family, output.prompt, now)
         if output.token is not None:
             self._note_token(family, output, now)
         if output.generation is not None:
             self._finish(family, output.id, output.generation, now)
 
-    def _note_prompt(self, family: Family, prompt: PromptRead) -> None:
+    def _note_prompt(self, family: Family, prompt: PromptRead, now: float) -> None:
         """Report that the prompt of a job was read."""
         family.is_read = True
         self._metrics.prompt_tokens.inc(prompt.n_tokens)
@@ -252,7 +253,7 @@ class EngineThread:
             self._metrics.cache_hits.inc()
         elif family.request.cache_scope is not None:
             self._metrics.cache_misses.inc()
-        self._news.append(partial(family.ticket.put_prompt, prompt))
+        self._news.append(partial(family.ticket.put_prompt, prompt, now))
 
     def _note_token(self, family: Family, output: Output, now: float) -> None:
         """Report the token that one text got."""
@@ -275,7 +276,7 @@ class EngineThread:
         self._leave(family, id_)
         self._metrics.success.labels(FINISH_REASONS[generation.finish_reason]).inc()
         self._metrics.request.observe(now - family.arrived)
-        finished = Finished(index, generation, tuple(family.logprobs.get(id_, ())))
+        finished = Finished(index, generation, now, tuple(family.logprobs.get(id_, ())))
         self._news.append(partial(family.ticket.put_finished, finished))
         self._news.append(partial(self._on_text_end, family.ticket))
         if not family.members:
@@ -290,8 +291,8 @@ class EngineThread:
     def _cancel(self, family: Family) -> None:
         """Take a job out of the engine."""
         for id_ in family.members:
-            if self._engine is not None:
-                self._engine.cancel(id_)
+            if self._maker.engine is not None:
+                self._maker.engine.cancel(id_)
             self._leave(family, id_)
         family.members = {}
 
@@ -332,7 +333,7 @@ class EngineThread:
         """Fail all that the engine had, and make another one, if that may help."""
         logger.error("the engine broke: %s", whence(error))
         self._metrics.engine_errors.inc()
-        self._engine = None  # its memory goes before the next one takes it
+        self._maker.discard()
         self._by_id.clear()
         self._line.clear()
         for family in list(self._families.values()):
@@ -342,26 +343,10 @@ class EngineThread:
         error.with_traceback(None)  # its frames hold the engine
         self._remake()
 
-    def _seconds_to_remake(self) -> float | None:
-        """Return in how many seconds an engine is to be made; None if none is."""
-        at = self._remake_at
-        return None if at is None else max(0.0, at - time.monotonic())
-
     def _remake(self) -> None:
-        """Make an engine, or say when to try again; or never, if that was often enough."""
-        self._remake_at = None
-        now = time.monotonic()
-        while self._restarts and now - self._restarts[0] > _HOUR:
-            self._restarts.popleft()
-        if len(self._restarts) >= self._restarts_per_hour:
-            logger.error("the engine broke too often in an hour, and stays down")
-            return
-        self._restarts.append(now)
-        try:
-            self._engine = self._make_engine()
-        except Exception as again:  # noqa: BLE001 - then there is none for now, which is told
-            self._remake_at = time.monotonic() + _REMAKE_SECONDS
-            logger.error("the engine can not be made again: %s", whence(again))  # noqa: TRY400
+        self._maker.remake()
+        if self._maker.is_given_up:
+            self._on_dead()
 
 
 def _settle(result: "asyncio.Future[Any]", value: Any, error: Exception | None) -> None:

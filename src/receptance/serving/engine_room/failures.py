@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from receptance.errors import ReceptanceError, RequestError
-from receptance.inference import DivergedError
+from receptance.errors import RequestError
+from receptance.inference import DivergedError, ImpossibleRequestError
 from receptance.ops.shortage import explain_shortage
 
 logger = logging.getLogger(__name__)
@@ -22,14 +22,15 @@ def as_request_error(error: Exception) -> RequestError:
     """Return what a client is told when its job failed.
 
     Args:
-        error: Of the engine: a wrong argument is the client's to mend, and all else ours.
+        error: Of the engine: what it says is wrong with the request is the client's to mend, and
+            all else ours, any other `ValueError` too.
     """
     if isinstance(error, RequestError):
         return error
     if isinstance(error, DivergedError):
         logger.error("the model gave no distribution: it has diverged")
         return RequestError(_DIVERGED, status=500, code="model_diverged")
-    if isinstance(error, ValueError | TypeError | ReceptanceError):
+    if isinstance(error, ImpossibleRequestError):
         return RequestError(str(error))
     logger.error("a request failed: %s", whence(error))
     return RequestError(_FAILED, status=500, code="engine_error")

@@ -18,6 +18,8 @@ class Job:
     """From its arrival to its end, if less than the settings give everyone."""
     param: str = "prompt"
     """The field that the prompt stood in: what is wrong with it is told by this name."""
+    arrived: float | None = None
+    """When it arrived, by `time.monotonic`, which is the event loop's clock; None is now."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Finished:
     index: int
     """Which of the job's `n` it is."""
     generation: Generation
+    at: float
+    """When its last token was chosen, by `time.monotonic`."""
     tokens: tuple[TokenLogprobs, ...]
     """Of each token that was chosen, those of a stop string and the end of the text included; none
     if nobody asked."""

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from operator import index
@@ -13,11 +14,13 @@ from receptance.errors import ConfigError, ReceptanceError, RequestError
 from receptance.inference import Engine, LanguageModel, PrefixCache, PrefixFolder, Request
 from receptance.serving.engine_room.admission import Admission
 from receptance.serving.engine_room.allowance import Allowance
+from receptance.serving.engine_room.deadlines import queue_timeout, request_timeout
 from receptance.serving.engine_room.engine_thread import EngineThread
 from receptance.serving.engine_room.job import Job
 from receptance.serving.engine_room.line import Family
 from receptance.serving.engine_room.mailbox import Mailbox
 from receptance.serving.engine_room.memory import require_memory
+from receptance.serving.engine_room.places import Places
 from receptance.serving.engine_room.ticket import Ticket
 from receptance.serving.metrics import Metrics
 from receptance.serving.off_loop import SHORT, off_loop
@@ -32,18 +35,6 @@ _LAST_STEP_SECONDS = 10.0  # more than a step takes
 _PASSING = 0.5  # of the time that a job may wait; in the rest it must come to its places
 _SHOWN = 60  # digits of a number that is no token
 _MAX_LETTERS = 256  # steps that the engine may be ahead of the event loop
-
-
-@dataclass(eq=False)
-class _Place:
-    """What a job takes of the room."""
-
-    owner: str
-    n: int
-    """Texts that are not finished."""
-    is_waiting: bool = True
-    began: float = 0.0
-    alarms: list[asyncio.TimerHandle] = field(default_factory=list)
 
 
 class EngineRoom:
@@ -79,16 +70,16 @@ class EngineRoom:
             restarts_per_hour=settings.max_engine_restarts_per_hour,
             metrics=metrics,
             report=lambda news: self._mailbox.post(news),
-            on_begin=self._on_begin,
-            on_text_end=self._on_text_end,
-            on_end=self._on_end,
+            on_begin=lambda ticket: self._places.begin(ticket),
+            on_text_end=lambda ticket: self._places.finish_text(ticket),
+            on_end=lambda ticket, n_tokens: self._places.leave(ticket, n_tokens),
+            on_dead=self._on_dead,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._places: dict[Ticket, _Place] = {}
         self._admission = Admission(settings)
         self._allowance = Allowance(settings.tokens_per_minute_per_key)
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
+        self._places = Places(self._admission, self._allowance, self._now)
+        self._is_dead = asyncio.Event()
         self._is_retired = False
         self._is_draining = False
         self._is_closed = False
@@ -188,15 +179,13 @@ class EngineRoom:
             self._admission.require_place(owner, n)
         except RequestError as full:
             raise self._rejected(full) from None
-        arrived = self._now()
-        self._admission.promise(owner, n)
-        self._is_empty.clear()
+        arrived = self._now() if jobs[0].arrived is None else jobs[0].arrived
+        self._places.promise(owner, n)
         try:
             requests = [await self._tokenized(job) for job in jobs]
             self._require_service()
         except BaseException:
-            self._admission.begin(owner, n)
-            self._leave(n)
+            self._places.withdraw(owner, n)
             raise
         return [self._send(job, each, arrived) for job, each in zip(jobs, requests, strict=True)]
 
@@ -232,10 +221,14 @@ class EngineRoom:
         """
         self._is_draining = True
         try:
-            await asyncio.wait_for(self._is_empty.wait(), seconds)
+            await asyncio.wait_for(self._places.until_empty(), seconds)
         except TimeoutError:
-            for ticket in list(self._places):
+            for ticket in self._places.tickets:
                 self._end(ticket, _unavailable(_ENDS, "shutting_down"), "shutdown")
+
+    async def until_dead(self) -> None:
+        """Return when the engine is gone for good: it broke too often, or was closed."""
+        await self._is_dead.wait()
 
     async def close(self) -> None:
         """End what is left, and the engine's thread."""
@@ -310,14 +303,13 @@ class EngineRoom:
         ticket = Ticket(job.n, self._settings, forget=self._thread.forget)
         seconds = self._settings.request_seconds
         seconds = seconds if job.max_seconds is None else min(seconds, job.max_seconds)
-        place = self._places[ticket] = _Place(job.owner, job.n)
-        timeout = RequestError(_TIMEOUT.format(seconds), status=408, code="timeout")
-        late = _unavailable(_QUEUE_TIMEOUT.format(self._settings.queue_seconds), "queue_timeout")
+        timeout, late = request_timeout(seconds), queue_timeout(self._settings.queue_seconds)
         call_at = self._running_loop.call_at
-        place.alarms = [
+        alarms = [
             call_at(arrived + seconds, self._end, ticket, timeout, "timeout"),
             call_at(arrived + self._settings.queue_seconds, self._end_waiting, ticket, late),
         ]
+        self._places.take(ticket, job.owner, job.n, alarms)
         assert isinstance(request.prompt, Sequence)
         self._allowance.take(job.owner, len(request.prompt), self._now())
         family = Family(ticket, request, job.n, job.owner, arrived)
@@ -330,33 +322,13 @@ class EngineRoom:
         self._thread.forget(ticket, error, reason)
 
     def _end_waiting(self, ticket: Ticket, error: RequestError) -> None:
-        if self._places[ticket].is_waiting:
+        if self._places.is_waiting(ticket):
             self._end(ticket, error, "queue_timeout")
 
-    def _on_begin(self, ticket: Ticket) -> None:
-        place = self._places[ticket]
-        place.is_waiting = False
-        place.began = self._now()
-        self._admission.begin(place.owner, place.n)
-
-    def _on_text_end(self, ticket: Ticket) -> None:
-        place = self._places[ticket]
-        place.n -= 1
-        self._admission.finish(self._now() - place.began)
-
-    def _on_end(self, ticket: Ticket, n_tokens: int) -> None:
-        place = self._places.pop(ticket)
-        self._allowance.take(place.owner, n_tokens, self._now())
-        for alarm in place.alarms:
-            alarm.cancel()
-        if place.is_waiting:
-            self._admission.begin(place.owner, place.n)
-        self._leave(place.n)
-
-    def _leave(self, n: int) -> None:
-        self._admission.leave(n)
-        if not self._admission.n_open:
-            self._is_empty.set()
+    def _on_dead(self) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended before
+                self._loop.call_soon_threadsafe(self._is_dead.set)
 
 
 def _folder(lm: LanguageModel, settings: Settings) -> PrefixFolder | None:
@@ -382,5 +354,3 @@ _DEAD = "the engine is down; ask again in a while"
 _EMPTY = "`{}` must hold at least one token when there is a state, but it is empty"
 _LONG_PROMPT = "`{}` must have at most {} tokens, but it has more; shorten it"
 _NO_TOKEN = "`{}` must be tokens from 0 to {}, but one is {}"
-_TIMEOUT = "a request may take {:g} seconds, and was not finished by then; ask for fewer tokens"
-_QUEUE_TIMEOUT = "a request may wait {:g} seconds for its turn, which did not come; ask again later"

@@ -51,6 +51,7 @@ class Ticket:
         self._settings = settings
         self._forget = forget
         self._prompt: PromptRead | None = None
+        self._read_at = 0.0
         self._prompt_known = asyncio.Event()
         self._pending: dict[int, _Pending] = {}
         self._pending_bytes = 0
@@ -66,6 +67,11 @@ class Ticket:
     def is_over(self) -> bool:
         """Whether nothing more will come: all texts are finished, or the job failed."""
         return self._over.is_set()
+
+    @property
+    def read_at(self) -> float:
+        """When the prompt was read, by `time.monotonic`, once `prompt` has returned."""
+        return self._read_at
 
     async def prompt(self) -> PromptRead:
         """Return what is known of the prompt, once it was read.
@@ -128,9 +134,10 @@ class Ticket:
         """
         self._forget(self, RequestError(_CANCELLED, status=499, code="cancelled"), reason)
 
-    def put_prompt(self, prompt: PromptRead) -> None:
-        """Take in that the prompt was read."""
-        self._prompt = self._prompt or prompt
+    def put_prompt(self, prompt: PromptRead, at: float) -> None:
+        """Take in that the prompt was read, and when."""
+        if self._prompt is None:
+            self._prompt, self._read_at = prompt, at
         self._prompt_known.set()
 
     def put(self, index: int, text: str, tokens: tuple[TokenLogprobs, ...]) -> None:

@@ -103,14 +103,21 @@ class Answers:
             await answer.fail(_default_error(500))
         finally:
             access_logger.info(
-                "%s %s %s %s %d %.1f ms",
+                "%s %s %s %s %s %d %.1f ms",
                 request_id,
                 state["owner"],
+                _address_of(scope),
                 scope["method"] if scope["method"].isalpha() else "?",
                 quote(scope["path"], safe="/:@!$&'()*+,;=-._~", errors="replace"),
                 answer.status,
                 1000 * (time.perf_counter() - began),
             )
+
+
+def _address_of(scope: Scope) -> str:
+    """Return from where a request came: the proxy, if there is one; a socket file has nothing."""
+    host = (scope.get("client") or ("-", 0))[0]
+    return quote(str(host), safe=":.%-")
 
 
 class _Answer:

@@ -27,6 +27,7 @@ from receptance.serving.protocol import (
     sampling_params,
 )
 from receptance.serving.routes.keeping import Keeping, start_of
+from receptance.serving.routes.leaving import begun
 from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import ANONYMOUS, Service, owner_of
 from receptance.serving.routes.writing import Answer, Tally, read_prompts
@@ -127,7 +128,8 @@ def chat_router(service: Service) -> APIRouter:
     @router.post("/v1/chat/completions", response_model=None)
     async def create_chat_completion(body: ChatBody, request: HTTPRequest) -> Response:
         """Write the next turn of a conversation."""
-        answer = await _begin(service, body, owner_of(request))
+        work = _begin(service, body, owner_of(request))
+        answer = await begun(request, work, leave=Answer.leave, settings=service.settings)
         return await answer.response(request, service.settings)
 
     return router
@@ -194,7 +196,8 @@ async def _begin(service: Service, body: ChatBody, owner: str) -> _Turn:
     )
     keeping = await Keeping.begin(service, body, owner, start)
     try:
-        ticket = await service.room.submit(Job(request=request, n=body.n or 1, owner=owner))
+        job = Job(request=request, n=body.n or 1, owner=owner, arrived=tally.began)
+        ticket = await service.room.submit(job)
     except BaseException:
         keeping.leave()
         raise

@@ -26,6 +26,7 @@ from receptance.serving.protocol import (
     sampling_params,
 )
 from receptance.serving.routes.keeping import Keeping, start_of
+from receptance.serving.routes.leaving import begun
 from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import Service, owner_of
 from receptance.serving.routes.writing import Answer, Tally, pieces_of, read_prompts
@@ -159,7 +160,8 @@ def completions_router(service: Service) -> APIRouter:
     @router.post("/v1/completions", response_model=None)
     async def create_completion(body: CompletionBody, request: HTTPRequest) -> Response:
         """Write texts that go on from prompts."""
-        answer = await _begin(service, body, owner_of(request))
+        work = _begin(service, body, owner_of(request))
+        answer = await begun(request, work, leave=Answer.leave, settings=service.settings)
         return await answer.response(request, service.settings)
 
     return router
@@ -192,6 +194,7 @@ async def _begin(service: Service, body: CompletionBody, owner: str) -> _Texts:
             ),
             n=body.n_drafts,
             owner=owner,
+            arrived=tally.began,
         )
         for prompt in prompts
     ]

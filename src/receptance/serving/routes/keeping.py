@@ -9,7 +9,7 @@ from receptance.inference import Generation
 from receptance.models import State
 from receptance.serving.protocol import WritingBody
 from receptance.serving.routes.service import Service
-from receptance.serving.state_store import Kept, Place
+from receptance.serving.state_store import Kept, Place, StateStore
 
 T = TypeVar("T")
 
@@ -49,6 +49,30 @@ async def start_of(service: Service, owner: str, id_: str | None) -> Start:
 async def aside(work: Callable[..., T], *args: Any) -> T:
     """Return what a function does that may wait for a disk."""
     return await asyncio.to_thread(work, *args)
+
+
+async def reserved_aside(store: StateStore, owner: str) -> Place:
+    """Return a place for one state more, and give it back if nobody waits for it any more.
+
+    Args:
+        store: Where to.
+        owner: Who will have it.
+
+    Raises:
+        RequestError: If there is no place.
+    """
+    # The thread goes on when its waiter is cancelled, so that it may come to a place after that.
+    reserving = asyncio.ensure_future(aside(store.reserve, owner))
+    try:
+        return await asyncio.shield(reserving)
+    except asyncio.CancelledError:
+        reserving.add_done_callback(_give_back)
+        raise
+
+
+def _give_back(reserving: "asyncio.Future[Place]") -> None:
+    if not reserving.cancelled() and reserving.exception() is None:
+        reserving.result().leave()
 
 
 async def kept_aside(place: Place, work: Callable[..., Kept], *args: Any) -> Kept:
@@ -94,7 +118,7 @@ class Keeping:
         Raises:
             RequestError: If there is no place.
         """
-        place = await aside(service.states.reserve, owner) if body.save_state else None
+        place = await reserved_aside(service.states, owner) if body.save_state else None
         return cls(service, start, place, service.envelope("", body.model).model)
 
     def leave(self) -> None:

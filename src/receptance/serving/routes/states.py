@@ -3,6 +3,8 @@
 A state is all that a recurrent model remembers of a text, and of one size however long that was.
 """
 
+import time
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter
@@ -12,14 +14,15 @@ from starlette.responses import JSONResponse, Response
 from receptance.errors import RequestError
 from receptance.inference import Request, SamplingParams
 from receptance.serving.chat import Message
-from receptance.serving.engine_room import Job
+from receptance.serving.engine_room import Job, Ticket
 from receptance.serving.protocol import ForkBody, StateBody, require_possible_state
 from receptance.serving.routes.chat_completions import render
 from receptance.serving.routes.completions import tokens_of
-from receptance.serving.routes.keeping import Start, aside, kept_aside, start_of
-from receptance.serving.routes.leaving import unless_left
+from receptance.serving.routes.keeping import Start, aside, kept_aside, reserved_aside, start_of
+from receptance.serving.routes.leaving import begun, unless_left
 from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import Service, owner_of
+from receptance.serving.routes.writing import leave_all
 from receptance.serving.state_store import MAX_NAME_CHARACTERS, Kept, Place
 
 _FILE = "application/octet-stream"
@@ -50,19 +53,15 @@ def _add_making(router: APIRouter, service: Service) -> None:
     @router.post("", response_model=None)
     async def create_state(body: StateBody, request: HTTPRequest) -> Response:
         """Read a text or messages, and keep the state after them."""
-        owner = owner_of(request)
-        service.require_served(body, body.model)
-        require_possible_state(body, service.settings)
-        start = await start_of(service, owner, body.state)
-        tokens = await _tokens(service, body, owner, start)
-        place = await aside(store.reserve, owner)
-        return await _held(request, place, _create(service, body, owner, start, tokens, place))
+        work = _begin(service, body, owner_of(request))
+        making = await begun(request, work, leave=_Making.leave, settings=service.settings)
+        return await unless_left(request, making.made(), making.leave)
 
     @router.post("/import", response_model=None, openapi_extra=_IMPORT)
     async def import_state(request: HTTPRequest) -> Response:
         """Keep a state that comes as a file, which `/v1/states/{id}/content` gave."""
         content = await request.body()
-        place = await aside(store.reserve, owner_of(request))
+        place = await reserved_aside(store, owner_of(request))
         try:
             return _told(service, await kept_aside(place, store.import_content, place, content))
         finally:
@@ -78,7 +77,7 @@ def _add_making(router: APIRouter, service: Service) -> None:
         owner = owner_of(request)
         kept, state = await aside(store.read, owner, state_id)
         name = f"{kept.name} (fork)"[-MAX_NAME_CHARACTERS:] if body.name is None else body.name
-        place = await aside(store.reserve, owner)
+        place = await reserved_aside(store, owner)
         return _told(service, await kept_aside(place, place.keep, name, kept.tokens, state))
 
 
@@ -129,31 +128,47 @@ async def _tokens(service: Service, body: StateBody, owner: str, start: Start) -
     return tokens
 
 
-async def _held(request: HTTPRequest, place: Place, work: Any) -> Response:
-    """Return what `work` does, which may be cancelled; the place is given back if it is."""
-    return await unless_left(request, work, place.leave)
+@dataclass(frozen=True)
+class _Making:
+    """A state that the engine is at."""
+
+    service: Service
+    name: str
+    n_tokens: int
+    place: Place
+    ticket: Ticket
+
+    def leave(self) -> None:
+        """End what nobody waits for any more."""
+        leave_all([self.ticket])
+        self.place.leave()
+
+    async def made(self) -> Response:
+        """Keep the state once it is there."""
+        (finished,) = await self.ticket.finished()
+        state = finished.generation.state
+        keep = self.place.keep
+        return _told(
+            self.service, await kept_aside(self.place, keep, self.name, self.n_tokens, state)
+        )
 
 
-async def _create(
-    service: Service,
-    body: StateBody,
-    owner: str,
-    start: Start,
-    tokens: list[int],
-    place: Place,
-) -> Response:
-    """Let the engine read what is to be read, and keep the state after it."""
+async def _begin(service: Service, body: StateBody, owner: str) -> _Making:
+    """Check a request, and let the engine read what is to be read."""
+    arrived = time.monotonic()
+    service.require_served(body, body.model)
+    require_possible_state(body, service.settings)
+    start = await start_of(service, owner, body.state)
+    tokens = await _tokens(service, body, owner, start)
     params = SamplingParams(max_tokens=0)
     request = Request(tokens, params, state=start.state, cache_scope=start.cache_scope(owner))
-    ticket = await service.room.submit(Job(request=request, owner=owner))
+    place = await reserved_aside(service.states, owner)
     try:
-        (finished,) = await ticket.finished()
-    finally:
-        if not ticket.is_over:
-            ticket.cancel("client")
-    n_tokens = start.tokens + len(tokens)
-    state = finished.generation.state
-    return _told(service, await kept_aside(place, place.keep, body.name or "", n_tokens, state))
+        ticket = await service.room.submit(Job(request=request, owner=owner, arrived=arrived))
+    except BaseException:
+        place.leave()
+        raise
+    return _Making(service, body.name or "", start.tokens + len(tokens), place, ticket)
 
 
 def _told(service: Service, kept: Kept) -> Response:

@@ -20,21 +20,27 @@ from receptance.serving.settings import Settings
 
 @dataclass(kw_only=True)
 class Tally:
-    """What the texts of one request took; begun when it arrives."""
+    """What the texts of one request took; begun when it arrives.
+
+    When a prompt was read and a text ended is as the engine's thread says: until the event loop
+    hears of it, other work may take long there.
+    """
 
     prompts: list[PromptRead] = field(default_factory=list)
     completion_tokens: int = 0
     began: float = field(default_factory=time.monotonic)
-    read: float | None = None
+    read: float = 0.0
+    written: float = 0.0
 
-    def note_prompts(self, prompts: Sequence[PromptRead]) -> None:
-        """Note that all prompts were read, now."""
+    def note_prompts(self, prompts: Sequence[PromptRead], at: float) -> None:
+        """Note that all prompts were read, and when the last of them was."""
         self.prompts = list(prompts)
-        self.read = time.monotonic()
+        self.read = at
 
     def note(self, finished: Finished) -> None:
         """Note that a text is whole."""
         self.completion_tokens += finished.generation.generated_tokens
+        self.written = max(self.written, finished.at)
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -45,17 +51,16 @@ class Tally:
 
     @property
     def timings(self) -> dict[str, float | int]:
-        """How long the parts took until now, by llama.cpp's names; the queue is in `prompt_ms`."""
-        now = time.monotonic()
-        read = now if self.read is None else self.read
+        """How long the parts took, by llama.cpp's names; the queue is in `prompt_ms`."""
+        prompt_seconds, written_seconds = self.read - self.began, self.written - self.read
         n_read = sum(each.n_tokens - each.cached_tokens for each in self.prompts)
         return {
             "prompt_n": n_read,
-            "prompt_ms": 1000 * (read - self.began),
-            "prompt_per_second": n_read / max(read - self.began, 1e-9),
+            "prompt_ms": 1000 * prompt_seconds,
+            "prompt_per_second": n_read / max(prompt_seconds, 1e-9),
             "predicted_n": self.completion_tokens,
-            "predicted_ms": 1000 * (now - read),
-            "predicted_per_second": self.completion_tokens / max(now - read, 1e-9),
+            "predicted_ms": 1000 * written_seconds,
+            "predicted_per_second": self.completion_tokens / max(written_seconds, 1e-9),
         }
 
 
@@ -121,7 +126,7 @@ async def read_prompts(tickets: Sequence[Ticket], tally: Tally) -> list[PromptRe
         RequestError: If one fails before.
     """
     prompts = [await ticket.prompt() for ticket in tickets]
-    tally.note_prompts(prompts)
+    tally.note_prompts(prompts, max(ticket.read_at for ticket in tickets))
     return prompts
 
 
