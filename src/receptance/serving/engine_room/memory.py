@@ -1,7 +1,7 @@
-"""What a server will take of the memory, and whether it is there: asked before it starts."""
+"""What a server will take of memory and disk, and whether it is there: asked before it starts."""
 
 from receptance.errors import ConfigError
-from receptance.inference import LanguageModel
+from receptance.inference import LanguageModel, PrefixFolder
 from receptance.ops.memory import available_bytes
 from receptance.serving.settings import Settings
 
@@ -34,6 +34,25 @@ def require_memory(lm: LanguageModel, settings: Settings) -> None:
         )
 
 
+def open_folder(lm: LanguageModel, settings: Settings) -> PrefixFolder | None:
+    """Return where remembered states go that have no place in memory; None forgets them.
+
+    Args:
+        lm: Whose states they are.
+        settings: The folder, and how much it may take.
+
+    Raises:
+        ConfigError: If it cannot be written in.
+    """
+    folder, most = settings.state_cache_folder, settings.state_cache_folder_bytes
+    if folder is None:
+        return None
+    try:
+        return PrefixFolder(folder, most, like=lm.zero_state(), fingerprint=lm.fingerprint)
+    except OSError as error:
+        raise ConfigError(_NO_FOLDER.format(str(folder), error.strerror)) from error
+
+
 def wanted_bytes(lm: LanguageModel, settings: Settings) -> int:
     """Return the most memory that the states of a server take."""
     are_in_memory = settings.max_states_per_key and settings.state_folder is None
@@ -48,3 +67,6 @@ def state_bytes(lm: LanguageModel) -> int:
 
 def _mb(n_bytes: int) -> str:
     return f"{n_bytes / _MB:,.1f} MB"
+
+
+_NO_FOLDER = "`state_cache_folder` must be a folder to write in, but {!r} is not: {}"

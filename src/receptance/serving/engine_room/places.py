@@ -75,6 +75,10 @@ class Places:
         """
         self._places[ticket] = _Place(owner, n, alarms=alarms)
 
+    def owner_of(self, ticket: Ticket) -> str:
+        """Return whose a job is that is here."""
+        return self._places[ticket].owner
+
     def is_waiting(self, ticket: Ticket) -> bool:
         """Return whether the engine has not begun with a job that is here."""
         return self._places[ticket].is_waiting

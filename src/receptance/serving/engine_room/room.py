@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -10,8 +11,8 @@ from itertools import islice
 from operator import index
 from typing import SupportsIndex, TypeVar
 
-from receptance.errors import ConfigError, ReceptanceError, RequestError
-from receptance.inference import Engine, LanguageModel, PrefixCache, PrefixFolder, Request
+from receptance.errors import ReceptanceError, RequestError
+from receptance.inference import Engine, LanguageModel, PrefixCache, Request
 from receptance.serving.engine_room.admission import Admission
 from receptance.serving.engine_room.allowance import Allowance
 from receptance.serving.engine_room.deadlines import queue_timeout, request_timeout
@@ -19,8 +20,9 @@ from receptance.serving.engine_room.engine_thread import EngineThread
 from receptance.serving.engine_room.job import Job
 from receptance.serving.engine_room.line import Family
 from receptance.serving.engine_room.mailbox import Mailbox
-from receptance.serving.engine_room.memory import require_memory
+from receptance.serving.engine_room.memory import open_folder, require_memory
 from receptance.serving.engine_room.places import Places
+from receptance.serving.engine_room.series import Series
 from receptance.serving.engine_room.ticket import Ticket
 from receptance.serving.metrics import Metrics
 from receptance.serving.off_loop import SHORT, off_loop
@@ -61,7 +63,7 @@ class EngineRoom:
         self._tokenizer = lm.tokenizer
         self._settings = settings
         self._metrics = metrics
-        self._cache = PrefixCache(settings.state_cache_bytes, _folder(lm, settings))
+        self._cache = PrefixCache(settings.state_cache_bytes, open_folder(lm, settings))
         self._has_engine = False
         self._thread = EngineThread(
             self._make_engine,
@@ -72,13 +74,14 @@ class EngineRoom:
             report=lambda news: self._mailbox.post(news),
             on_begin=lambda ticket: self._places.begin(ticket),
             on_text_end=lambda ticket: self._places.finish_text(ticket),
-            on_end=lambda ticket, n_tokens: self._places.leave(ticket, n_tokens),
+            on_end=self._on_end,
             on_dead=self._on_dead,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._admission = Admission(settings)
         self._allowance = Allowance(settings.tokens_per_minute_per_key)
         self._places = Places(self._admission, self._allowance, self._now)
+        self._series: dict[Ticket, Series] = {}
         self._is_dead = asyncio.Event()
         self._is_retired = False
         self._is_draining = False
@@ -169,7 +172,29 @@ class EngineRoom:
         Raises:
             RequestError: As `submit`.
         """
-        owner, n = jobs[0].owner, sum(job.n for job in jobs)
+        return await self._submit(jobs, len(jobs))
+
+    async def submit_series(self, jobs: Sequence[Job], *, at_once: int) -> list[Ticket]:
+        """Take several jobs, or none of them, that go into the engine one after the other.
+
+        They take as many places as are there at once, until the last has ended, and have one
+        deadline. If one fails, those that have not begun fail with it.
+
+        Args:
+            jobs: All of one owner, each of one text.
+            at_once: How many may be in the engine's hands.
+
+        Returns:
+            Their tickets, in the order of the jobs.
+
+        Raises:
+            RequestError: As `submit`.
+        """
+        return await self._submit(jobs, min(at_once, self._settings.max_sequences))
+
+    async def _submit(self, jobs: Sequence[Job], at_once: int) -> list[Ticket]:
+        """Take jobs of which so many have places, and the others follow them."""
+        owner, n = jobs[0].owner, sum(job.n for job in jobs[:at_once])
         self._require_service()
         most, room_for = max(job.n for job in jobs), self._settings.max_sequences
         if most > room_for:
@@ -187,7 +212,14 @@ class EngineRoom:
         except BaseException:
             self._places.withdraw(owner, n)
             raise
-        return [self._send(job, each, arrived) for job, each in zip(jobs, requests, strict=True)]
+        members = [
+            (Ticket(job.n, self._settings, forget=self._thread.forget), job, each)
+            for job, each in zip(jobs, requests, strict=True)
+        ]
+        series = Series(arrived, deque(members[at_once:]))
+        for member in members[:at_once]:
+            self._send(*member, series)
+        return [ticket for ticket, _, _ in members]
 
     async def run(self, work: Callable[[], T]) -> T:
         """Call a function on the engine's thread, between two steps, and return what it does.
@@ -298,23 +330,27 @@ class EngineRoom:
             raise RequestError(_NO_TOKEN.format(param, vocab_size - 1, wrong), param=param)
         return tokens
 
-    def _send(self, job: Job, request: Request, arrived: float) -> Ticket:
-        """Send a job with a promised place to the engine."""
-        ticket = Ticket(job.n, self._settings, forget=self._thread.forget)
+    def _send(
+        self, ticket: Ticket, job: Job, request: Request, series: Series, *, follows: bool = False
+    ) -> None:
+        """Send a job with a promised place to the engine; one that follows has waited before."""
+        arrived = series.arrived
         seconds = self._settings.request_seconds
         seconds = seconds if job.max_seconds is None else min(seconds, job.max_seconds)
         timeout, late = request_timeout(seconds), queue_timeout(self._settings.queue_seconds)
         call_at = self._running_loop.call_at
         alarms = [
             call_at(arrived + seconds, self._end, ticket, timeout, "timeout"),
-            call_at(arrived + self._settings.queue_seconds, self._end_waiting, ticket, late),
         ]
+        if not follows:
+            wait_until = arrived + self._settings.queue_seconds
+            alarms.append(call_at(wait_until, self._end_waiting, ticket, late))
+        self._series[ticket] = series
         self._places.take(ticket, job.owner, job.n, alarms)
         assert isinstance(request.prompt, Sequence)
         self._allowance.take(job.owner, len(request.prompt), self._now())
         family = Family(ticket, request, job.n, job.owner, arrived)
         self._thread.submit(family)
-        return ticket
 
     def _end(self, ticket: Ticket, error: RequestError, reason: str) -> None:
         """Tell who waits for a job that it failed, and let the engine forget it."""
@@ -325,28 +361,25 @@ class EngineRoom:
         if self._places.is_waiting(ticket):
             self._end(ticket, error, "queue_timeout")
 
+    def _on_end(self, ticket: Ticket, n_tokens: int) -> None:
+        """Give a job's places to the one that follows it, before anybody else can ask for them."""
+        series, owner = self._series.pop(ticket), self._places.owner_of(ticket)
+        self._places.leave(ticket, n_tokens)
+        follower = series.next(ticket)
+        if follower is not None:
+            self._places.promise(owner, follower[1].n)
+            self._send(*follower, series, follows=True)
+
     def _on_dead(self) -> None:
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended before
                 self._loop.call_soon_threadsafe(self._is_dead.set)
 
 
-def _folder(lm: LanguageModel, settings: Settings) -> PrefixFolder | None:
-    """Return where remembered states go that have no place in memory."""
-    folder, most = settings.state_cache_folder, settings.state_cache_folder_bytes
-    if folder is None:
-        return None
-    try:
-        return PrefixFolder(folder, most, like=lm.zero_state(), fingerprint=lm.fingerprint)
-    except OSError as error:
-        raise ConfigError(_NO_FOLDER.format(str(folder), error.strerror)) from error
-
-
 def _unavailable(message: str, code: str) -> RequestError:
     return RequestError(message, status=503, code=code, retry_after=1.0)
 
 
-_NO_FOLDER = "`state_cache_folder` must be a folder to write in, but {!r} is not: {}"
 _TOO_MANY = "`n` must be at most {}, as many texts as are written at once, but it is {}"
 _BUSY = "all {} places of those who wait for the engine are taken; ask again later"
 _ENDS = "the server is ending; ask again in a while, or another one"

@@ -69,6 +69,11 @@ class Ticket:
         return self._over.is_set()
 
     @property
+    def error(self) -> RequestError | None:
+        """Why the job failed, if it did."""
+        return self._error
+
+    @property
     def read_at(self) -> float:
         """When the prompt was read, by `time.monotonic`, once `prompt` has returned."""
         return self._read_at

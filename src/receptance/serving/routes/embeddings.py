@@ -6,8 +6,7 @@ is pooled. A model that was trained to write and not to compare gives vectors th
 within limits: measure them on your own texts.
 """
 
-import asyncio
-from dataclasses import dataclass
+import time
 from functools import partial
 from typing import Any
 
@@ -25,48 +24,13 @@ from receptance.serving.protocol import (
     unit_vector,
 )
 from receptance.serving.routes.completions import tokens_of
-from receptance.serving.routes.leaving import unless_left
+from receptance.serving.routes.leaving import begun, unless_left
 from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import Service, owner_of
 from receptance.serving.routes.writing import leave_all
 
 _AT_ONCE = 8
 """Texts of one request that are in the engine's hands: others get their turns in between."""
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """Texts that are read for their vectors."""
-
-    service: Service
-    owner: str
-    tickets: list[Ticket]
-    """Of the texts that were begun."""
-
-    async def read(self, prompts: list[list[int]]) -> list[PromptRead]:
-        """Return what the engine says of each prompt, in order.
-
-        Raises:
-            RequestError: If one is refused or fails; then none goes on.
-        """
-        turns = asyncio.Semaphore(min(_AT_ONCE, self.service.settings.max_sequences))
-
-        async def read_one(number: int, prompt: list[int]) -> PromptRead:
-            async with turns:
-                request = Request(prompt, SamplingParams(max_tokens=0), wants_features=True)
-                job = Job(request=request, owner=self.owner, param=f"input[{number}]")
-                ticket = await self.service.room.submit(job)
-                self.tickets.append(ticket)
-                read = await ticket.prompt()
-                await ticket.finished()
-                return read
-
-        readers = [asyncio.ensure_future(read_one(*each)) for each in enumerate(prompts)]
-        try:
-            return list(await asyncio.gather(*readers))
-        finally:
-            for reader in readers:
-                reader.cancel()
 
 
 def embeddings_router(service: Service) -> APIRouter:
@@ -76,23 +40,37 @@ def embeddings_router(service: Service) -> APIRouter:
     @router.post("/v1/embeddings", response_model=None)
     async def create_embeddings(body: EmbeddingBody, request: HTTPRequest) -> Response:
         """Return vectors that stand for texts."""
-        service.require_served(body, body.model)
-        n_embd = service.lm.model.config.n_embd
-        require_possible_embedding(body, service.settings, n_embd)
-        prompts = [
-            await tokens_of(service, each, f"input[{i}]") for i, each in enumerate(body.input)
-        ]
-        reading = _Reading(service, owner_of(request), [])
-        work = _embed(service, body, reading, prompts)
-        return await unless_left(request, work, lambda: leave_all(reading.tickets))
+        work = _begin(service, body, owner_of(request))
+        tickets = await begun(request, work, leave=leave_all, settings=service.settings)
+        embedding = _embed(service, body, tickets)
+        return await unless_left(request, embedding, lambda: leave_all(tickets))
 
     return router
 
 
-async def _embed(
-    service: Service, body: EmbeddingBody, reading: _Reading, prompts: list[list[int]]
-) -> Response:
-    reads = await reading.read(prompts)
+async def _begin(service: Service, body: EmbeddingBody, owner: str) -> list[Ticket]:
+    """Check a request, and let the engine read its texts, all of them or none."""
+    arrived = time.monotonic()
+    service.require_served(body, body.model)
+    require_possible_embedding(body, service.settings, service.lm.model.config.n_embd)
+    prompts = [await tokens_of(service, each, f"input[{i}]") for i, each in enumerate(body.input)]
+    params = SamplingParams(max_tokens=0)
+    jobs = [
+        Job(
+            request=Request(prompt, params, wants_features=True),
+            owner=owner,
+            arrived=arrived,
+            param=f"input[{i}]",
+        )
+        for i, prompt in enumerate(prompts)
+    ]
+    return await service.room.submit_series(jobs, at_once=_AT_ONCE)
+
+
+async def _embed(service: Service, body: EmbeddingBody, tickets: list[Ticket]) -> Response:
+    reads = [await ticket.prompt() for ticket in tickets]
+    for ticket in tickets:
+        await ticket.finished()
     size = len(reads) * service.lm.model.config.n_embd
     data = await off_loop(size, partial(_objects, body, reads))
     n_tokens = sum(read.n_tokens for read in reads)
