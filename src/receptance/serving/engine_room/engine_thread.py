@@ -56,7 +56,7 @@ class EngineThread:
             on_begin: Told there of each job that waits no more.
             on_text_end: Told there of each text that is finished.
             on_end: Told there of each job that is gone, and how many tokens it was given.
-            on_dead: Called on the thread when there never will be an engine again.
+            on_dead: Called when there never will be an engine again, from any thread.
         """
         self._metrics = metrics
         self._report = report
@@ -346,7 +346,7 @@ class EngineThread:
     def _remake(self) -> None:
         self._maker.remake()
         if self._maker.is_given_up:
-            self._on_dead()
+            self._news.append(self._on_dead)  # behind what its jobs are told
 
 
 def _settle(result: "asyncio.Future[Any]", value: Any, error: Exception | None) -> None:
