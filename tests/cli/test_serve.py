@@ -87,7 +87,7 @@ def test_a_model_is_served_until_a_signal(receptance):
     assert ready.startswith("receptance ")
     assert ready.endswith(" serves at unix:s.sock")
     assert len(lines) == 1
-    assert " anonymous POST /v1/completions 200 " in lines[0]
+    assert " anonymous - POST /v1/completions 200 " in lines[0]
     header, _, content = b"".join(answers).partition(b"\r\n\r\n")
     assert header.startswith(b"HTTP/1.1 200 ")
     assert json.loads(content)["usage"]["completion_tokens"] <= 3

@@ -58,7 +58,7 @@ class Field:
 _CHOICES = [
     ("n", 1, MOST_CHOICES, True),
     ("top_k", 0, math.inf, True),
-    ("seed", 0, 2**63 - 1, True),
+    ("seed", -1, 2**63 - 1, True),
     ("temperature", 0, 2, False),
     ("presence_penalty", -2, 2, False),
     ("frequency_penalty", -2, 2, False),

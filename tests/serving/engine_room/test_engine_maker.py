@@ -66,4 +66,4 @@ def test_one_that_can_not_be_made_is_tried_again_a_while_later(lm, clock, caplog
     maker.remake()
     assert maker.engine is not None
     assert maker.seconds_to_remake() is None
-    assert "can not be made again: MemoryError" in caplog.text
+    assert "can not be made again: the engine must have more memory" in caplog.text
