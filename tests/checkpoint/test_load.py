@@ -88,7 +88,9 @@ def test_the_file_of_an_initial_state_is_found(model, tmp_path):
 
 
 def test_an_unknown_dtype_is_a_wrong_argument(pth):
-    with pytest.raises(ValueError, match=r"one of \['float32', 'bfloat16'\] or None, got 'int8'"):
+    with pytest.raises(
+        ValueError, match=r"one of \['float32', 'bfloat16', 'float16'\] or None, got 'int8'"
+    ):
         load_checkpoint(pth, dtype="int8")
 
 

@@ -1,5 +1,6 @@
 """No weights enter a model unless every one of them fits."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,41 @@ def test_float16_becomes_float32_and_that_is_said(model, caplog):
     assert {weight.dtype for weight in filled.state_dict().values()} == {torch.float32}
     assert torch.equal(filled.head.weight, halves["head.weight"].float())
     assert "stored in float16" in caplog.text
+
+
+def test_float16_that_is_wanted_is_for_gpus(model, caplog):
+    stored = entries(model.state_dict())
+
+    with caplog.at_level("INFO"):
+        on_cpu = model_from_weights(PATH, model.config, stored, torch.float16)
+    assert {weight.dtype for weight in on_cpu.state_dict().values()} == {torch.float32}
+    assert "float16 is for GPUs; the matrices of" in caplog.text
+
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        kept = model_from_weights(PATH, model.config, stored, torch.float16, keeps_half=True)
+    for weight in kept.state_dict().values():
+        assert weight.dtype == (torch.float16 if weight.ndim == 2 else torch.float32)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("stored_as", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_checkpoint_has_one_fingerprint_in_float16_too(model, stored_as):
+    stored = entries({name: each.to(stored_as) for name, each in model.state_dict().items()})
+    wide = model_from_weights(PATH, model.config, stored, torch.float32)
+    half = model_from_weights(PATH, model.config, stored, torch.float16, keeps_half=True)
+    as_stored = model_from_weights(PATH, model.config, stored, None, keeps_half=True)
+    assert half.head.weight.dtype == torch.float16
+    assert as_stored.head.weight.dtype == stored_as
+    assert half.fingerprint() == as_stored.fingerprint() == wide.fingerprint()
+    assert copy.deepcopy(half).fingerprint() == wide.fingerprint()
+
+
+def test_numbers_that_float16_lacks_are_refused(model):
+    weights = {**model.state_dict(), "head.weight": torch.full_like(model.head.weight, 7e4)}
+    with pytest.raises(CheckpointError, match=r"within ±65504 to be in float16.*take float32"):
+        model_from_weights(PATH, model.config, entries(weights), torch.float16, keeps_half=True)
+    assert model_from_weights(PATH, model.config, entries(weights), torch.float16) is not None
 
 
 def test_a_filled_model_can_be_trained(model):

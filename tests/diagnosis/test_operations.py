@@ -80,6 +80,8 @@ def test_another_device_is_asked_about_what_a_gpu_may_hold():
     reasons = {each.obstacles["native"] for each in found if each.op == "wkv4"}
     assert reasons == {"it runs on the cpu, and a tensor is on meta"}
     assert all(each.chosen is not None for each in found)
+    assert {each.dtype for each in found if each.op.startswith("half")} == {"float16"}
+    assert not any(each.op.startswith("half") for each in op_findings(CPU))
 
 
 def test_an_op_that_nothing_can_run_has_no_choice(monkeypatch):

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from receptance.checkpoint import save_model
+from receptance.checkpoint import load_checkpoint, save_model
 from receptance.errors import CheckpointError, MemoryShortageError, StateError
-from receptance.inference import load, loading
+from receptance.inference import LanguageModel, load, loading
 from receptance.quantization import quantize_model
 from tests.random_models import random_adapter
+from tests.tolerances import BFLOAT16_LOGITS
 
 TOKENS = [5, 200, 17, 0, 33, 64, 64, 1]
 
@@ -34,6 +35,50 @@ def test_load_in_bfloat16_computes_with_bfloat16_matrices(lm, tmp_path):
     assert logits.dtype == torch.float32
     assert {tensor.dtype for tensor in state.tensors.values()} == {torch.float32}
     assert torch.corrcoef(torch.stack([logits, lm.forward(TOKENS)[0]]))[0, 1] > 0.99
+
+
+def test_float16_is_kept_for_a_gpu_and_becomes_float32_on_the_cpu(lm, tmp_path, caplog):
+    save_model(lm.model, lm.tokenizer, tmp_path / "model")
+
+    with caplog.at_level("INFO"):
+        loaded = load(tmp_path / "model", dtype="float16")
+    kept = load_checkpoint(tmp_path / "model", dtype="float16", device="cuda:1").model
+
+    assert "float16 is for GPUs" in caplog.text
+    assert torch.equal(loaded.forward(TOKENS)[0], lm.forward(TOKENS)[0])
+    assert kept.head.weight.dtype == torch.float16
+    assert kept.ln_out.weight.dtype == torch.float32
+
+
+def test_a_states_numbers_are_of_the_checkpoint_in_whatever_precision(lm, tmp_path):
+    save_model(lm.model, lm.tokenizer, tmp_path / "model")
+    precisions = ("float32", "bfloat16", "float16")
+    models = {
+        # What `load` does for a GPU, but that it is not moved there.
+        each: LanguageModel(
+            load_checkpoint(tmp_path / "model", dtype=each, device="cuda").model, lm.tokenizer
+        )
+        for each in precisions
+    }
+    expected, _ = lm.forward(TOKENS)
+    for name, one in models.items():
+        one.prefill(TOKENS[:-1]).save(tmp_path / name)
+        for other in models.values():
+            logits, _ = other.forward(TOKENS[-1:], other.load_state(tmp_path / name))
+            distance = (logits - expected).square().mean() / expected.square().mean()
+            assert distance.sqrt() < BFLOAT16_LOGITS
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_model_on_a_gpu_continues_the_state_of_one_on_the_cpu(lm, tmp_path, dtype):
+    save_model(lm.model, lm.tokenizer, tmp_path / "model")
+    lm.prefill(TOKENS[:-1]).save(tmp_path / "state")
+    there = load(tmp_path / "model", dtype=dtype, device="cuda")
+    logits, _ = there.forward(TOKENS[-1:], there.load_state(tmp_path / "state"))
+    expected, _ = lm.forward(TOKENS)
+    distance = (logits.cpu() - expected).square().mean() / expected.square().mean()
+    assert distance.sqrt() < BFLOAT16_LOGITS
 
 
 def test_the_initial_state_of_a_folder_is_where_the_model_starts(lm, tmp_path):

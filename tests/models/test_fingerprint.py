@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from receptance.models import RWKV4Config
-from receptance.models.fingerprint import fingerprint
+from receptance.models.fingerprint import fingerprint, weight_digest
 from tests.random_models import random_rwkv4
 
 CONFIG = RWKV4Config(n_layer=1, n_embd=2, vocab_size=3)
@@ -77,3 +77,12 @@ def test_bytes_are_hashed_as_they_are():
     packed["weight"][7] += 1
     assert fingerprint(CONFIG, packed) != expected
     assert fingerprint(CONFIG, {"weight": torch.arange(256.0)}) != expected
+
+
+def test_digests_of_the_source_count_for_float16_alone():
+    expected = fingerprint(CONFIG, weights())
+    sources = {"b": weight_digest(weights()["b"])}
+    rounded = weights() | {"b": torch.tensor([[3.0625], [4.0]]).half()}
+    assert fingerprint(CONFIG, rounded, sources) == expected
+    assert fingerprint(CONFIG, rounded) != expected
+    assert fingerprint(CONFIG, {**rounded, "b": rounded["b"].float()}, sources) != expected

@@ -30,6 +30,17 @@ def test_it_computes_in_the_dtype_of_the_matrix(inside, outside):
     assert torch.equal(y, x.to(inside) @ layer.weight.T)
 
 
+def test_products_with_float16_are_float32_and_do_not_end_where_it_does():
+    layer = linear(torch.float16)
+    x = torch.full((2, 4), 3e4)
+    assert layer.dtype == torch.float16
+    assert torch.equal(layer(x), x.half().float() @ layer.weight.float().T)
+    assert layer(x).max() > torch.finfo(torch.float16).max
+    k = torch.full((2, 4), 3000.0)
+    expected = k.square() @ layer.weight.float().T
+    assert_close(layer.of_squared_relu(k), expected, rtol=2.0**-11, atol=0)
+
+
 def test_gradients_come_back_in_the_dtypes_of_input_and_matrix():
     layer = linear(torch.bfloat16)
     x = torch.randn(5, 4, requires_grad=True)

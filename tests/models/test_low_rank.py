@@ -43,6 +43,19 @@ def test_a_layer_of_bfloat16_rounds_its_product_and_then_the_sum():
     assert_close(ChangedLinear(layer, CHANGE)(x), expected.to(torch.bfloat16))
 
 
+def test_a_change_of_a_float16_layer_does_not_end_where_float16_does():
+    layer, k = layer_of(torch.float16), 1000 * torch.rand(5, 8)
+    changed = ChangedLinear(layer, CHANGE)
+    a, b = CHANGE
+    expected = k.square() @ (layer.weight.float() + b @ a).T
+    assert expected.abs().max() > torch.finfo(torch.float16).max
+    # The square is rounded to float16.
+    largest = float(expected.abs().max())
+    assert_close(changed.of_squared_relu(k), expected, rtol=2.0**-10, atol=2.0**-11 * largest)
+    x = torch.randn(5, 8).half()
+    assert_close(changed(x), x.float() @ (layer.weight.float() + b @ a).T)
+
+
 def test_a_layer_by_columns_gives_the_bits_of_the_layer_by_rows():
     layer, k = layer_of(torch.float32), torch.randn(5, 8)
     by_columns = ColumnLinear(layer.weight)

@@ -46,6 +46,7 @@ def load_checkpoint(
     quantize: str | None = None,
     tokenizer: Tokenizer | str | Path | None = None,
     adapter: str | Path | None = None,
+    device: torch.device | str = "cpu",
 ) -> Checkpoint:
     """Return the model at `path`, in whichever format it is.
 
@@ -58,8 +59,9 @@ def load_checkpoint(
         path: A model folder, a Hugging Face folder, an authors' .pth, an rwkv.cpp .bin, or a name
             on the hub: "owner/name", "owner/name@revision" or "owner/name/file.pth". A path that
             exists goes before a name.
-        dtype: Of the matrices, "float32" or "bfloat16"; all else is float32. None is as stored,
-            except that float16 becomes float32. Rounded matrices have no dtype to choose.
+        dtype: Of the matrices, "float32", "bfloat16" or "float16"; all else is float32. None is as
+            stored. For the CPU float16 becomes float32, and the log says so. Rounded matrices have
+            no dtype to choose.
         quantize: What the matrices are rounded to, "int8" or "int4"; None is as stored.
         tokenizer: A tokenizer, or a source for `load_tokenizer`. None is the one beside the
             weights, as `find_tokenizer` says. Where there is none, the checkpoint's tokenizer is
@@ -67,6 +69,7 @@ def load_checkpoint(
         adapter: The file of an adapter that was trained for this model, merged into its weights in
             the dtypes that they are stored in. Into weights that are stored rounded it is not:
             then the checkpoint names it, unread. None is the model as it is.
+        device: What the model is to compute on. It is not moved there.
 
     Raises:
         CheckpointError: If there is no checkpoint, or it is damaged, hostile, or of a format or
@@ -83,7 +86,8 @@ def load_checkpoint(
     check_precision(stored, torch_dtype, format)
     found = find_tokenizer(stored, tokenizer)
     start = initial_state(stored, format, is_adapted=adapter is not None)
-    model = stored.model(torch_dtype, format)
+    keeps_half = torch.device(device).type != "cpu"
+    model = stored.model(torch_dtype, format, keeps_half=keeps_half)
     unmerged = None if adapter is None or is_merged else Path(adapter)
     return Checkpoint(model, found, stored.format, stored.path, start, unmerged)
 

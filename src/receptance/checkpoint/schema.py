@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from receptance.errors import CheckpointError
-from receptance.models import RWKV4, RWKV4Config, build
+from receptance.models import RWKV4, RWKV4Config, build, weight_digest
 from receptance.ops.quantized_linear import QuantizedFormat
 from receptance.quantization import QuantizedEmbedding, QuantizedLinear, build_quantized
 from receptance.tensor_file import Entry
@@ -21,7 +21,7 @@ from receptance.tensor_file import Entry
 logger = logging.getLogger(__name__)
 
 STORED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _MAX_NAMES_SHOWN = 6
 _MAX_WEIGHTS_PER_BYTE = 4  # twice what 4 bits have
 
@@ -32,6 +32,8 @@ def model_from_weights(
     entries: Mapping[str, Entry],
     dtype: torch.dtype | None,
     quantization: QuantizedFormat | None = None,
+    *,
+    keeps_half: bool = False,
 ) -> RWKV4:
     """Return a model of the shape `config` that holds stored weights.
 
@@ -42,20 +44,27 @@ def model_from_weights(
         path: The file that the weights come from, for messages.
         config: The shape.
         entries: The parameters by name, checked here.
-        dtype: Of the matrices; None is as stored, except that float16 becomes float32.
+        dtype: Of the matrices; None is as stored.
         quantization: The format that the matrices are stored in.
+        keeps_half: Whether float16 stays float16; or else it becomes float32, in which the CPU
+            computes.
 
     Raises:
-        CheckpointError: If a tensor is missing, unknown, of another shape or dtype, or not finite.
+        CheckpointError: If a tensor is missing, unknown, of another shape or dtype, or not finite,
+            or has numbers that the wanted dtype lacks.
     """
     model = empty_model(path, config, entries, quantization)
     check_names_and_shapes(path, model, entries)
-    say_dtype(path, entries, dtype)
+    say_dtype(path, entries, dtype, keeps_half=keeps_half)
     weights: dict[str, Tensor] = {}
     for name, entry in entries.items():
         weight = entry.read()
         check_finite(path, model, name, weight)
-        weights[name] = weight.to(dtype_in_model(entry, dtype)).contiguous()
+        wanted = dtype_in_model(entry, dtype, keeps_half=keeps_half)
+        if wanted == torch.float16 != weight.dtype:
+            # float16 does not hold what tells these weights: see `fingerprint`.
+            model.source_digests[name] = weight_digest(weight)
+        weights[name] = converted(path, name, weight, wanted).contiguous()
     model.load_state_dict(weights, assign=True)
     return model
 
@@ -109,9 +118,19 @@ def _tensors_of_a_layer(config: RWKV4Config) -> int:
     return sum(name.startswith("blocks.1.") for name in tiny.state_dict())
 
 
-def say_dtype(path: Path, weights: Mapping[str, Entry], dtype: torch.dtype | None) -> None:
-    """Log that float16 becomes float32, where nobody asked for it."""
-    if dtype is None and any(weight.dtype == torch.float16 for weight in weights.values()):
+def say_dtype(
+    path: Path,
+    weights: Mapping[str, Entry],
+    dtype: torch.dtype | None,
+    *,
+    keeps_half: bool = False,
+) -> None:
+    """Log that float16 becomes float32, where nobody asked for float32."""
+    if keeps_half:
+        return
+    if dtype == torch.float16:
+        logger.info("float16 is for GPUs; the matrices of %r become float32", str(path))
+    elif dtype is None and any(weight.dtype == torch.float16 for weight in weights.values()):
         logger.info("%r is stored in float16; its matrices become float32", str(path))
 
 
@@ -216,15 +235,33 @@ def shorten(names: list[str]) -> str:
     return f"[{shown}, … {len(names) - _MAX_NAMES_SHOWN} more]"
 
 
-def dtype_in_model(weight: Entry, dtype: torch.dtype | None) -> torch.dtype:
+def dtype_in_model(
+    weight: Entry, dtype: torch.dtype | None, *, keeps_half: bool = False
+) -> torch.dtype:
     """Return the dtype that a stored tensor has in a model, `dtype` being wanted for matrices.
 
-    Matrices may be of a lower precision; vectors never are.
+    Matrices may be of a lower precision, of float16 if `keeps_half`; vectors never are.
     """
     if weight.dtype == torch.uint8:
         return torch.uint8
     if len(weight.shape) != 2:
         return torch.float32
-    if dtype is not None:
-        return dtype
-    return torch.float32 if weight.dtype == torch.float16 else weight.dtype
+    wanted = weight.dtype if dtype is None else dtype
+    return torch.float32 if wanted == torch.float16 and not keeps_half else wanted
+
+
+def converted(path: Path, name: str, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a finite tensor in a dtype.
+
+    Raises:
+        CheckpointError: If the dtype lacks its numbers.
+    """
+    if weight.dtype == dtype:
+        return weight
+    numbers = weight.to(dtype)
+    if dtype != torch.float32 and not is_finite(numbers):
+        raise CheckpointError(
+            f"{name!r} in {str(path)!r} must lie within ±{torch.finfo(dtype).max:g} to be in "
+            f"{str(dtype).removeprefix('torch.')}, but it does not; take float32"
+        )
+    return numbers

@@ -14,13 +14,12 @@ from receptance.checkpoint.schema import (
     build_on_meta,
     check_finite,
     check_names_and_shapes,
+    converted,
     dtype_in_model,
     empty_model,
-    is_finite,
     model_from_weights,
     say_dtype,
 )
-from receptance.errors import CheckpointError
 from receptance.models import RWKV4, RWKV4Config
 from receptance.ops.quantized_linear import QuantizedFormat
 from receptance.quantization import (
@@ -60,8 +59,16 @@ class StoredModel:
     adapter: Path | None = None
     """The file of what is merged into the weights when they are read; None for nothing."""
 
-    def model(self, dtype: torch.dtype | None, quantization: QuantizedFormat | None) -> RWKV4:
+    def model(
+        self,
+        dtype: torch.dtype | None,
+        quantization: QuantizedFormat | None,
+        *,
+        keeps_half: bool = False,
+    ) -> RWKV4:
         """Return the model with matrices in `dtype` or `quantization`, where None is as stored.
+
+        float16 becomes float32, unless `keeps_half`.
 
         Weights that need no conversion stay memory-mapped. Those that are rounded are read one
         tensor at a time, so that they are never in memory all at once.
@@ -71,12 +78,17 @@ class StoredModel:
         """
         if quantization in (None, self.quantization):
             return model_from_weights(
-                self.weights_path, self.config, self.open(), dtype, self.quantization
+                self.weights_path,
+                self.config,
+                self.open(),
+                dtype,
+                self.quantization,
+                keeps_half=keeps_half,
             )
-        converted = ConvertedTensors(self, dtype, quantization)
-        weights = {name: entry.read() for name, entry in converted.entries().items()}
-        converted.model.load_state_dict(weights, assign=True)
-        return converted.model
+        tensors = ConvertedTensors(self, dtype, quantization)
+        weights = {name: entry.read() for name, entry in tensors.entries().items()}
+        tensors.model.load_state_dict(weights, assign=True)
+        return tensors.model
 
 
 class TensorReader:
@@ -187,7 +199,7 @@ class ConvertedTensors:
         weight = self._source.read(name)
         if self._is_rounded:
             return quantized_tensor(self.model, name, weight, self._calibration)
-        return _converted(self._source.path, name, weight, dtype)
+        return converted(self._source.path, name, weight, dtype)
 
 
 def plain_tensors(stored: StoredModel, dtype: torch.dtype | None) -> dict[str, Entry]:
@@ -207,7 +219,7 @@ def plain_tensors(stored: StoredModel, dtype: torch.dtype | None) -> dict[str, E
         weight = source.read(name)
         if weight.dtype == torch.uint8:
             weight = dequantized_tensor(source.model, name, weight)
-        return _converted(source.path, name, weight, dtype)
+        return converted(source.path, name, weight, dtype)
 
     entries: dict[str, Entry] = {}
     for name, like in build_on_meta(stored.config).state_dict().items():
@@ -218,19 +230,6 @@ def plain_tensors(stored: StoredModel, dtype: torch.dtype | None) -> dict[str, E
             as_wanted or as_is, tuple(like.shape), partial(read, name, as_wanted or as_is)
         )
     return entries
-
-
-def _converted(path: Path, name: str, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a finite tensor in a dtype, or raise a CheckpointError if that lacks its numbers."""
-    if weight.dtype == dtype:
-        return weight
-    converted = weight.to(dtype)
-    if dtype != torch.float32 and not is_finite(converted):
-        raise CheckpointError(
-            f"{name!r} in {str(path)!r} must lie within ±{torch.finfo(dtype).max:g} to be written "
-            f"in {str(dtype).removeprefix('torch.')}, but it does not; take float32"
-        )
-    return converted
 
 
 def main_dtype(tensors: Mapping[str, Entry]) -> torch.dtype:

@@ -8,8 +8,6 @@ from receptance.checkpoint.formats.ggml_blocks import BLOCK_FORMATS
 from receptance.checkpoint.schema import DTYPES
 from receptance.quantization import FORMATS
 
-_DTYPES = {**DTYPES, "float16": torch.float16}  # in which files are, but no model here
-
 
 @dataclass(frozen=True)
 class Target:
@@ -21,8 +19,8 @@ class Target:
 
 TARGETS = {
     "native": Target(("float32", "bfloat16"), tuple(FORMATS)),
-    "official": Target(tuple(_DTYPES), ()),
-    "huggingface": Target(tuple(_DTYPES), ()),
+    "official": Target(tuple(DTYPES), ()),
+    "huggingface": Target(tuple(DTYPES), ()),
     "ggml": Target(("float32", "float16"), tuple(name.lower() for name in BLOCK_FORMATS)),
 }
 """The formats that are written, and their precisions."""
@@ -55,7 +53,7 @@ class Wanted:
     @property
     def torch_dtype(self) -> torch.dtype | None:
         """What `dtype` names."""
-        return None if self.dtype is None else _DTYPES[self.dtype]
+        return None if self.dtype is None else DTYPES[self.dtype]
 
     def _check_precision(self, target: Target) -> None:
         for name, value, known in (

@@ -82,8 +82,8 @@ _SAMPLING_OPTIONS = (
 _LOADING_OPTIONS = (
     click.option(
         "--dtype",
-        type=click.Choice(["float32", "bfloat16"]),
-        help="Of the matrices.  [default: as stored]",
+        type=click.Choice(["float32", "bfloat16", "float16"]),
+        help="Of the matrices; float16 is for GPUs.  [default: as stored]",
     ),
     click.option(
         "--quantize",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from receptance.ops import (
     gate,
+    half_linear,
     layer_norm,
     linear,
     linear_cross_entropy,
@@ -76,6 +77,8 @@ class Probe(NamedTuple):
     arguments: Callable[[Tensors], tuple[Any, ...]]
     """Makes the arguments of its implementations."""
     purposes: tuple[str, ...] = (TRAINING, INFERENCE)
+    dtypes: tuple[torch.dtype, ...] | None = None
+    """Of the matrices that it is for; None is all."""
 
 
 def _wkv4(make: Tensors) -> tuple[Any, ...]:
@@ -125,6 +128,8 @@ _STEP = (
     Implementation("forward", lambda *_: None, lambda *_: None),
 )
 
+_HALF = (torch.float16,)
+
 PROBES = (
     Probe("wkv4", wkv4.IMPLEMENTATIONS, _wkv4),
     Probe("norm_shift_mix", norm_shift_mix.IMPLEMENTATIONS, _norm_shift_mix),
@@ -156,6 +161,20 @@ PROBES = (
     ),
     Probe("linear_cross_entropy", linear_cross_entropy.IMPLEMENTATIONS, _cross_entropy),
     Probe("quantized_linear", quantized_linear.IMPLEMENTATIONS, _quantized_linear),
+    Probe(
+        "half_linear",
+        half_linear.IMPLEMENTATIONS,
+        lambda make: (make.wide(1, _N), make.wide(_N, _N).half()),
+        (INFERENCE,),
+        _HALF,
+    ),
+    Probe(
+        "half_square",
+        half_linear.SQUARE_IMPLEMENTATIONS,
+        lambda make: (make.wide(1, _N),),
+        (INFERENCE,),
+        _HALF,
+    ),
     Probe("rwkv4_step", _STEP, _rwkv4_step, (INFERENCE,)),
 )
 
@@ -171,6 +190,8 @@ def op_findings(device: torch.device) -> Iterator[OpFinding]:
     for probe in PROBES:
         for purpose in probe.purposes:
             for dtype in dtypes_of(device):
+                if probe.dtypes is not None and dtype not in probe.dtypes:
+                    continue
                 yield _ask(probe, purpose, Tensors(device, dtype, purpose == TRAINING))
 
 

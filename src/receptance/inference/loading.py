@@ -25,8 +25,8 @@ def load(
             on the hub: "owner/name", "owner/name@revision" or "owner/name/file.pth". An
             initial_state.safetensors in a model folder becomes the state from which the model
             starts.
-        dtype: Of the matrices, "float32" or "bfloat16"; None is as stored, except that float16
-            becomes float32.
+        dtype: Of the matrices, "float32", "bfloat16" or "float16"; None is as stored. On the CPU
+            float16 becomes float32, and the log says so.
         quantize: What the matrices are rounded to while they are read, "int8" or "int4"; None is
             as stored. It excludes `dtype`.
         device: Where the model computes: "cpu", "cuda", another device of PyTorch, or "auto" for a
@@ -51,7 +51,12 @@ def load(
         f"loading {str(path)!r}", checked_device, lambda: _remedies(dtype, quantize)
     ):
         checkpoint = load_checkpoint(
-            path, dtype=dtype, quantize=quantize, tokenizer=tokenizer, adapter=adapter
+            path,
+            dtype=dtype,
+            quantize=quantize,
+            tokenizer=tokenizer,
+            adapter=adapter,
+            device=checked_device,
         )
         model = checkpoint.model.to(checked_device)
         lm = LanguageModel(model, checkpoint.tokenizer, path=checkpoint.path, skips_zeros=True)
@@ -70,5 +75,5 @@ def _remedies(dtype: str | None, quantize: str | None) -> str:
     if quantize is None:
         rounded = f"8 bits (quantize='int8', --quantize int8) or {rounded}"
     narrower = "in bfloat16 (dtype='bfloat16', --dtype bfloat16), or "
-    is_wide = quantize is None and dtype != "bfloat16"
+    is_wide = quantize is None and dtype not in ("bfloat16", "float16")
     return f"load it {narrower if is_wide else ''}rounded to {rounded}"

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from receptance.ops.half_linear import half_linear, half_squared_relu_linear
 from receptance.ops.layer_norm import layer_norm
 from receptance.ops.linear import by_columns, by_rows, linear
 from receptance.ops.squared_relu import squared_relu, squared_relu_linear
@@ -12,6 +13,7 @@ from receptance.ops.squared_relu import squared_relu, squared_relu_linear
 class Linear(nn.Module):
     """y = x Wᵀ, computed in the dtype of W whatever that of x. There is no bias.
 
+    Products with a float16 W are float32, since float16 ends too soon for them: decision 0046.
     A new one holds no values.
     """
 
@@ -21,7 +23,7 @@ class Linear(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the product: the dtype of W, or autocast's where it is on."""
+        """That of what enters W: the dtype of W, or autocast's where it is on."""
         weight = self.weight
         device = weight.device.type
         is_cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
@@ -30,11 +32,15 @@ class Linear(nn.Module):
         return torch.get_autocast_dtype(device) if is_cast else weight.dtype
 
     def forward(self, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
-        """Return the product in the dtype of W (under autocast, in autocast's)."""
+        """Return the product in the dtype of W (of float16 in float32; under autocast, its)."""
+        if self.weight.dtype == torch.float16:
+            return half_linear(x, self.weight)
         return linear(x if x.dtype == self.weight.dtype else x.to(self.dtype), self.weight)
 
     def of_squared_relu(self, k: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
         """Return the product with max(k, 0)², in the same dtype; only k is kept for backward."""
+        if self.weight.dtype == torch.float16:
+            return half_squared_relu_linear(k, self.weight)
         dtype = self.dtype
         return squared_relu_linear(k.to(dtype), self.weight.to(dtype))
 

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from receptance.ops.half_linear import SQUARE, half_square
 from receptance.ops.linear import linear
 from receptance.ops.squared_relu import squared_relu
 
@@ -59,7 +60,7 @@ class ChangedLinear(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the product."""
+        """That of what enters the layer."""
         return self.layer.dtype
 
     def forward(self, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
@@ -68,7 +69,10 @@ class ChangedLinear(nn.Module):
 
     def of_squared_relu(self, k: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
         """Return the product with max(k, 0)², in the same dtype."""
-        return self._changed(self.layer.of_squared_relu(k), squared_relu(k.to(self.dtype)))
+        y = self.layer.of_squared_relu(k)
+        if self.dtype == torch.float16:
+            return self._changed(y, half_square(k).float() * SQUARE)
+        return self._changed(y, squared_relu(k.to(self.dtype)))
 
     def _changed(self, y: Tensor, x: Tensor) -> Tensor:
         a, b = self.change

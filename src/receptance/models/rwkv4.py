@@ -6,9 +6,9 @@ Dimensions
     V  vocabulary
 
 Parameters keep the names and shapes of the authors' checkpoints, so that loading one is
-`load_state_dict` and nothing else. Matrices may be of a lower precision, and then what enters and
-leaves them is too; the stream, the norms, the token shift and WKV's sums are float32, or float64
-in a float64 model.
+`load_state_dict` and nothing else. Matrices may be of a lower precision, and then what enters them
+is too, and leaves them (but float16); the stream, the norms, the token shift and WKV's sums are
+float32, or float64 in a float64 model.
 """
 
 import math
@@ -246,11 +246,11 @@ class RWKV4(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must lie in [0, 1), got {dropout}")
         self.config = config
-        V, C = config.vocab_size, config.n_embd
+        # Of weights that were rounded to float16 when they were read: see `fingerprint`.
+        self.source_digests: dict[str, bytes] = {}
+        V, C, L = config.vocab_size, config.n_embd, config.n_layer
         self.emb = nn.Embedding(V, C, _weight=torch.empty(V, C))
-        self.blocks = nn.ModuleList(
-            Block(config, layer, dropout) for layer in range(config.n_layer)
-        )
+        self.blocks = nn.ModuleList(Block(config, layer, dropout) for layer in range(L))
         self.ln_out = LayerNorm(C)
         self.head = Linear(C, V)
 
@@ -326,7 +326,7 @@ class RWKV4(nn.Module):
             ValueError: If the model has changes beside its weights.
         """
         require_unchanged(self, "to be told by their hash")
-        return fingerprint(self.config, self.state_dict())
+        return fingerprint(self.config, self.state_dict(), self.source_digests)
 
     @torch.no_grad()
     def init_weights(self) -> None:

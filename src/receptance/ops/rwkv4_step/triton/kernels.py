@@ -56,11 +56,19 @@ def _put(values, to_ptr, scales_ptr, b, n, B, N, N_pad, BITS: tl.constexpr):
 
 
 @triton.jit
+def _rounded(y, like_ptr):
+    """Return y rounded to the dtype of a matrix; float16 ends too soon, and y stays as it is."""
+    if like_ptr.dtype.element_ty != tl.float16:
+        y = y.to(like_ptr.dtype.element_ty).to(tl.float32)
+    return y
+
+
+@triton.jit
 def _product_of_numbers(
     x_ptr, w_ptr, b, n, B, N, K,
     ROWS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Return x Wᵀ [ROWS, BLOCK_N], summed in float32 and rounded once to the dtype of x."""
+    """Return x Wᵀ [ROWS, BLOCK_N], summed in float32 and rounded as a model's products are."""
     acc = tl.zeros([ROWS, BLOCK_N], tl.float32)
     x_at = x_ptr + b[:, None].to(tl.int64) * K
     w_at = w_ptr + n[:, None].to(tl.int64) * K
@@ -69,7 +77,7 @@ def _product_of_numbers(
         x = tl.load(x_at + k[None, :], mask=(b < B)[:, None] & (k < K)[None, :], other=0.0)
         w = tl.load(w_at + k[None, :], mask=(n < N)[:, None] & (k < K)[None, :], other=0.0)
         acc = tl.dot(x, tl.trans(w), acc, input_precision="ieee")
-    return acc.to(x_ptr.dtype.element_ty).to(tl.float32)
+    return _rounded(acc, x_ptr)
 
 
 @triton.jit
@@ -314,7 +322,7 @@ def time_mix_kernel(
     e_past, e_now = tl.exp(scale - q), tl.exp(now - q)
     y = (e_past * num + e_now * v) / (e_past * den + e_now)
     if BITS == 0:
-        y = y.to(to_ptr.dtype.element_ty).to(tl.float32)
+        y = _rounded(y, to_ptr)
     _put(_sigmoid(r) * y, to_ptr, to_scales_ptr, b, n, B, C, C_pad, BITS)
 
     faded = scale + tl.load(log_w_ptr + n, mask=n < C, other=0.0)[None, :]
@@ -328,11 +336,11 @@ def time_mix_kernel(
 @triton.jit(do_not_specialize=["B"])
 def channel_mix_kernel(
     x_ptr, scales_ptr, key_ptr, key_numbers_ptr, receptance_ptr, receptance_numbers_ptr,
-    to_ptr, to_scales_ptr, r_ptr, plane, B, C, C_pad, H, H_pad,
+    to_ptr, to_scales_ptr, r_ptr, plane, B, C, C_pad, H, H_pad, ROOT: tl.constexpr,
     BITS: tl.constexpr, GROUP: tl.constexpr, OFFSET: tl.constexpr,
     ROWS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """A program writes max(k, 0)² for ROWS sequences and BLOCK_N of H columns; or r, of C."""
+    """A program writes (ROOT max(k, 0))² for ROWS sequences, BLOCK_N of H columns; or r, of C."""
     tiles = tl.cdiv(B, ROWS)
     block = tl.program_id(0) // tiles
     b = tl.program_id(0) % tiles * ROWS + tl.arange(0, ROWS)
@@ -342,9 +350,9 @@ def channel_mix_kernel(
             x_ptr, scales_ptr, key_ptr, key_numbers_ptr, b, block, B, H, C, C_pad,
             BITS, GROUP, OFFSET, ROWS, BLOCK_N, BLOCK_K,
         )  # fmt: skip
-        positive = tl.where(k < 0, 0.0, k)  # NaN stays
+        root = tl.where(k < 0, 0.0, k) * ROOT  # NaN stays
         n = block * BLOCK_N + tl.arange(0, BLOCK_N)
-        _put(positive * positive, to_ptr, to_scales_ptr, b, n, B, H, H_pad, BITS)
+        _put(root * root, to_ptr, to_scales_ptr, b, n, B, H, H_pad, BITS)
     else:
         block = block - key_blocks
         r = _product(
@@ -359,11 +367,11 @@ def channel_mix_kernel(
 @triton.jit(do_not_specialize=["B"])
 def product_kernel(
     in_ptr, scales_ptr, w_ptr, numbers_ptr, r_ptr, to_ptr, B, N, K, K_pad,
-    ADDS: tl.constexpr, HAS_GATE: tl.constexpr,
+    ADDS: tl.constexpr, HAS_GATE: tl.constexpr, SQUARE: tl.constexpr,
     BITS: tl.constexpr, GROUP: tl.constexpr, OFFSET: tl.constexpr,
     ROWS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """A program writes ROWS sequences and BLOCK_N columns of y = in Wᵀ, or adds them to what is.
+    """A program writes ROWS sequences and BLOCK_N columns of y = SQUARE · in Wᵀ, or adds them.
 
     With a gate it adds σ(r) ⊙ y. What is written is float32 [B, N].
     """
@@ -377,6 +385,7 @@ def product_kernel(
     n = block * BLOCK_N + tl.arange(0, BLOCK_N)
     mask = (b < B)[:, None] & (n < N)[None, :]
     at = b[:, None].to(tl.int64) * N + n[None, :]
+    y = y * SQUARE
     if HAS_GATE:
         y = _sigmoid(tl.load(r_ptr + at, mask=mask, other=0.0)) * y
     if ADDS:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from receptance.ops.half_linear import ROOT, SQUARE
 from receptance.ops.quantized_linear import PANEL_ROWS, QuantizedFormat
 from receptance.ops.rwkv4_step.triton.plan import LayerPlan, Matrix, TritonPlan, Workspace
 from receptance.ops.triton import kernels_of
@@ -86,6 +87,9 @@ class _Launches:
         self._C_pad, self._H_pad = plan.padded(self._C), plan.padded(self._H)
         self._plane = work.capacity * self._C_pad
         self._levels = _levels(plan.format)
+        # A squared key would pass the end of float16.
+        is_half = plan.input_dtype == torch.float16
+        self._root, self._square = (ROOT, SQUARE) if is_half else (1.0, 1.0)
         self._row_grid = (batch, -(-self._C // row_block(self._C)))
 
     def run(self, pool: Sequence[Tensor]) -> None:
@@ -105,7 +109,7 @@ class _Launches:
         self._mix(plan.weights.ln_out_weight, plan.weights.ln_out_bias)
         inputs = (work.mixed, work.mixed_scales, *plan.head, work.x, work.logits)
         sizes = self._batch, plan.vocab_size, self._C, self._C_pad
-        self._product(inputs, sizes, ADDS=False, HAS_GATE=False)
+        self._product(inputs, sizes, ADDS=False, HAS_GATE=False, SQUARE=1.0)
 
     def _embed(self, *, n_slots: int) -> None:
         plan, work = self._plan, self._work
@@ -169,6 +173,7 @@ class _Launches:
             *(*matrices["channel_key"], *matrices["channel_receptance"]),
             *(work.squared, work.squared_scales, work.r),
             *(self._plane, self._batch, self._C, self._C_pad, self._H, self._H_pad),
+            ROOT=self._root,
             **self._options(tile),
         )
 
@@ -185,10 +190,11 @@ class _Launches:
         x = self._work.x
         tensors = (inputs, scales, *matrix, x if r is None else r, x)
         sizes = self._batch, self._C, n_in, padded
-        self._product(tensors, sizes, ADDS=True, HAS_GATE=r is not None)
+        square = 1.0 if r is None else self._square  # what has a gate is of squares
+        self._product(tensors, sizes, ADDS=True, HAS_GATE=r is not None, SQUARE=square)
 
     def _product(
-        self, tensors: tuple[Tensor, ...], sizes: tuple[int, int, int, int], **what: bool
+        self, tensors: tuple[Tensor, ...], sizes: tuple[int, int, int, int], **what: bool | float
     ) -> None:
         _, n_out, n_in, _ = sizes
         tile = self._tile(n_in)
