@@ -303,6 +303,19 @@ def test_a_format_whose_numbers_are_not_finite_is_named(model, text, monkeypatch
     assert result.stdout == ""
 
 
+def test_what_is_compared_is_where_the_model_is(model, text, monkeypatch):
+    devices: list[object] = []
+
+    def noted(*args: object, **options: object):
+        devices.append(options.pop("device", None))
+        return load(*args, **options)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(inference, "load", noted)
+    result = run(model, "--text", text, "--compare", "bfloat16", "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert devices == ["cpu", "cpu"]
+
+
 @pytest.mark.parametrize("options", [(), ("--compare", "float32")])
 def test_a_model_whose_numbers_are_not_finite_has_no_score(text, tmp_path, options):
     model = random_rwkv4(1, 32, 256)

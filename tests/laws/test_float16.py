@@ -5,6 +5,7 @@ the end of float16, 65504. It is compared with itself in float64, on the same we
 """
 
 from functools import partial
+from importlib import import_module
 
 import pytest
 import torch
@@ -19,6 +20,12 @@ from tests.tolerances import BFLOAT16_LOGITS
 V, END = 19, torch.finfo(torch.float16).max
 # A unit in the last place of float16 is an eighth of bfloat16's.
 NEAR = BFLOAT16_LOGITS / 8
+
+# Of the ops of a forward, those with kernels.
+TABLES = (
+    *("GATE_IMPLEMENTATIONS", "GATED_ADD_IMPLEMENTATIONS", "SQUARE_IMPLEMENTATIONS"),
+    *("IMPLEMENTATIONS",),
+)
 
 
 def extreme() -> RWKV4:
@@ -64,6 +71,26 @@ def test_reading_is_that_of_float64():
     assert distance(logits, expected) < NEAR
     for name, tensor in state.tensors.items():
         assert tensor.dtype == torch.float32
+        assert distance(tensor, end.tensors[name]) < NEAR, name
+
+
+def test_reading_in_tritons_kernels_is_that_of_float64(triton_device, monkeypatch):
+    """Every op that has them; the products are PyTorch's."""
+    tokens = random_tokens(2, 5, V)
+    expected, end = extreme().double()(tokens)
+    served: set[str] = set()
+    for name in ("gate", "half_linear", "layer_norm", "norm_shift_mix", "wkv4"):
+        op = import_module(f"receptance.ops.{name}")
+        for table, rows in [(key, each) for key, each in vars(op).items() if key in TABLES]:
+            kernels = tuple(each for each in rows if each.name == "triton")
+            if kernels:
+                monkeypatch.setattr(op, table, kernels)
+                served.add(f"{name} {table}")
+    assert len(served) == 6
+    with torch.no_grad():
+        logits, state = extreme().to(triton_device)(tokens.to(triton_device))
+    assert distance(logits, expected) < NEAR
+    for name, tensor in state.tensors.items():
         assert distance(tensor, end.tensors[name]) < NEAR, name
 
 

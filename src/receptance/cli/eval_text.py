@@ -216,9 +216,14 @@ def _compared(
     from receptance.evaluation import FormatFigure, compare, text_entries
     from receptance.inference import load
 
+    # Where the model itself is: what is compared must be on one device.
+    same = {
+        "tokenizer": lm.tokenizer,
+        "adapter": adapter,
+        "device": str(lm.model.emb.weight.device),
+    }
     variants = {
-        name: load(model, tokenizer=lm.tokenizer, adapter=adapter, **load_options(name)).model
-        for name in options["formats"]
+        name: load(model, **same, **load_options(name)).model for name in options["formats"]
     }
     comparison = compare(
         lm.model,
