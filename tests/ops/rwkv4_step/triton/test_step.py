@@ -4,6 +4,8 @@ That it is the model's forward, tests/models/test_rwkv4_packed_triton.py shows.
 """
 
 import copy
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -127,6 +129,28 @@ def test_a_recording_serves_its_own_pool_and_batch_with_whatever_tokens():
     ):
         assert torch.equal(recorded(tokens, pool, slots), plain(tokens, other, slots))
         assert all(torch.equal(a, b) for a, b in zip(pool, other, strict=True))
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_threads_that_share_a_step_take_turns_at_its_buffers():
+    """Two engines of one model do. What is launched here says which token it was given."""
+    step, pool = make_step(torch.float32, n_layer=1), [each[:1] for each in make_pool()]
+
+    class Telling(Replays):
+        def run(self, key: object, launch: object) -> None:
+            del key, launch
+            work = step._workspaces[1]
+            time.sleep(0.001)  # another thread goes on meanwhile, if it may
+            work.logits[0] = work.tokens[0]
+
+    step._replays = Telling(None)
+
+    def feed(token: int) -> float:
+        return step(numbers(token), pool, numbers(0))[0, 0].item()
+
+    tokens = [*range(V)]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(feed, tokens)) == tokens
 
 
 def test_a_batch_of_none_changes_nothing(triton_device):
