@@ -1,20 +1,33 @@
 """Triton's compiler, run on kernels without a GPU: the interpreter takes more than it does.
 
-Compiles in a process of its own, since Triton decides for a whole process whether it interprets.
+The interpreter shows what kernels compute, and not that they can be compiled. Triton brings its
+compiler and the makers' assemblers along, so that much can be shown anywhere: of kernels by the
+types of their arguments (`assert_compiles`), or of all that a launcher launches (`Compiling`). It
+is done in a process of its own, since Triton decides for a whole process whether it interprets.
 """
 
-import importlib
-import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 
 # What is compiled for: an NVIDIA GPU (Hopper) and an AMD one (MI300), by Triton's names.
 TARGETS = {"nvidia": ("cuda", 90, 32), "amd": ("hip", "gfx942", 64)}
+_TYPES = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.int64: "*i64",
+    torch.int32: "*i32",
+    torch.int8: "*i8",
+    torch.uint8: "*u8",
+}
+_OPTIONS = ("num_warps", "num_stages")
 
 
 class Call(NamedTuple):
@@ -36,36 +49,113 @@ def assert_compiles(calls: list[Call], target: str, cache: Path) -> None:
         target: A name in `TARGETS`.
         cache: A folder for what is compiled.
     """
+    plain = [tuple(each) for each in calls]
+    run_compiling(
+        f"from tests.compiled_kernels import compile_calls; compile_calls({plain}, {target!r})",
+        cache,
+    )
+
+
+def run_compiling(program: str, cache: Path) -> str:
+    """Return what a Python program prints in a process in which Triton compiles.
+
+    Args:
+        program: It may import from the package and from the tests.
+        cache: A folder for what is compiled.
+    """
     pytest.importorskip("triton", reason="needs triton: pip install triton")
-    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(cache)}
+    root = Path(__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.compiled_kernels", target],
-        input=json.dumps(calls),
+        [sys.executable, "-W", "ignore", "-c", program],
+        env={
+            **os.environ,
+            "TRITON_INTERPRET": "0",
+            "TRITON_CACHE_DIR": str(cache),
+            "PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}",
+        },
         capture_output=True,
         text=True,
-        env=environment,
-        cwd=Path(__file__).parents[1],
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
-def main(target: str) -> None:
-    """Compile the calls that come on standard input."""
-    from triton import compile as compile_kernel
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+def compile_calls(calls: list[tuple[str, dict[str, str], dict[str, Any]]], target: str) -> None:
+    """Compile what `assert_compiles` was given, in this process."""
+    for name, types, constants in calls:
+        module, _, kernel = name.rpartition(".")
+        function = getattr(import_module(module), kernel)
+        _compile(function, types, constants, TARGETS[target])
 
-    for kernel, types, constants in json.load(sys.stdin):
-        module, _, name = kernel.rpartition(".")
-        function = getattr(importlib.import_module(module), name)
-        signature = {
-            each: "constexpr" if each in constants else types[each] for each in function.arg_names
+
+class Compiling:
+    """Stands for a module of kernels: what is launched is compiled, once, and not run."""
+
+    def __init__(self, kernels: Any, target: str = "nvidia") -> None:
+        """Stand for `kernels`, compiled for a name in `TARGETS`."""
+        self._kernels, self._target = kernels, TARGETS[target]
+        self.compiled: dict[tuple[Any, ...], Any] = {}
+
+    def __getattr__(self, name: str) -> "_Launched":
+        return _Launched(getattr(self._kernels, name), self._target, self.compiled)
+
+    def assembly(self) -> list[tuple[str, str]]:
+        """Return the name of each kernel that was compiled, and what it became."""
+        return [
+            (key[0], found.asm.get("ptx") or found.asm["amdgcn"])
+            for key, found in self.compiled.items()
+        ]
+
+
+class _Launched:
+    """Stands for a kernel."""
+
+    def __init__(self, kernel: Any, target: tuple[Any, ...], compiled: dict[Any, Any]) -> None:
+        self._kernel, self._target, self._compiled = kernel, target, compiled
+
+    def __getitem__(self, grid: tuple[int, ...]) -> "_Launched":
+        assert all(size > 0 for size in grid)
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        kernel = self._kernel
+        options = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
+        given = dict(zip(kernel.arg_names, args, strict=False)) | kwargs
+        assert sorted(given) == sorted(kernel.arg_names), kernel.__name__
+        constants = {it.name: given[it.name] for it in kernel.params if it.is_constexpr}
+        types = {name: _type_of(each) for name, each in given.items() if name not in constants}
+        key = (kernel.__name__, *types.values(), *constants.values())
+        if key in self._compiled:
+            return
+        told_nothing = {it.name for it in kernel.params if it.do_not_specialize}
+        # Pointers and sizes are multiples of 16, as in a model of any use.
+        attributes = {
+            (at,): [["tt.divisibility", 16]]
+            for at, name in enumerate(kernel.arg_names)
+            if (kind := types.get(name, " "))[0] == "*"
+            or (kind == "i32" and name not in told_nothing)
         }
-        known = {each: value for each, value in constants.items() if each in signature}
-        source = ASTSource(function, signature, known)
-        compile_kernel(source, target=GPUTarget(*TARGETS[target]))
+        self._compiled[key] = _compile(kernel, types, constants, self._target, attributes, options)
 
 
-if __name__ == "__main__":
-    main(sys.argv[1])
+def _type_of(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return _TYPES[value.dtype]
+    return "fp32" if isinstance(value, float) else "i32"
+
+
+def _compile(
+    kernel: Any,
+    types: dict[str, str],
+    constants: dict[str, Any],
+    target: tuple[Any, ...],
+    attributes: dict[Any, Any] | None = None,
+    options: dict[str, int] | None = None,
+) -> Any:
+    compiler, backends = (import_module(f"triton.{it}") for it in ("compiler", "backends.compiler"))
+    names = kernel.arg_names
+    signature = {name: "constexpr" if name in constants else types[name] for name in names}
+    known = {name: constants[name] for name in names if name in constants}
+    source = compiler.ASTSource(kernel, signature, constexprs=known, attrs=attributes)
+    return compiler.compile(source, target=backends.GPUTarget(*target), options=options)

@@ -3,11 +3,12 @@
     python benchmarks/gpu/bench_decode.py [--device cuda] [--seconds 170]
     python benchmarks/gpu/bench_decode.py --device cpu --quick       # to try the program
 
-A step feeds one token to each sequence; the tokens are random and on the device, so that what is
-timed does not depend on what a model says, and nothing is read back between steps. Seconds are
-those of the process for a number of steps and the wait for the last of them. `of_copy` is what a
-step must read of the weights (the embedding but for a row left out) a second, over the bytes that
-a copy moves; `times_batch_1` is tokens a second over those of one sequence.
+A step feeds one token to each sequence; the tokens are random, so that what is timed does not
+depend on what a model says, and come from the CPU as an engine's do, which checks them and sends
+them; nothing is read back between steps. Seconds are those of the process for a number of steps
+and the wait for the last of them. `of_copy` is what a step must read of the weights (the embedding
+but for a row left out) a second, over the bytes that a copy moves; `times_batch_1` is tokens a
+second over those of one sequence.
 """
 
 import statistics
@@ -111,8 +112,8 @@ def measure(run: Bench, models: Models, case: dict[str, Any]) -> dict[str, Any]:
 def step_seconds(run: Bench, model: RWKV4, packed: PackedModel, batch: int) -> Iterator[float]:
     """Yield the seconds of a step, a mean over some, once for each round."""
     n_steps = 2 if run.quick else STEPS
-    pool, slots = model.zero_state(batch), torch.arange(batch, device=run.device)
-    tokens = random_tokens(run, model.config.vocab_size, n_steps, batch)
+    pool, slots = model.zero_state(batch), torch.arange(batch)
+    tokens = random_tokens(model.config.vocab_size, n_steps, batch)
     for index in range(WARM_UP):
         packed.step(tokens[index % n_steps], pool, slots)
     for _ in range(2 if run.quick else ROUNDS):

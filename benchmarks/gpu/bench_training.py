@@ -136,7 +136,7 @@ def stepper(
         torch._dynamo.reset()
         objective.compile(fullgraph=True, dynamic=False)
     optimizer = build_optimizer(model, config.optimizer)
-    tokens = random_tokens(run, shape.vocab_size, rows, case["tokens"] + 1)
+    tokens = random_tokens(shape.vocab_size, rows, case["tokens"] + 1).to(run.device)
     resets = torch.zeros(rows, case["tokens"], dtype=torch.bool, device=run.device)
     batch = Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), resets)
     return lambda: training_step(config, objective, optimizer, batch)

@@ -209,10 +209,10 @@ def machine(device: torch.device) -> dict[str, Any]:
     return found
 
 
-def random_tokens(bench: Bench, vocab_size: int, *shape: int) -> Tensor:
-    """Return tokens on the device, the same in every run."""
+def random_tokens(vocab_size: int, *shape: int) -> Tensor:
+    """Return tokens on the CPU, the same in every run."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(vocab_size, shape, generator=generator).to(bench.device)
+    return torch.randint(vocab_size, shape, generator=generator)
 
 
 def _triton_version() -> str | None:

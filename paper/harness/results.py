@@ -5,13 +5,13 @@ import json
 import os
 import platform
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from receptance.atomic import atomic_file
+from receptance.version import package_version
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -42,7 +42,7 @@ class Result:
             seconds=round(seconds, 1),
             machine={"cpu": _cpu(), "cores": len(os.sched_getaffinity(0))},
             versions={
-                "receptance": metadata.version("receptance"),
+                "receptance": package_version(),
                 "torch": str(torch.__version__),
                 "python": platform.python_version(),
             },

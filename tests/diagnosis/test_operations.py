@@ -11,8 +11,11 @@ from receptance import ops
 from receptance.diagnosis import operations
 from receptance.diagnosis.operations import INFERENCE, PROBES, TRAINING, Probe, Tensors, op_findings
 from receptance.models import RWKV4Config, build
+from receptance.models.rwkv4_packed import PackedRWKV4
+from receptance.models.rwkv4_packed_triton import PackedTritonRWKV4
 from receptance.ops.dispatch import Implementation
 from receptance.ops.native import library_obstacle
+from tests.random_models import with_matrices
 
 CPU = torch.device("cpu")
 ELSEWHERE = torch.device("meta")
@@ -58,6 +61,25 @@ def test_the_weights_of_a_step_are_those_of_a_model():
     assert sum(each.ndim == 2 for each in weights.tensors) == sum(
         each.ndim == 2 for each in model.parameters()
     )
+
+
+def test_the_step_is_asked_of_all_that_a_model_is_packed_for(triton_device):
+    """On the CPU the interpreter stands for a GPU, which the native step does not go to."""
+    (found,) = (
+        each
+        for each in op_findings(torch.device(triton_device))
+        if (each.op, each.dtype) == ("rwkv4_step", "bfloat16")
+    )
+    assert list(found.obstacles) == ["native", "triton", "forward"]
+    assert found.obstacles["triton"] is None
+    packed = with_matrices(build(RWKV4Config(n_layer=1, n_embd=32, vocab_size=32)), torch.bfloat16)
+    kinds = {"native": PackedRWKV4, "triton": PackedTritonRWKV4}
+    assert type(packed.to(triton_device).pack()) is kinds[found.chosen or ""]
+
+
+def test_without_a_gpu_triton_says_so_of_the_step():
+    found = {each.op: each for each in op_findings(CPU)}["rwkv4_step"]
+    assert "it runs on a GPU, and a tensor is on cpu" in (found.obstacles["triton"] or "")
 
 
 @needs_library

@@ -1,19 +1,23 @@
 """Law 3 on every device: a text hangs on its request alone, and is that of the CPU.
 
-The models are float64, whose logits differ between devices and batches in the last bits only, far
+Most models are float64, whose logits differ between devices and batches in the last bits only, far
 less than what decides a token here. On the CPU tokens are chosen as on any other device, so that
 this is tested where there is none.
 """
+
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from receptance.inference import Engine, LanguageModel, Request, SamplingParams
 from receptance.inference.token_chooser import TokenChooser
+from receptance.models import rwkv4_packed
+from receptance.models.rwkv4_packed_triton import PackedTritonRWKV4
 from receptance.tokenizer import load_tokenizer
 from tests.inference.constraints import OneOf
 from tests.inference.engine_runs import run, whole
-from tests.random_models import random_rwkv4, random_tokens
+from tests.random_models import random_rwkv4, random_tokens, with_matrices
 from tests.tolerances import ALGEBRA
 
 V = 256
@@ -73,6 +77,30 @@ def expected() -> list[list[int | None]]:
 @pytest.mark.parametrize("max_sequences", [1, 4, 21])
 def test_texts_are_those_of_the_cpu_in_any_company(lm, expected, max_sequences):
     assert texts(lm, 21, max_sequences=max_sequences) == expected
+
+
+def test_texts_of_the_step_in_kernels_are_those_alone(triton_device, monkeypatch):
+    """Steps share buffers, of which each sequence keeps its logits; the engine has its thread."""
+    monkeypatch.setattr(rwkv4_packed, "native_obstacle", lambda _: "it is not asked")
+    monkeypatch.setattr(TokenChooser, "choose", TokenChooser._choose_there)
+    model = with_matrices(random_rwkv4(1, 32, V), torch.bfloat16).requires_grad_(False)
+    lm = LanguageModel(model.to(triton_device), load_tokenizer("bytes"), chunk_tokens=5)
+    n = 2 if triton_device == "cpu" else 12
+    with ThreadPoolExecutor(1) as thread:
+        alone = thread.submit(texts, lm, n, max_sequences=1).result()
+        together = thread.submit(texts, lm, n, max_sequences=n).result()
+    assert isinstance(lm.packed, PackedTritonRWKV4)
+    assert together == alone
+
+
+@pytest.mark.gpu
+def test_engines_of_one_model_write_in_two_threads_as_in_one():
+    model = with_matrices(random_rwkv4(2, 64, V), torch.bfloat16).requires_grad_(False)
+    lm = LanguageModel(model.to("cuda"), load_tokenizer("bytes"), chunk_tokens=5)
+    expected = texts(lm, 12, max_sequences=4)
+    with ThreadPoolExecutor(2) as threads:
+        found = [threads.submit(texts, lm, 12, max_sequences=4) for _ in range(2)]
+        assert [each.result() for each in found] == [expected] * 2
 
 
 def test_a_text_goes_on_on_the_cpu_from_a_state_of_the_device(lm, device, tmp_path):

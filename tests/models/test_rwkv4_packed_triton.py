@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from receptance.models import RWKV4, PackedModel
+from receptance.models import RWKV4, LowRank, LowRankChanges, PackedModel
 from receptance.models import rwkv4_packed as chooser
 from receptance.models.packed import PackedForward
 from receptance.models.rwkv4_packed_triton import PackedTritonRWKV4
@@ -63,16 +63,36 @@ def test_stepping_is_reading(kind, triton_device):
 @pytest.mark.usefixtures("interpreted")
 def test_sequences_with_changes_go_through_the_forward_and_the_others_do_not():
     model = in_kind("float32", "cpu")
-    changes = random_changes(model)
-    packed, slots, tokens = model.pack(), torch.tensor([2, 0]), torch.tensor([5, 6])
-    pool, alone = model.zero_state(3), model.zero_state(3)
-    logits = packed.step(tokens, pool, slots, [changes, None])
-    expected = packed.step(tokens[1:], alone, slots[1:])
-    assert torch.equal(logits[1], expected[0])
-    assert torch.equal(pool.num[:, 0], alone.num[:, 0])
-    assert not torch.equal(pool.num[:, 2], alone.num[:, 2])
-    theirs = PackedForward(model, V).step(tokens[:1], alone, slots[:1], [changes])
-    assert torch.equal(logits[:1], theirs)
+    changes, forward = random_changes(model), PackedForward(model, V)
+    packed, slots, tokens = model.pack(), torch.tensor([2, 0, 3]), torch.tensor([5, 6, 7])
+    pool, alone = model.zero_state(4), model.zero_state(4)
+    logits = packed.step(tokens, pool, slots, [None, changes, None])
+    for rows, theirs in (
+        ([0, 2], packed.step(tokens[[0, 2]], alone, slots[[0, 2]])),
+        ([1], forward.step(tokens[1:2], alone, slots[1:2], [changes])),
+    ):
+        assert torch.equal(logits[rows], theirs)
+    assert all(torch.equal(pool.tensors[name], each) for name, each in alone.tensors.items())
+    logits = packed.step(tokens, pool, slots, [changes] * 3)
+    assert torch.equal(logits, forward.step(tokens, alone, slots, [changes] * 3))
+
+
+@pytest.mark.gpu
+def test_a_step_does_not_wait_for_the_gpu():
+    model = in_kind("bfloat16", "cuda")
+    layers = random_changes(in_kind("bfloat16", "cpu")).layers
+    changes = LowRankChanges(
+        {name: LowRank(*(each.cuda() for each in pair)) for name, pair in layers.items()}
+    )
+    packed, pool = model.pack(), model.zero_state(4)
+    slots, tokens = torch.tensor([2, 0, 3]), torch.tensor([5, 6, 7])
+    for mode in ("default", "error"):  # what is met first is compiled and recorded, and waits
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            packed.step(tokens, pool, slots)
+            packed.step(tokens, pool, slots, [None, changes, None])
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.usefixtures("interpreted")

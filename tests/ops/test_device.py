@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from receptance.ops.device import device_of, upload
+from receptance.ops.device import device_of, upload, upload_into
 
 
 @pytest.mark.parametrize(("n_gpus", "expected"), [(0, "cpu"), (2, "cuda")])
@@ -35,3 +35,25 @@ def test_what_is_uploaded_to_the_cpu_is_there_already():
     tensor = torch.ones(3)
     assert upload(tensor, torch.device("cpu")) is tensor
     assert upload(tensor, torch.device("meta")).is_meta
+
+
+def test_what_is_uploaded_into_a_tensor_is_written_over_it():
+    target = torch.zeros(2, 3, dtype=torch.int64)
+    upload_into(target[1], torch.tensor([4, 5, 6], dtype=torch.int32))
+    assert target.tolist() == [[0, 0, 0], [4, 5, 6]]
+    upload_into(torch.empty(3, device="meta"), torch.ones(3))
+
+
+@pytest.mark.gpu
+def test_an_upload_is_what_the_tensor_was_whatever_becomes_of_it():
+    device, tensor = torch.device("cuda", 0), torch.ones(1000)
+    target = torch.zeros(1000, device=device)
+    _ = [tensor.pin_memory() for _ in range(2)]  # to take new memory for it may wait
+    torch.cuda._sleep(100_000_000)
+    uploaded = upload(tensor, device)
+    upload_into(target, tensor)
+    assert not torch.cuda.current_stream().query()  # the GPU sleeps, and was not waited for
+    tensor.zero_()
+    assert torch.equal(uploaded, target)
+    assert uploaded.sum() == 1000
+    assert upload(uploaded, device) is uploaded

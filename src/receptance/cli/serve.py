@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from receptance.chat_format import CHAT_FORMATS
 from receptance.cli.model_options import load_model, loading_options, model_argument
 from receptance.cli.serve_options import settings_of, settings_options
 from receptance.errors import ConfigError
+from receptance.version import package_version
 
 
 @click.command()
@@ -91,4 +91,4 @@ def _log_to_stderr(*, quiet: bool) -> None:
 
 
 def _tell_ready(address: str) -> None:
-    click.echo(f"receptance {version('receptance')} serves at {address}", err=True)
+    click.echo(f"receptance {package_version()} serves at {address}", err=True)

@@ -122,9 +122,11 @@ def _rwkv4_step(make: Tensors) -> tuple[Any, ...]:
     )
 
 
-# The step has no table: where no implementation can run, the model's own forward does.
+# The step has no table: a model is packed for the first of these that can run, in this order, and
+# where none can, its own forward does.
 _STEP = (
     Implementation("native", rwkv4_step.rwkv4_step, rwkv4_step.native_obstacle),
+    Implementation("triton", rwkv4_step.RWKV4TritonStep, rwkv4_step.triton_step_obstacle),
     Implementation("forward", lambda *_: None, lambda *_: None),
 )
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from receptance.evaluation.results import FileEntry, ModelEntry, TokenizerEntry
 from receptance.inference import LanguageModel
 from receptance.models import RWKV4
 from receptance.quantization import FORMATS, quantization
+from receptance.version import package_version
 
 CPU_FILE = Path("/proc/cpuinfo")
 
@@ -64,7 +64,7 @@ def start_entry(lm: LanguageModel) -> Literal["zero", "initial state"]:
 def versions() -> dict[str, Any]:
     """Return what measures: versions, the machine, and the threads that it computes with."""
     return {
-        "receptance": metadata.version("receptance"),
+        "receptance": package_version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

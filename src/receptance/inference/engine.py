@@ -50,6 +50,10 @@ class Engine:
     begins or ends changes nothing for the others: each gets the text that it would get alone.
     Requests with adapters and states of their own mix freely; the weights are there once. What
     memory the sequences take is fixed when the engine is made. It belongs to one thread.
+
+    On a GPU the last digits of logits may be others beside others where an adapter writes, where
+    no kernel of ours serves the model, or where over 32 sequences are written
+    (docs/decisions/0045-the-step-on-a-gpu.md).
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from torch import Tensor
 from receptance.models.low_rank import LowRankChanges
 from receptance.models.packed import PackedForward, check_step
 from receptance.models.state import State
+from receptance.ops.device import upload
 from receptance.ops.rwkv4_step import RWKV4TritonStep
 
 if TYPE_CHECKING:
@@ -41,12 +42,14 @@ class PackedTritonRWKV4:
         """Feed one token to each sequence: see `PackedModel.step`."""
         check_step(tokens, pool, slots, self._vocab_size, changes)
         vectors = list(pool.tensors.values())
-        elsewhere = [row for row, each in enumerate(changes) if each is not None]
-        if not elsewhere:
+        if not any(changes):
             return self._step(tokens, vectors, slots)
-        here = [row for row in range(len(tokens)) if row not in elsewhere]
-        logits = vectors[0].new_empty(len(tokens), self._vocab_size)
-        logits[here] = self._step(tokens[here], vectors, slots[here])
+        here = [row for row, each in enumerate(changes) if each is None]
+        elsewhere = [row for row, each in enumerate(changes) if each is not None]
         theirs = [changes[row] for row in elsewhere]
-        logits[elsewhere] = self._forward.step(tokens[elsewhere], pool, slots[elsewhere], theirs)
-        return logits
+        logits = [self._forward.step(tokens[elsewhere], pool, slots[elsewhere], theirs)]
+        if here:
+            logits.append(self._step(tokens[here], vectors, slots[here]))
+        order = torch.tensor([*elsewhere, *here]).argsort()
+        joined = torch.cat(logits)
+        return joined[upload(order, joined.device)]

@@ -37,10 +37,27 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
     """Return a tensor on a device, without waiting until the device has done what it was told.
 
     Args:
-        tensor: On the CPU; it may be changed or dropped at once.
+        tensor: On the CPU; it may be changed or dropped at once. One that is on a GPU is copied
+            there if it is not there already.
         device: Where it is wanted. If that is the CPU, it is returned as it is.
     """
-    if device.type == "cuda":
-        # From memory that may be paged out, the copy would begin only once it is the device's turn.
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+    return _ready_for(device, tensor).to(device, non_blocking=device.type == "cuda")
+
+
+def upload_into(target: Tensor, tensor: Tensor) -> None:
+    """Write a tensor over another, without waiting for that one's device as `upload` does not.
+
+    Args:
+        target: On any device, of the same shape.
+        tensor: As for `upload`.
+    """
+    staged = _ready_for(target.device, tensor)
+    target.copy_(staged, non_blocking=target.device.type == "cuda")
+
+
+def _ready_for(device: torch.device, tensor: Tensor) -> Tensor:
+    """Return a tensor as a device can fetch it whenever it comes to it.
+
+    From memory that may be paged out, a copy would begin only once it is the device's turn.
+    """
+    return tensor.pin_memory() if device.type == "cuda" and tensor.is_cpu else tensor

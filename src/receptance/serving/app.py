@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
@@ -34,6 +33,7 @@ from receptance.serving.routes import (
 )
 from receptance.serving.settings import Settings
 from receptance.serving.state_store import open_store
+from receptance.version import package_version
 
 DEFAULT_MODEL_NAME = "receptance"
 """What a model is called that came from no file."""
@@ -104,7 +104,7 @@ def create_app(
 
     api = FastAPI(
         title="receptance",
-        version=version("receptance"),
+        version=package_version(),
         lifespan=_lifespan_of(service),
         docs_url=None,
         redoc_url=None,

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from importlib.metadata import version
 
 from fastapi import APIRouter
 from starlette.requests import Request as HTTPRequest
@@ -13,6 +12,7 @@ from receptance.inference import Request, SamplingParams
 from receptance.serving.engine_room import Job
 from receptance.serving.metrics import CONTENT_TYPE
 from receptance.serving.routes.service import Service
+from receptance.version import package_version
 
 _PROBE = "health"  # the owner of the probe, which is in nobody's queue
 
@@ -86,7 +86,7 @@ def health_router(service: Service) -> APIRouter:
     @router.get("/version", response_model=None)
     async def show_version() -> Response:
         """Which version answers."""
-        return JSONResponse({"version": version("receptance")})
+        return JSONResponse({"version": package_version()})
 
     return router
 

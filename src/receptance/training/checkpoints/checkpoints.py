@@ -16,7 +16,6 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -44,6 +43,7 @@ from receptance.training.checkpoints.random_states import random_states, set_ran
 from receptance.training.checkpoints.retention import Retention
 from receptance.training.checkpoints.whole_tensors import Tensors, TensorStorage
 from receptance.training.processes import ALONE, Ranks
+from receptance.version import package_version
 
 logger = logging.getLogger(__name__)
 
@@ -290,7 +290,7 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
             tokens=progress.tokens,
             world_size=ranks.world_size,
             config_sha256=self.config_sha256,
-            code_version=metadata.version("receptance"),
+            code_version=package_version(),
             parent=self._parent,
             valid_bits_per_byte=snapshot.valid_bits_per_byte,
             files={},

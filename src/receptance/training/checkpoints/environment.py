@@ -1,18 +1,18 @@
 """What a run's bits depend on besides its settings and its data."""
 
 import platform
-from importlib import metadata
 
 import torch
 
 from receptance.ops.native import instruction_sets
+from receptance.version import package_version
 
 
 def environment(world_size: int = 1) -> dict[str, str | int]:
     """Return the versions, the threads and the processor's abilities that round this run's sums."""
     sets = list(instruction_sets())
     return {
-        "receptance": metadata.version("receptance"),
+        "receptance": package_version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compiled_launches import run_compiling
+from tests.compiled_kernels import run_compiling
 
 PROGRAM = """
 import json
@@ -13,7 +13,7 @@ import torch
 from receptance.ops.quantized_linear import QuantizedFormat
 from receptance.ops.rwkv4_step.triton import kernels, launch
 from receptance.ops.rwkv4_step.triton.plan import make_plan, make_workspace
-from tests.compiled_launches import Compiling
+from tests.compiled_kernels import Compiling
 from tests.step_weights import INT4, INT8, V, make_pool, make_weights
 
 kind, batches = {kind}, {batches}
@@ -30,7 +30,6 @@ print(json.dumps(found))
 
 
 def assembly_of(kind: str, batches: list[int], cache: Path) -> list[list[tuple[str, str]]]:
-    pytest.importorskip("triton", reason="needs triton: pip install triton")
     program = PROGRAM.format(kind=kind, batches=batches)
     return list(json.loads(run_compiling(program, cache)).values())
 

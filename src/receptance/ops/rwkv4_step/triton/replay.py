@@ -6,11 +6,16 @@ graph of them is launched at once.
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from functools import partial
+from threading import Lock
 
 import torch
 
 MOST_RECORDED = 256
 """Of them, that which was not used for longest makes room for another."""
+
+# PyTorch records one graph at a time in a process.
+_RECORDING = Lock()
 
 Launch = Callable[[], None]
 
@@ -49,13 +54,19 @@ class Replays:
 
 def recorder_of(device: torch.device) -> Callable[[Launch], Launch] | None:
     """Return what records launches on a device, or None where PyTorch has nothing for it."""
-    return _cuda_graph if device.type == "cuda" else None
+    return partial(_cuda_graph, device) if device.type == "cuda" else None
 
 
-def _cuda_graph(launch: Launch) -> Launch:
+def _cuda_graph(device: torch.device, launch: Launch) -> Launch:
     """Record a CUDA graph, before which PyTorch waits for the GPU; replays wait for nothing."""
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may use the GPU meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        launch()
+    with _RECORDING:
+        # PyTorch's own stream for it is of the GPU that was the first to be recorded on.
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
+        # The outer context puts the stream back where the inner one fails to end a recording.
+        # Other threads may use the GPU meanwhile.
+        with (
+            torch.cuda.stream(stream),
+            torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+        ):
+            launch()
     return graph.replay

@@ -8,11 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from receptance.ops.device import upload_into
 from receptance.ops.quantized_linear import QuantizedFormat
 from receptance.ops.rwkv4_step.native import RWKV4Weights
 from receptance.ops.rwkv4_step.triton.launch import launch_step
 from receptance.ops.rwkv4_step.triton.plan import Workspace, make_plan, make_workspace
 from receptance.ops.rwkv4_step.triton.replay import Replays, recorder_of
+from receptance.ops.rwkv4_step.triton.turns import turns_on
 from receptance.ops.triton import on_device_of
 
 
@@ -20,7 +22,8 @@ class RWKV4TritonStep:
     """One token to each of many sequences, on a GPU; the processor waits for nothing.
 
     The launches of a batch size are recorded when it is first met with a pool, and replayed from
-    then on.
+    then on. Threads and streams may share a step: they take turns at its buffers. What they share
+    of a pool is their own affair.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class RWKV4TritonStep:
             self._plan = make_plan(weights, vocab_size=vocab_size, eps=eps, format=format)
         self._workspaces: dict[int, Workspace] = {}
         self._replays = Replays(recorder_of(weights.head.device))
+        self._turns = turns_on(weights.head.device)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Plan anew for copied weights: buffers and graphs are of one process and one device."""
@@ -65,7 +69,7 @@ class RWKV4TritonStep:
         A token or a slot that is not there makes its own row of logits NaN and changes nothing.
 
         Args:
-            tokens: One for each sequence, in the vocabulary.
+            tokens: One for each sequence, in the vocabulary; here or on the GPU, as are `slots`.
             pool: The five tensors of a state of RWKV-4, in its order. Those of `slots` change in
                 place; no other is read.
             slots: Which of the pool's sequences each token belongs to; no two the same.
@@ -81,13 +85,14 @@ class RWKV4TritonStep:
         batch = len(tokens)
         if batch == 0:
             return pool[0].new_empty(0, self._plan.vocab_size)
-        work = self._workspace(batch)
-        work.tokens[:batch].copy_(tokens, non_blocking=True)
-        work.slots[:batch].copy_(slots, non_blocking=True)
         key = (batch, pool[0].shape[1], *(each.data_ptr() for each in pool))
-        with on_device_of(work.x):
+        with on_device_of(pool[0]), self._turns.turn():
+            work = self._workspace(batch)
+            upload_into(work.tokens[:batch], tokens)
+            upload_into(work.slots[:batch], slots)
             self._replays.run(key, partial(launch_step, self._plan, work, pool, batch))
-        return work.logits[:batch].clone()
+            # The next step writes over these logits, and whoever has a row may keep it.
+            return work.logits[:batch].clone()
 
     def _workspace(self, batch: int) -> Workspace:
         """Return buffers for a batch: those of the next power of two, which do not move."""
