@@ -69,7 +69,8 @@ class _Launched:
         options = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
         given = dict(zip(kernel.arg_names, args, strict=False)) | kwargs
         assert sorted(given) == sorted(kernel.arg_names), kernel.__name__
-        constants = {it.name: given[it.name] for it in kernel.params if it.is_constexpr}
+        known = [it.name for it in kernel.params if it.is_constexpr or given[it.name] is None]
+        constants = {name: given[name] for name in known}
         signature = {
             name: "constexpr" if name in constants else _type_of(given[name])
             for name in kernel.arg_names
@@ -89,12 +90,14 @@ def _compile(
     kernel: Any, signature: dict[str, str], constants: dict[str, Any], options: dict[str, int]
 ) -> Any:
     compiler, backends = (import_module(f"triton.{it}") for it in ("compiler", "backends.compiler"))
-    told_nothing = {it.name for it in kernel.params if it.do_not_specialize}
+    told_nothing = {
+        it.name for it in kernel.params if it.do_not_specialize or it.do_not_specialize_on_alignment
+    }
     # Pointers and sizes are multiples of 16, as in a model of any use.
     attributes = {
         (at,): [["tt.divisibility", 16]]
         for at, (name, kind) in enumerate(signature.items())
-        if kind[0] == "*" or (kind == "i32" and name not in told_nothing)
+        if (kind[0] == "*" or kind == "i32") and name not in told_nothing
     }
     source = compiler.ASTSource(kernel, signature, constexprs=constants, attrs=attributes)
     return compiler.compile(source, target=backends.GPUTarget(*HOPPER), options=options)
