@@ -6,10 +6,12 @@ its own, since Triton decides for a whole process whether kernels are compiled o
 """
 
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import torch
@@ -78,6 +80,19 @@ class _Launched:
         key = (kernel.__name__, *signature.values(), *constants.values())
         if key not in self._compiled:
             self._compiled[key] = _compile(kernel, signature, constants, options)
+
+
+def spilled_bytes(assembly: str) -> int:
+    """Return how many bytes a thread of a kernel puts aside for want of registers."""
+    knobs = import_module("triton.knobs")
+    with NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(assembly)
+        file.flush()
+        command = [knobs.nvidia.ptxas.path, "-v", "--gpu-name=sm_90a", file.name, "-o", "/dev/null"]
+        log = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    found = re.search(r"(\d+) bytes spill stores", log)
+    assert found is not None, log
+    return int(found[1])
 
 
 def _type_of(value: Any) -> str:
