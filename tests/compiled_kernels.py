@@ -7,10 +7,12 @@ is done in a process of its own, since Triton decides for a whole process whethe
 """
 
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple
 
 import pytest
@@ -123,20 +125,38 @@ class _Launched:
         options = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
         given = dict(zip(kernel.arg_names, args, strict=False)) | kwargs
         assert sorted(given) == sorted(kernel.arg_names), kernel.__name__
-        constants = {it.name: given[it.name] for it in kernel.params if it.is_constexpr}
+        known = [it.name for it in kernel.params if it.is_constexpr or given[it.name] is None]
+        constants = {name: given[name] for name in known}
         types = {name: _type_of(each) for name, each in given.items() if name not in constants}
         key = (kernel.__name__, *types.values(), *constants.values())
         if key in self._compiled:
             return
-        told_nothing = {it.name for it in kernel.params if it.do_not_specialize}
+        told_nothing = {
+            it.name
+            for it in kernel.params
+            if it.do_not_specialize or it.do_not_specialize_on_alignment
+        }
         # Pointers and sizes are multiples of 16, as in a model of any use.
         attributes = {
             (at,): [["tt.divisibility", 16]]
             for at, name in enumerate(kernel.arg_names)
-            if (kind := types.get(name, " "))[0] == "*"
-            or (kind == "i32" and name not in told_nothing)
+            if (types.get(name, " ")[0] == "*" or types.get(name) == "i32")
+            and name not in told_nothing
         }
         self._compiled[key] = _compile(kernel, types, constants, self._target, attributes, options)
+
+
+def spilled_bytes(assembly: str) -> int:
+    """Return how many bytes a thread of a Hopper kernel puts aside for want of registers."""
+    knobs = import_module("triton.knobs")
+    with NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(assembly)
+        file.flush()
+        command = [knobs.nvidia.ptxas.path, "-v", "--gpu-name=sm_90a", file.name, "-o", "/dev/null"]
+        log = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    found = re.search(r"(\d+) bytes spill stores", log)
+    assert found is not None, log
+    return int(found[1])
 
 
 def _type_of(value: Any) -> str:
