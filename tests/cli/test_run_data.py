@@ -1,11 +1,13 @@
 """What a run reads: one store or several, known by their hashes, measured by their bytes."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from receptance.cli import run_data
 from receptance.cli.run_data import (
     first_of,
     held_out_measure,
@@ -16,7 +18,7 @@ from receptance.cli.run_data import (
 )
 from receptance.data import Batches, MixedBatches, TokenStore, prepare
 from receptance.errors import DataError
-from receptance.evaluation import held_out_documents, score_documents
+from receptance.evaluation import Score, held_out_documents, score_documents
 from receptance.training import RunConfig, read_config
 from tests.cli.two_sources import MIXED, make_two_sources
 from tests.random_models import random_rwkv4
@@ -87,6 +89,19 @@ def test_held_out_texts_are_measured_together_by_their_bytes(mixed):
     assert held_out.bits_per_byte == pytest.approx(nats / math.log(2) / n_bytes, rel=1e-9)
     each = {name: score.bits_per_byte for name, score in zip(stores, scores, strict=True)}
     assert held_out.by_source == pytest.approx(each, rel=1e-9)
+
+
+def test_held_out_texts_are_measured_in_the_arithmetic_of_the_run_where_the_model_is(
+    mixed, monkeypatch
+):
+    given = []
+    monkeypatch.setattr(run_data, "autocast", lambda *each: given.append(each) or nullcontext())
+    nothing = Score(nats=1.0, n_tokens=1, n_bytes=1)
+    monkeypatch.setattr(run_data, "score_documents", lambda *_, **__: nothing)
+    measure = held_out_measure(open_stores(mixed), mixed)
+    assert measure is not None
+    measure(random_rwkv4(n_layer=1, n_embd=16, vocab_size=256).to("meta"))
+    assert given == [(mixed.training.precision, "meta")]
 
 
 def test_the_held_out_tokens_are_shared_out_exactly(mixed, monkeypatch):

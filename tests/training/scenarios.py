@@ -17,6 +17,7 @@ from torch.optim import AdamW
 
 from receptance.errors import DataError
 from receptance.models import RWKV4, RWKV4Config
+from receptance.ops.triton import interpreting
 from receptance.tensor_file import write_tensors
 from receptance.training import save_finished
 from receptance.training.checkpoints import Checkpoints, Progress, ShardedTensors, WholeTensors
@@ -36,6 +37,8 @@ from receptance.training.processes.parallel import (
     set_weights,
     whole_model,
 )
+from tests.interpreter import as_on_a_gpu
+from tests.one_implementation import only
 from tests.random_models import random_rwkv4
 from tests.training.tiny_run import hooks, stop_after, tiny_config, tiny_train
 
@@ -114,6 +117,20 @@ def random_rows(number: int, n_rows: int, vocab_size: int) -> Tensor:
     """Return the tokens of a step."""
     generator = torch.Generator().manual_seed(number)
     return torch.randint(vocab_size, (n_rows, 10), generator=generator)
+
+
+def by_tritons_kernels(ranks: Ranks, *, parallel: Parallel) -> dict[str, list[Any]]:
+    """Return the losses and norms of two steps, by the reference and in Triton's interpreter."""
+    found: dict[str, list[Any]] = {}
+    shape = RWKV4Config(n_layer=2, n_embd=16, vocab_size=41)
+    with interpreting(), as_on_a_gpu():
+        for name in ("reference", "triton"):
+            with only(name):
+                trained = Trained(
+                    ranks, parallel, shape, precision="float32", n_rows=2, is_random=True
+                )
+                found[name] = [trained.step(number) for number in range(2)]
+    return found
 
 
 def training(ranks: Ranks, *, parallel: Parallel, folder: str, **given: Any) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 import math
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from receptance.data import Batch
 from receptance.models import RWKV4, RWKV4State
+from receptance.ops import triton
 from receptance.training import (
     ALONE,
     APPLY,
@@ -22,6 +25,9 @@ from receptance.training import (
     training_step,
 )
 from receptance.training.data_config import SourceConfig
+from receptance.training.metrics import Stopwatch
+from receptance.training.optimization import objective as objective_module
+from receptance.training.step import _add_gradients
 from tests.random_models import random_rwkv4
 from tests.training.thread_ranks import on_ranks
 from tests.training.tiny_run import tiny_batch, tiny_config
@@ -312,6 +318,46 @@ def test_a_source_of_which_nothing_counts_has_no_loss():
     assert result.loss_by_source is not None
     assert list(result.loss_by_source) == ["prose", "rare"]
     assert take_step(tiny_config(data_batch_size=8), model_of()).loss_by_source is None
+
+
+class Calls(TorchDispatchMode):
+    """Keeps which ops of this package ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        del types
+        if func.namespace == "receptance":
+            self.names.add(func.__name__.removesuffix(".default"))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("micro", [2, 4])
+def test_until_all_gradients_are_told_to_be_added_up_no_number_is_read(monkeypatch, micro):
+    """On PyTorch's device `meta`, in a GPU's place, nothing has numbers and to read one raises."""
+    pytest.importorskip("triton", reason="needs triton: pip install triton")
+    monkeypatch.setattr(triton, "_NO_GPU", ("cpu",))
+    monkeypatch.setattr(
+        objective_module, "autocast", lambda *_: nullcontext()
+    )  # which meta has none of
+    device = torch.device("meta")
+    config = source_config(data_micro_batch_size=micro)
+    model = model_of().to(device)
+    batch = tiny_batch(0, 4)._replace(sources=torch.tensor([0, 1, 2, 1])).to(device)
+    added_of = Objective(model, auxiliary=1e-4, precision="float32")
+    with Calls() as calls:
+        added = _add_gradients(config, added_of, batch, None, 0, 0, None, Stopwatch(device))
+    assert {each.grad is not None for each in model.parameters()} == {True}
+    assert {added.sums.device, *(each.num.device for each in added.states)} == {device}
+    assert calls.names == {
+        "linear_cross_entropy",
+        *(f"{op}_triton" for op in ("gate", "gated_add", "layer_norm", "norm_shift_mix", "wkv4")),
+        *(f"{op}_backward_triton" for op in ("gate", "layer_norm", "norm_shift_mix")),
+        *("wkv4_triton_backward", "squared_relu_linear_triton"),
+        "squared_relu_linear_backward_triton",
+    }
 
 
 @pytest.mark.gpu

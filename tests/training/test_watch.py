@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from receptance.models import RWKV4Config
-from receptance.training import ALONE, APPLY, HeldOut, Progress, StepResult, Yardsticks, plan_step
+from receptance.training import (
+    ALONE,
+    APPLY,
+    HeldOut,
+    Progress,
+    Ranks,
+    StepResult,
+    Yardsticks,
+    plan_step,
+)
 from receptance.training.step import StepSeconds
 from receptance.training.watch import Watch
 from tests.training.tiny_run import tiny_config
@@ -44,6 +53,14 @@ def test_the_figures_follow_from_what_happened(tmp_path):
     parts = metrics.data_s, metrics.forward_s, metrics.backward_s, metrics.optimizer_s
     assert parts == (0.01, 0.1, 0.2, 0.03)
     assert metrics.memory_bytes > 10**7
+
+
+def test_on_a_gpu_the_memory_is_that_of_the_gpu(tmp_path, monkeypatch):
+    device = torch.device("cuda", 1)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", {device: 12_345}.__getitem__)
+    watch = Watch(tiny_config(), tmp_path, SHAPE, Ranks(device=device), Yardsticks(0.25, 1e9))
+
+    assert tell(watch, 1).memory_bytes == 12_345
 
 
 def test_held_out_figures_are_told_with_those_of_each_source(tmp_path):

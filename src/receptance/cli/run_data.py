@@ -109,7 +109,7 @@ def held_out_measure(stores: Stores, config: RunConfig) -> "Callable[[RWKV4], He
     end_of_text = first_of(stores).end_of_text
 
     def measure(model: "RWKV4") -> HeldOut:
-        with autocast(config.training.precision):
+        with autocast(config.training.precision, model.ln_out.weight.device.type):
             scores = {
                 name: score_documents(model, each, end_of_text=end_of_text)
                 for name, each in documents.items()

@@ -88,8 +88,7 @@ def frozen_quantization(config: RunConfig) -> QuantizedFormat | None:
 
     Raises:
         CheckpointError: If nothing is there that can be loaded.
-        ConfigError: If they are rounded, and the run would train all weights, on several ranks or
-            on a GPU.
+        ConfigError: If they are rounded, and the run would train all weights or on several ranks.
     """
     path = config.training.init_from
     found = find_model(path).quantization if path else None
@@ -111,12 +110,6 @@ def _check_frozen(config: RunConfig, found: QuantizedFormat | None) -> None:
             f"`training.parallel` must be 'none' where the weights at `training.init_from`, "
             f"{path!r}, are rounded, which several ranks cannot share yet, got "
             f"{config.training.parallel!r}"
-        )
-    if found is not None and config.training.device_type != "cpu":
-        raise ConfigError(
-            f"`training.device` must be 'cpu' where the weights at `training.init_from`, {path!r}, "
-            "are rounded, since for no other device there is a product with them yet, got "
-            f"{config.training.device!r}"
         )
 
 

@@ -257,7 +257,9 @@ class Trainer:
         self.progress = loaded.progress
         carried = loaded.carried
         self._carried = (
-            None if carried is None else replace(self.run.model.zero_state(1), **carried)
+            None
+            if carried is None
+            else replace(self.run.model.zero_state(1), **carried).to(self.ranks.device)
         )
         self._held_out = None
         self.watch.begin(self.progress.step)

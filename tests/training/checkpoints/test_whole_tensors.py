@@ -9,7 +9,12 @@ from receptance.tensor_file import ALIGNMENT
 from receptance.tokenizer import train_bpe
 from receptance.training import build_optimizer
 from receptance.training.checkpoints.commit import StagedFolder
-from receptance.training.checkpoints.whole_tensors import TensorStorage, WholeTensors
+from receptance.training.checkpoints.whole_tensors import (
+    OPTIMIZER_FILE,
+    TensorStorage,
+    WholeTensors,
+    restore_moments,
+)
 from tests.random_models import random_rwkv4
 from tests.training.tiny_run import tiny_config
 
@@ -68,6 +73,21 @@ def test_an_optimizer_that_took_no_step_has_moments_of_zero(model, tmp_path):
     states = optimizer.state.values()
     assert len(states) == len(list(model.parameters()))
     assert not any(each.any() for state in states for each in state.values())
+
+
+def test_an_optimizer_gets_back_all_its_entries_where_its_parameters_are(
+    model, optimizer, tmp_path
+):
+    """The fused step of a GPU reads the count of steps there too."""
+    storage = WholeTensors(CONFIG, None)
+    storage.write(storage.take(model, optimizer, private=False), StagedFolder(tmp_path))
+    elsewhere = model.to("meta")
+    again = build_optimizer(elsewhere, tiny_config().optimizer)
+
+    restore_moments(tmp_path / OPTIMIZER_FILE, elsewhere, again)
+
+    found = {each.device.type for state in again.state.values() for each in state.values()}
+    assert found == {"meta"}
 
 
 def test_moments_lie_where_the_processor_reads_them_best(model, optimizer, tmp_path):

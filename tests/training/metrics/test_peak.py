@@ -44,3 +44,17 @@ def test_its_matrices_have_the_precision_of_the_run(monkeypatch, precision, dtyp
     peak_flops_per_s(precision, budget_s=0.0)
 
     assert set(seen) == {(dtype, dtype)}
+
+
+def test_on_a_gpu_its_memory_is_given_back_and_not_counted_in_the_most(monkeypatch):
+    """Or the least that a run could tell would be what its yardstick took."""
+    seen = []
+    matrices = peak._matrices
+    monkeypatch.setattr(peak, "_matrices", lambda n, dtype, _: matrices(n, dtype, "cpu"))
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda *given, name=name: seen.append((name, *given)))
+
+    peak_flops_per_s("float32", budget_s=0.0)
+    assert seen == []
+    peak_flops_per_s("float32", "cuda", budget_s=0.0)
+    assert seen == [("empty_cache",), ("reset_peak_memory_stats", "cuda")]

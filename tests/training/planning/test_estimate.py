@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 
 from receptance.errors import ConfigError
 from receptance.models import RWKV4Config, build
@@ -148,6 +149,20 @@ def test_what_comes_and_goes_is_a_layer_s_or_the_loss_s():
     narrow = rank_memory(config, RWKV4Config(n_layer=2, n_embd=32, vocab_size=20))
     assert narrow["inside a layer"] > 4 * 8 * 48 * 2 * 32
     assert "logits of a chunk" not in narrow
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_a_chunk_is_that_of_the_device_which_auto_means(monkeypatch, has_gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    wide = RWKV4Config(n_layer=2, n_embd=32, vocab_size=50000)
+    auto, named = (
+        rank_memory(config_of(data_batch_size=8, training_device=device), wide)
+        for device in ("auto", "cuda" if has_gpu else "cpu")
+    )
+    assert auto == named
+    # 32 MiB have 167 rows of logits, and 512 MiB all of the batch.
+    n_tokens = 8 * 48 if has_gpu else 167
+    assert auto["logits of a chunk"] == 4 * 50000 * (n_tokens + 2 * 32)
 
 
 def test_sharded_ranks_have_a_part_of_every_parameter_and_put_layers_together():

@@ -19,7 +19,7 @@ from receptance.training.processes.parallel import (
     whole_model,
 )
 from receptance.training.processes.ranks import ALONE, Ranks
-from tests.tolerances import ALGEBRA, FLOAT32
+from tests.tolerances import ALGEBRA, FLOAT32, FLOAT32_LOSS
 from tests.training import scenarios
 from tests.training.on_ranks import RankProcesses
 
@@ -95,6 +95,16 @@ def test_both_ways_agree_in_bfloat16(two_ranks, tmp_path):
     assert ddp[0][0] == fsdp2[0][0]
     # Norms are summed in other orders; that moves a weight by a unit in its last place.
     torch.testing.assert_close(ddp, fsdp2, rtol=1e-6, atol=0)
+
+
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_tritons_kernels_see_whole_weights_on_several_ranks(two_ranks, parallel):
+    """What FSDP2 has cut is put together before an op sees it, on a GPU as here."""
+    first, second = two_ranks.run("by_tritons_kernels", parallel=parallel)
+    assert first == second
+    for one, two in zip(first["triton"], first["reference"], strict=True):
+        assert one == pytest.approx(two, rel=FLOAT32_LOSS)
 
 
 @pytest.mark.slow

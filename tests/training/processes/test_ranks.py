@@ -30,15 +30,23 @@ def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch):
     assert not torch.distributed.is_initialized()
 
 
-@pytest.mark.skipif(torch.cuda.device_count() > 0, reason="looks for a GPU that is not there")
 def test_a_process_without_a_gpu_of_its_own_says_so(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    with pytest.raises(ConfigError, match="process 1 of this machine finds 0"), connected("cuda"):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with (
+        pytest.raises(
+            ConfigError, match=r"process 1 of this machine finds 1; .* --nproc-per-node 1"
+        ),
+        connected("cuda"),
+    ):
         pass
 
 
+@pytest.mark.parametrize("world_size", ["1", "2"])
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_missed_before_anything_else():
+def test_a_gpu_that_is_not_there_is_missed_before_anything_else(world_size, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", world_size)
     with pytest.raises(ConfigError, match=r"must find a GPU, but PyTorch .* sees none"):
         connected("cuda").__enter__()

@@ -116,7 +116,9 @@ class ShardedTensors:
         _read_parts(path / MODEL_FOLDER, dict(model.named_parameters()))
         for parameter in model.parameters():
             moments = {name: torch.zeros_like(parameter) for name in MOMENTS}
-            optimizer.state[parameter] = {"step": torch.zeros(()), **moments}
+            # The count too is where the parameter is: the fused step reads it there.
+            step = torch.zeros((), device=parameter.device)
+            optimizer.state[parameter] = {"step": step, **moments}
         has_file = (path / OPTIMIZER_FILE).exists()
         _read_parts(path if has_file else path / MOMENTS_FOLDER, _moments(model, optimizer))
 

@@ -179,8 +179,9 @@ def restore_moments(path: Path, model: nn.Module, optimizer: AdamW) -> None:
                     f"{str(path)!r} must hold '{name}.{key}' as {form(expected)}, but it has "
                     f"{'none' if value is None else form(value)}"
                 )
-            # A copy: the file may be deleted, and its blocks are to be free then.
-            state[key] = value.clone() if key == "step" else value.to(parameter.device, copy=True)
+            # A copy: the file may be deleted, and its blocks are to be free then. The count too is
+            # where the parameter is: the fused step reads it there.
+            state[key] = value.to(parameter.device, copy=True)
         optimizer.state[parameter] = state
 
 

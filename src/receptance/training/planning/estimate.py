@@ -247,7 +247,7 @@ def _passing_part(
     """
     trace = trace_step(config, replace(shape, n_layer=2), n_rows, frozen)
     product = torch.bfloat16 if config.training.precision == "bfloat16" else torch.float32
-    device, of_batch = config.training.device, n_rows * config.data.ctx_len
+    device, of_batch = config.training.device_type, n_rows * config.data.ctx_len
     n_tokens = min(chunk_tokens(shape.vocab_size, product, device), of_batch)
     in_layer = trace.peak_bytes - trace.kept_bytes
     # A chunk's logits, the head, and a chunk's part of its gradient, which no trace sees.

@@ -123,12 +123,12 @@ def connected(
         ConfigError: If there is no such GPU.
         TimeoutError: If the ranks do not find each other in time.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"a run on {device!r} must find a GPU, but PyTorch {torch.__version__} sees none; "
+            "set `training.device` to 'cpu', or install a build of PyTorch for your GPU"
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(
-                f"a run on {device!r} must find a GPU, but PyTorch {torch.__version__} sees none; "
-                "set `training.device` to 'cpu', or install a build of PyTorch for your GPU"
-            )
         yield Ranks(device=torch.device(device))
         return
     for name, value in FLIGHT_RECORDER.items():
