@@ -180,12 +180,14 @@ def test_a_long_prompt_is_tokenized_beside_the_event_loop(lm, monkeypatch):
 
     async def main():
         async with open_room(lm, chunk_tokens=512) as room:
-            tickets = await room.submit_all([job("short"), job("long " * 1000)])
-            assert [(await each.prompt()).n_tokens for each in tickets] == [5, 5000]
+            tickets = [await room.submit(job("short")), await room.submit(job("long " * 1000))]
+            tickets += await room.submit_all([job("many " * 300)] * 3)
+            assert [(await each.prompt()).n_tokens for each in tickets] == [5, 5000, *[1500] * 3]
 
     asyncio.run(main())
     assert threads[0] == threading.main_thread().name
-    assert threads[1] != threading.main_thread().name
+    assert len(threads) == 5
+    assert threading.main_thread().name not in threads[1:]
 
 
 def test_a_function_is_called_between_steps_on_the_engines_thread(lm):

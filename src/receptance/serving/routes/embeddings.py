@@ -53,16 +53,17 @@ async def _begin(service: Service, body: EmbeddingBody, owner: str) -> list[Tick
     arrived = time.monotonic()
     service.require_served(body, body.model)
     require_possible_embedding(body, service.settings, service.lm.model.config.n_embd)
-    prompts = [await tokens_of(service, each, f"input[{i}]") for i, each in enumerate(body.input)]
+    names = [f"input[{i}]" for i in range(len(body.input))]
+    prompts = await tokens_of(service, body.input, names)
     params = SamplingParams(max_tokens=0)
     jobs = [
         Job(
             request=Request(prompt, params, wants_features=True),
             owner=owner,
             arrived=arrived,
-            param=f"input[{i}]",
+            param=name,
         )
-        for i, prompt in enumerate(prompts)
+        for name, prompt in zip(names, prompts, strict=True)
     ]
     return await service.room.submit_series(jobs, at_once=_AT_ONCE)
 

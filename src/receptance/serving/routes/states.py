@@ -122,7 +122,7 @@ async def _tokens(service: Service, body: StateBody, owner: str, start: Start) -
     else:
         assert body.prompt is not None
         field = "prompt"
-        tokens = await tokens_of(service, body.prompt[0])
+        (tokens,) = await tokens_of(service, body.prompt, [field])
     if not tokens:
         raise RequestError(_NOTHING.format(field), param=field)
     return tokens
