@@ -164,7 +164,9 @@ async def _begin(service: Service, body: StateBody, owner: str) -> _Making:
     request = Request(tokens, params, state=start.state, cache_scope=start.cache_scope(owner))
     place = await reserved_aside(service.states, owner)
     try:
-        ticket = await service.room.submit(Job(request=request, owner=owner, arrived=arrived))
+        field = "prompt" if body.messages is None else "messages"
+        job = Job(request=request, owner=owner, param=field, arrived=arrived)
+        ticket = await service.room.submit(job)
     except BaseException:
         place.leave()
         raise
