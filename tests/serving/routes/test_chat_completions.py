@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from receptance.inference import LanguageModel, SamplingParams
+from receptance.serving import Settings
 from receptance.serving.app import ServerApp
 from receptance.serving.chat import Message
 from receptance.serving.routes.chat_completions import render
@@ -286,3 +287,16 @@ def test_many_turns_that_say_little_are_written_off_the_event_loop(
         asyncio.run(render(app.service, [Message("user", "a")] * n))
     here = threading.get_ident()
     assert [each == here for each in loops] == [True, False]
+
+
+def test_a_conversation_may_have_a_part_in_each_message_but_not_any_number_of_parts(
+    client: httpx.Client,
+):
+    part = {"type": "text", "text": "a"}
+    said = {"role": "user", "content": [part]}
+    asked = {"model": "tiny", "messages": [said] * Settings().max_messages}
+    error = refused(client.post(PATH, json=asked), 400)
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+    many = {"role": "user", "content": [part] * 20_000}
+    error = refused(client.post(PATH, json={"model": "tiny", "messages": [many]}), 400)
+    assert error["code"] == "invalid_json"
