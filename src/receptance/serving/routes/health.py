@@ -59,7 +59,7 @@ class _Probe:
 
 
 def health_router(service: Service) -> APIRouter:
-    """Return the routes; these alone need no key, except for `/metrics`."""
+    """Return the routes; `/health` and `/ready` need no key."""
     router = APIRouter()
     probe = _Probe(service)
 
