@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import random
 import socket
 import struct
@@ -21,8 +22,9 @@ from tests.serving.live import Live, live
 
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 
-_NOTHING = ("places", "promised", "families", "sequences", "slots", "aside")
-_PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/tokenize")
+_NOTHING = {"places", "promised", "series", "families", "sequences", "slots", "aside", "states"}
+_PATHS = [f"/v1/{name}" for name in ("completions", "chat/completions", "embeddings", "states")]
+_PATHS.append("/tokenize")
 
 
 def request_of(draw: random.Random) -> bytes:
@@ -31,8 +33,8 @@ def request_of(draw: random.Random) -> bytes:
     prompt = "a long way to go " * draw.choice((1, 20, 400))
     body: dict[str, object] = {"model": "tiny"}
     if path == "/v1/embeddings":
-        body["input"] = [prompt] * draw.randint(1, 3)
-    elif path == "/tokenize":
+        body["input"] = [prompt] * draw.choice((1, 3, 12))
+    elif path in ("/tokenize", "/v1/states"):
         body["prompt"] = prompt
     else:
         is_chat = path.startswith("/v1/chat")
@@ -40,6 +42,7 @@ def request_of(draw: random.Random) -> bytes:
         body |= {"messages": messages} if is_chat else {"prompt": prompt}
         body |= {"max_tokens": draw.choice((1, 30, 2000)), "logit_bias": {"0": -100}}
         body |= {"stream": draw.random() < 0.6, "n": draw.choice((1, 1, 3))}
+        body["save_state"] = body["n"] == 1 and draw.random() < 0.3
         if draw.random() < 0.2:
             body["response_format"] = {"type": "regex", "pattern": "[a-z]{0,900}"}
     content = json.dumps(body).encode()
@@ -86,10 +89,12 @@ def held_by(app: ServerApp) -> dict[str, int]:
         "threads": threading.active_count(),
         "places": len(app.room._places),
         "promised": app.room._admission.n_open,
+        "series": len(app.room._series),
         "families": len(app.room._thread._families),
         "sequences": engine.n_running + engine.n_waiting,
         "slots": engine._pool.n_slots - engine._pool.n_free,
         "aside": app.service.side._n_of.total(),
+        "states": len(app.service.states._places) + app.service.states._promised.total(),
     }
 
 
@@ -125,7 +130,7 @@ def check(n: int) -> None:
         assert httpx.post(url, json=body).json()["choices"] == text
 
 
-def test_a_client_that_never_reads_is_cut_off_and_leaves_nothing_behind():
+def test_a_client_that_never_reads_is_cut_off_and_leaves_nothing_behind(caplog):
     tokenizer = BytesTokenizer()
     lm = LanguageModel(random_rwkv4(1, 8, tokenizer.vocab_size), tokenizer)
     settings = Settings(
@@ -148,6 +153,7 @@ def test_a_client_that_never_reads_is_cut_off_and_leaves_nothing_behind():
             time.sleep(0.02)
         assert settled(app)["files"] <= before["files"] + 1  # the client's own end
         assert app.service.metrics.value("cancelled_total", reason="backlog") == 1
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 def settled(app: ServerApp) -> dict[str, int]:

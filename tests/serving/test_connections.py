@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import select
 import socket
 import time
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from receptance.serving.perimeter import wrap
+from receptance.serving.perimeter import UnreadError, wrap
 from receptance.serving.settings import Settings
 from tests.serving.live import Live, live, read_answer, until_closed
 from tests.serving.perimeter.asgi import small_app
@@ -268,6 +269,21 @@ def test_a_client_that_does_not_read_is_cut_off(n_read):
                 time.sleep(0.02)
                 client.recv(n_read)
         assert ended == ["/health"]
+
+
+def test_a_client_of_which_the_app_finds_that_it_does_not_read_is_cut_off(caplog):
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        raise UnreadError
+
+    settings = Settings(port=0)
+    with live(wrap(app, settings), settings) as server:
+        answer = server.ask(GET)
+        assert not answer.endswith(b"0\r\n\r\n")
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize("header", ["", "Connection: close\r\n"])

@@ -51,6 +51,11 @@ def test_what_is_written_already_is_a_part_as_it_is():
     }
 
 
+def test_a_long_list_may_be_of_parts_that_are_written():
+    part = WrittenJSON(json_bytes([1.5] * 100))
+    assert json.loads(json_bytes({"parts": [part] * 200})) == {"parts": [[1.5] * 100] * 200}
+
+
 @pytest.mark.parametrize("value", [float("nan"), [float("inf")] * 100, {"a": ["\ud800"]}])
 def test_what_json_cannot_say_is_no_json(value: Any):
     with pytest.raises(ValueError, match=r"Out of range float|surrogates"):

@@ -15,10 +15,12 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 import h11
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from receptance.errors import RequestError
 from receptance.serving.perimeter.answers import (
+    UnreadError,
     error_messages,
     new_request_id,
     with_safe_headers,
@@ -48,6 +50,7 @@ class GuardedConnection(H11Protocol):
 
     def __init__(self, *args: Any, settings: Settings, count: "_Count", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.app = partial(self._answer, self.app)
         self._settings = settings
         self._count = count
         self._network: str | None = None
@@ -146,6 +149,18 @@ class GuardedConnection(H11Protocol):
         else:
             message = "a request must be HTTP/1.1, but this one is not"
             self._refuse(RequestError(message, code="invalid_http"))
+
+    async def _answer(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the app answer, and cut off a client that does not read, as the app found.
+
+        To uvicorn, an answer without its end is a failure unless nobody is there any more.
+        """
+        try:
+            await app(scope, receive, send)
+        except UnreadError:
+            self.transport.abort()
+            while (await receive())["type"] != "http.disconnect":
+                pass
 
     def _refuse_two_lengths(self) -> None:
         """Refuse a request whose end a proxy before us may have seen elsewhere.

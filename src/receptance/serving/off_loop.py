@@ -68,7 +68,7 @@ def json_bytes(value: Any) -> bytes:
 
     Args:
         value: Of dictionaries with texts as keys, lists, texts, finite numbers, booleans and None;
-            short lists and dictionaries may hold `WrittenJSON`.
+            dictionaries may hold `WrittenJSON`, and so may a list whose first item is one.
 
     Raises:
         ValueError: If a number is not finite, or a text has half a character.
@@ -86,7 +86,7 @@ def _parts(value: Any) -> Iterator[bytes]:
             yield from _parts(each)
             before = b","
         yield b"}"
-    elif isinstance(value, list) and len(value) > _BLOCK:
+    elif isinstance(value, list) and len(value) > _BLOCK and not isinstance(value[0], bytes):
         before = b"["
         for start in range(0, len(value), _BLOCK):
             yield before + short_json(value[start : start + _BLOCK])[1:-1]

@@ -102,8 +102,8 @@ class Settings:
     """Of its header."""
     max_json_depth: int = 64
     """Lists and objects within each other."""
-    max_json_containers: int = 2**17
-    """Lists and objects of a body."""
+    max_json_containers: int = 2**14
+    """Lists and objects of a body: a message is one, and its parts are two and more."""
     header_seconds: float = 10.0
     """From a connection's opening, or a request's first byte, to the end of its header."""
     body_seconds: float = 30.0

@@ -83,3 +83,29 @@ def test_who_follows_does_not_wait_for_its_turn_once_more(lm):
             await second.finished()
 
     asyncio.run(main())
+
+
+def test_those_that_were_cancelled_while_they_waited_never_begin(lm):
+    async def main():
+        async with open_room(lm) as room:
+            first, *others = await room.submit_series([job() for _ in range(4)], at_once=1)
+            for each in others:  # the first ends by itself, as if it had when the client left
+                each.cancel("client")
+            await first.finished()
+            for each in others:
+                with pytest.raises(RequestError, match="cancelled"):
+                    await each.finished()
+            await until(lambda: not room._places)
+            assert room._metrics.value("prompt_tokens_total") == len("a prompt")
+
+    asyncio.run(main())
+
+
+def test_a_room_that_drains_waits_for_those_that_follow(lm):
+    async def main():
+        async with open_room(lm) as room:
+            tickets = await room.submit_series([job() for _ in range(3)], at_once=1)
+            await room.drain(60.0)
+            assert all(each.is_over for each in tickets)
+
+    asyncio.run(main())

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from receptance.errors import RequestError
-from receptance.serving.perimeter.answers import Answers, new_request_id
+from receptance.serving.perimeter.answers import Answers, UnreadError, new_request_id
 from tests.serving.perimeter.asgi import call, small_app
 
 APP = Answers(small_app())
@@ -72,6 +72,16 @@ def test_an_answer_that_fails_after_its_beginning_is_left_unfinished():
 
     assert (answer.status, answer.body) == (200, b"data: 1\n\n")
     assert not answer.is_finished
+
+
+def test_a_client_that_does_not_read_is_no_failure_of_ours(caplog):
+    async def app(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise UnreadError
+
+    with caplog.at_level(logging.INFO), pytest.raises(UnreadError):
+        call(Answers(app), "GET", "/")
+    assert [each.levelno for each in caplog.records] == [logging.INFO]
 
 
 def test_head_is_get_without_the_body():

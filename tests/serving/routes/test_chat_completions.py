@@ -1,12 +1,18 @@
 """`/v1/chat/completions` over HTTP."""
 
+import asyncio
 import json
+import threading
 from typing import Any
 
 import httpx
 import pytest
 
 from receptance.inference import LanguageModel, SamplingParams
+from receptance.serving import Settings
+from receptance.serving.app import ServerApp
+from receptance.serving.chat import Message
+from receptance.serving.routes.chat_completions import render
 from tests.serving.event_streams import refused, streamed
 
 PATH = "/v1/chat/completions"
@@ -250,7 +256,7 @@ def test_a_model_that_is_not_here_is_not_replaced_by_another(client: httpx.Clien
 def test_a_prompt_beyond_the_limit_is_refused(client: httpx.Client):
     messages = [{"role": "user", "content": "x" * 5000}]
     error = refused(client.post(PATH, json={"model": "tiny", "messages": messages}), 400)
-    assert error["code"] == "context_length_exceeded"
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
 
 
 def test_the_next_turn_reads_only_what_is_new(client: httpx.Client):
@@ -263,3 +269,34 @@ def test_the_next_turn_reads_only_what_is_new(client: httpx.Client):
     assert n_first <= usage["prompt_tokens_details"]["cached_tokens"] < usage["prompt_tokens"]
     again = ask(client, messages=messages)["usage"]  # another answer needs no reading at all
     assert again["prompt_tokens_details"]["cached_tokens"] == again["prompt_tokens"]
+
+
+def test_many_turns_that_say_little_are_written_off_the_event_loop(
+    app: ServerApp, monkeypatch: pytest.MonkeyPatch
+):
+    loops: list[int] = []
+    template = type(app.service.template)
+    write = template.render
+
+    def watched(self: Any, *args: Any, **options: Any) -> Any:
+        loops.append(threading.get_ident())
+        return write(self, *args, **options)
+
+    monkeypatch.setattr(template, "render", watched)
+    for n in (1, 200):
+        asyncio.run(render(app.service, [Message("user", "a")] * n))
+    here = threading.get_ident()
+    assert [each == here for each in loops] == [True, False]
+
+
+def test_a_conversation_may_have_a_part_in_each_message_but_not_any_number_of_parts(
+    client: httpx.Client,
+):
+    part = {"type": "text", "text": "a"}
+    said = {"role": "user", "content": [part]}
+    asked = {"model": "tiny", "messages": [said] * Settings().max_messages}
+    error = refused(client.post(PATH, json=asked), 400)
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+    many = {"role": "user", "content": [part] * 20_000}
+    error = refused(client.post(PATH, json={"model": "tiny", "messages": [many]}), 400)
+    assert error["code"] == "invalid_json"

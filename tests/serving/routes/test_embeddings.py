@@ -1,5 +1,6 @@
 """`/v1/embeddings` over HTTP."""
 
+import asyncio
 import base64
 import math
 import struct
@@ -8,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from receptance.inference import LanguageModel
 from tests.serving.event_streams import refused
 
 PATH = "/v1/embeddings"
@@ -73,3 +75,22 @@ def test_what_is_not_honoured_is_refused_by_name(
 
 def test_a_model_that_is_not_here_is_not_replaced(client: httpx.Client):
     assert refused(client.post(PATH, json={"model": "x", "input": "a"}), 404)["param"] == "model"
+
+
+def test_many_texts_that_are_short_alone_are_tokenized_off_the_event_loop(
+    client: httpx.Client, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+):
+    loops: list[bool] = []
+    encode = type(lm.tokenizer).encode
+
+    def watched(self: Any, text: str) -> list[int]:
+        try:
+            loops.append(asyncio.get_running_loop().is_running())
+        except RuntimeError:
+            loops.append(False)
+        return encode(self, text)
+
+    monkeypatch.setattr(type(lm.tokenizer), "encode", watched)
+    ask(client, input=["a" * 100] * 3)
+    ask(client, input=["a" * 300] * 16)
+    assert loops == [True] * 3 + [False] * 16

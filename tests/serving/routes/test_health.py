@@ -64,6 +64,15 @@ def test_a_server_that_is_busy_is_well(lm: LanguageModel, late: str):
         assert app.room.n_running == 1
 
 
+def test_a_server_that_ends_is_well_and_not_ready(lm: LanguageModel):
+    app = create_app(lm, Settings(), model_name="tiny")
+    with served(app) as url:
+        assert app.room._loop is not None
+        asyncio.run_coroutine_threadsafe(app.room.drain(1.0), app.room._loop).result(5)
+        assert httpx.get(f"{url}/health?deep=1").status_code == 200
+        assert refused(httpx.get(f"{url}/ready"), 503)["code"] == "not_ready"
+
+
 def test_a_server_whose_engine_takes_no_step_is_unwell(lm: LanguageModel):
     gate, is_held = threading.Event(), threading.Event()
 

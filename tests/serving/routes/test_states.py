@@ -242,6 +242,7 @@ def test_a_state_that_is_not_there_is_told_before_anything_begins(client: httpx.
         ({"prompt": "a", "name": 3}, "name"),
         ({"prompt": "a", "path": "a"}, "path"),
         ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user", "content": "a" * 3001}]}, "messages"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
     ],
 )

@@ -52,7 +52,8 @@ class Places:
 
     async def until_empty(self) -> None:
         """Return when nobody has a place or the promise of one."""
-        await self._is_empty.wait()
+        while self._admission.n_open:  # a place that was given on was empty for a moment
+            await self._is_empty.wait()
 
     def promise(self, owner: str, n: int) -> None:
         """Promise places to `n` texts of a key; each becomes a job's, or is withdrawn."""

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from operator import index
 from typing import SupportsIndex, TypeVar
@@ -207,7 +206,7 @@ class EngineRoom:
         arrived = self._now() if jobs[0].arrived is None else jobs[0].arrived
         self._places.promise(owner, n)
         try:
-            requests = [await self._tokenized(job) for job in jobs]
+            requests = await self._tokenized(jobs)
             self._require_service()
         except BaseException:
             self._places.withdraw(owner, n)
@@ -306,11 +305,14 @@ class EngineRoom:
         self._metrics.rejected.labels(error.code or "too_many").inc()
         return error
 
-    async def _tokenized(self, job: Job) -> Request:
-        """Return a job's request with a prompt of tokens that the model has."""
-        prompt = job.request.prompt
-        size = len(prompt) if isinstance(prompt, Sequence) else SHORT + 1
-        tokens = await off_loop(size, partial(self._tokens, prompt, job.param))
+    async def _tokenized(self, jobs: Sequence[Job]) -> list[Request]:
+        """Return the jobs' requests, each with a prompt of tokens that the model has."""
+        prompts = [job.request.prompt for job in jobs]
+        size = sum(len(each) if isinstance(each, Sequence) else SHORT + 1 for each in prompts)
+        return await off_loop(size, lambda: [self._request(job) for job in jobs])
+
+    def _request(self, job: Job) -> Request:
+        tokens = self._tokens(job.request.prompt, job.param)
         if not tokens and job.request.state is not None:
             raise RequestError(_EMPTY.format(job.param), param=job.param)
         return replace(job.request, prompt=tokens)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from receptance.inference import Request
 from receptance.serving.engine_room.job import Job
-from receptance.serving.engine_room.ticket import Ticket
+from receptance.serving.engine_room.ticket import Ticket, cancelled
 
 
 @dataclass(eq=False)
@@ -23,8 +23,11 @@ class Series:
         Args:
             ended: Its ticket; if it failed, all that wait fail with its error.
         """
-        if ended.error is None:
-            return self.waiting.popleft() if self.waiting else None
         while self.waiting:
-            self.waiting.popleft()[0].fail(ended.error)
+            follower = self.waiting.popleft()
+            ticket = follower[0]
+            # The engine has not heard of those that wait, and so forgets none that is cancelled.
+            if ended.error is None and not ticket.is_cancelled:
+                return follower
+            ticket.fail(cancelled() if ended.error is None else ended.error)
         return None

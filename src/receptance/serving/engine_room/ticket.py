@@ -62,6 +62,12 @@ class Ticket:
         self._error: RequestError | None = None
         self._is_whole = False
         self._is_piecewise = False
+        self._is_cancelled = False
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nobody wants it any more, be it in the engine yet or not."""
+        return self._is_cancelled
 
     @property
     def is_over(self) -> bool:
@@ -137,7 +143,8 @@ class Ticket:
         Args:
             reason: A word to count it by, such as "client".
         """
-        self._forget(self, RequestError(_CANCELLED, status=499, code="cancelled"), reason)
+        self._is_cancelled = True
+        self._forget(self, cancelled(), reason)
 
     def put_prompt(self, prompt: PromptRead, at: float) -> None:
         """Take in that the prompt was read, and when."""
@@ -209,6 +216,11 @@ class Ticket:
             self._alarm.cancel()
         if not self.is_over:
             self._arrived.clear()
+
+
+def cancelled() -> RequestError:
+    """Return what is raised to who waits for a job that was cancelled."""
+    return RequestError(_CANCELLED, status=499, code="cancelled")
 
 
 def _call(method: WeakMethod[Callable[[], None]]) -> None:

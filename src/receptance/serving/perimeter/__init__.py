@@ -13,13 +13,13 @@ All are plain ASGI, so that a client that leaves is seen at once. Inside, `reque
 from starlette.types import ASGIApp
 
 from receptance.serving.access import KeyRing
-from receptance.serving.perimeter.answers import Answers
+from receptance.serving.perimeter.answers import Answers, UnreadError
 from receptance.serving.perimeter.bodies import Bodies
 from receptance.serving.perimeter.entrance import Entrance
 from receptance.serving.perimeter.origins import Origins
 from receptance.serving.settings import Settings
 
-__all__ = ["wrap"]
+__all__ = ["UnreadError", "wrap"]
 
 
 def wrap(

@@ -66,6 +66,10 @@ def error_messages(error: RequestError) -> list[Message]:
     ]
 
 
+class UnreadError(TimeoutError):
+    """The client does not read, and so need not be told either: its connection is to be cut off."""
+
+
 class Answers:
     """Gives each request an id of ours, and each answer this id, safe headers and a log line."""
 
@@ -73,7 +77,11 @@ class Answers:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; whatever is raised before an answer begins becomes one."""
+        """Answer a request; whatever is raised before an answer begins becomes one.
+
+        Raises:
+            UnreadError: If the app found that; whoever has the connection cuts it off.
+        """
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -98,6 +106,8 @@ class Answers:
             await self._app(inner, receive, answer.send)
         except RequestError as error:
             await answer.fail(error)
+        except UnreadError:  # no failure of ours: the log has a line of the request, and no more
+            raise
         except Exception as error:  # noqa: BLE001  # a client is told in our form, whatever it is
             _log_failure(request_id, error)
             await answer.fail(_default_error(500))

@@ -9,7 +9,6 @@ from fastapi import APIRouter
 from starlette.requests import Request as HTTPRequest
 from starlette.responses import Response
 
-from receptance.errors import RequestError
 from receptance.inference import Request, TokenLogprobs
 from receptance.serving.chat import FolderTemplate, Message, RenderedPrompt
 from receptance.serving.engine_room import Finished, Job, Ticket
@@ -32,6 +31,9 @@ from receptance.serving.routes.read_once import ReadOnceRoute
 from receptance.serving.routes.service import ANONYMOUS, Service, owner_of
 from receptance.serving.routes.writing import Answer, Tally, read_prompts
 from receptance.tokenizer import Tokenizer
+
+_TURN = 32
+"""How many characters the frame of a turn counts as, which takes time also where it says little."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +160,7 @@ async def render(
     write = partial(service.template.render, messages, goes_on=goes_on, asks=asks)
     if isinstance(service.template, FolderTemplate):
         return await service.side.do(owner, write)
-    return await off_loop(sum(len(each.content) for each in messages), write)
+    return await off_loop(sum(_TURN + len(each.content) for each in messages), write)
 
 
 async def _begin(service: Service, body: ChatBody, owner: str) -> _Turn:
@@ -171,13 +173,6 @@ async def _begin(service: Service, body: ChatBody, owner: str) -> _Turn:
     start = await start_of(service, owner, body.state)
     goes_on = start.state is not None
     prompt = await render(service, messages, owner=owner, goes_on=goes_on)
-    most = service.settings.max_prompt_tokens
-    if len(prompt.tokens) > most:
-        raise RequestError(
-            f"`messages` must be at most {most} tokens, but they are {len(prompt.tokens)}",
-            code="context_length_exceeded",
-            param="messages",
-        )
     params = sampling_params(
         body,
         service.settings,
@@ -196,7 +191,9 @@ async def _begin(service: Service, body: ChatBody, owner: str) -> _Turn:
     )
     keeping = await Keeping.begin(service, body, owner, start)
     try:
-        job = Job(request=request, n=body.n or 1, owner=owner, arrived=tally.began)
+        job = Job(
+            request=request, n=body.n or 1, owner=owner, param="messages", arrived=tally.began
+        )
         ticket = await service.room.submit(job)
     except BaseException:
         keeping.leave()

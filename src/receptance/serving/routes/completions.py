@@ -175,7 +175,8 @@ async def _begin(service: Service, body: CompletionBody, owner: str) -> _Texts:
     constraint = await service.constraint(body.response_format, owner)
     vocab_size = service.lm.tokenizer.vocab_size
     params = sampling_params(body, service.settings, vocab_size=vocab_size)
-    prompts = [await tokens_of(service, each) for each in body.prompt or [""]]
+    texts = body.prompt or [""]
+    prompts = await tokens_of(service, texts, ["prompt"] * len(texts))
     start = await start_of(service, owner, body.state)
     n_prompt = sum(map(len, prompts)) if body.echo else 0
     n_written = params.max_tokens * body.n_drafts * len(prompts)
@@ -216,23 +217,32 @@ async def _begin(service: Service, body: CompletionBody, owner: str) -> _Texts:
     )
 
 
-async def tokens_of(service: Service, prompt: Prompt, param: str = "prompt") -> list[int]:
-    """Return the tokens of a prompt, made off the event loop if it is long.
+async def tokens_of(
+    service: Service, prompts: Sequence[Prompt], params: Sequence[str]
+) -> list[list[int]]:
+    """Return the tokens of prompts, made off the event loop if they are long together.
 
     Whether those that were sent are tokens, the engine room says.
 
     Args:
         service: Whose tokenizer makes them.
-        prompt: A text, or tokens.
-        param: The field that it stands in.
+        prompts: Each a text, or tokens.
+        params: The field that each stands in.
 
     Raises:
         RequestError: If a text cannot be tokenized.
     """
-    if isinstance(prompt, list):
-        return prompt
-    encode = service.lm.tokenizer.encode
-    try:
-        return await off_loop(len(prompt), partial(encode, prompt))
-    except TokenizerError as error:
-        raise RequestError(str(error), param=param) from error
+    size = sum(len(each) for each in prompts if isinstance(each, str))
+    return await off_loop(size, partial(_encoded, service.lm.tokenizer, prompts, params))
+
+
+def _encoded(
+    tokenizer: Tokenizer, prompts: Sequence[Prompt], params: Sequence[str]
+) -> list[list[int]]:
+    tokens: list[list[int]] = []
+    for prompt, param in zip(prompts, params, strict=True):
+        try:
+            tokens.append(prompt if isinstance(prompt, list) else tokenizer.encode(prompt))
+        except TokenizerError as error:
+            raise RequestError(str(error), param=param) from error
+    return tokens

@@ -8,7 +8,6 @@ within limits: measure them on your own texts.
 
 import time
 from functools import partial
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request as HTTPRequest
@@ -16,7 +15,7 @@ from starlette.responses import Response
 
 from receptance.inference import Request, SamplingParams
 from receptance.serving.engine_room import Job, PromptRead, Ticket
-from receptance.serving.off_loop import json_response, off_loop
+from receptance.serving.off_loop import WrittenJSON, json_bytes, json_response, off_loop
 from receptance.serving.protocol import (
     EmbeddingBody,
     embedding_object,
@@ -53,16 +52,17 @@ async def _begin(service: Service, body: EmbeddingBody, owner: str) -> list[Tick
     arrived = time.monotonic()
     service.require_served(body, body.model)
     require_possible_embedding(body, service.settings, service.lm.model.config.n_embd)
-    prompts = [await tokens_of(service, each, f"input[{i}]") for i, each in enumerate(body.input)]
+    names = [f"input[{i}]" for i in range(len(body.input))]
+    prompts = await tokens_of(service, body.input, names)
     params = SamplingParams(max_tokens=0)
     jobs = [
         Job(
             request=Request(prompt, params, wants_features=True),
             owner=owner,
             arrived=arrived,
-            param=f"input[{i}]",
+            param=name,
         )
-        for i, prompt in enumerate(prompts)
+        for name, prompt in zip(names, prompts, strict=True)
     ]
     return await service.room.submit_series(jobs, at_once=_AT_ONCE)
 
@@ -80,14 +80,15 @@ async def _embed(service: Service, body: EmbeddingBody, tickets: list[Ticket]) -
         "model": service.envelope("embd", body.model).model,
         "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
     }
-    return await json_response(size, answer)
+    return await json_response(0, answer)
 
 
-def _objects(body: EmbeddingBody, reads: list[PromptRead]) -> list[dict[str, Any]]:
-    """Return what is told of each text."""
-    data: list[dict[str, Any]] = []
+def _objects(body: EmbeddingBody, reads: list[PromptRead]) -> list[WrittenJSON]:
+    """Return what is told of each text; a vector has thousands of numbers, written in blocks."""
+    data: list[WrittenJSON] = []
     for index, read in enumerate(reads):
         assert read.features is not None
         vector = unit_vector(read.features.tolist(), body.dimensions)
-        data.append(embedding_object(index, vector, body.encoding_format or "float"))
+        told = embedding_object(index, vector, body.encoding_format or "float")
+        data.append(WrittenJSON(json_bytes(told)))
     return data

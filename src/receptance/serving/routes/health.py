@@ -49,15 +49,17 @@ class _Probe:
             await ticket.finished()
         except RequestError as error:
             is_late = error.code in ("timeout", "queue_timeout")
-            # Neither a full queue is an illness, nor an engine that steps for others meanwhile.
-            if error.status == 429 or (is_late and room.n_steps > n_steps):
+            # No illness is a full queue, nor the end of the server, which probes must not hasten,
+            # nor an engine that steps for others meanwhile.
+            is_ending = error.code in ("draining", "shutting_down")
+            if error.status == 429 or is_ending or (is_late and room.n_steps > n_steps):
                 return None
             return RequestError(_SILENT, status=503, code="no_token", retry_after=seconds)
         return None
 
 
 def health_router(service: Service) -> APIRouter:
-    """Return the routes; these alone need no key, except for `/metrics`."""
+    """Return the routes; `/health` and `/ready` need no key."""
     router = APIRouter()
     probe = _Probe(service)
 

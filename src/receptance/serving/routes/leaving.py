@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from receptance.errors import RequestError
 from receptance.serving.engine_room import first_deadline
 from receptance.serving.error_form import error_object
+from receptance.serving.perimeter import UnreadError
 from receptance.serving.protocol import PING, event
 from receptance.serving.settings import LEAST_BYTES_PER_SECOND, Settings
 
@@ -95,10 +96,6 @@ async def _dropped(
         leave(worker.result())
 
 
-class _UnreadError(TimeoutError):
-    """The client does not read, and so need not be told either."""
-
-
 class EventStream(Response):
     """A stream of events.
 
@@ -140,7 +137,7 @@ class EventStream(Response):
 
         Raises:
             RequestError: If the first event can not be made.
-            TimeoutError: If the client does not read; then the connection is of no more use.
+            UnreadError: If the client does not read; then the connection is of no more use.
         """
         del scope
         self._sent_at = asyncio.get_running_loop().time()
@@ -165,7 +162,7 @@ class EventStream(Response):
             if not self._is_begun:
                 raise
             await self._send(send, event(error_object(error)))
-        except _UnreadError:
+        except UnreadError:
             raise
         except Exception:
             if self._is_begun:
@@ -195,7 +192,7 @@ class EventStream(Response):
                     body = {"type": "http.response.body", "body": block, "more_body": not is_last}
                     await send(body)
             except TimeoutError:
-                raise _UnreadError from None
+                raise UnreadError from None
             self._sent_at = loop.time()
             self._waited_seconds += self._sent_at - began
 

@@ -122,7 +122,7 @@ async def _tokens(service: Service, body: StateBody, owner: str, start: Start) -
     else:
         assert body.prompt is not None
         field = "prompt"
-        tokens = await tokens_of(service, body.prompt[0])
+        (tokens,) = await tokens_of(service, body.prompt, [field])
     if not tokens:
         raise RequestError(_NOTHING.format(field), param=field)
     return tokens
@@ -164,7 +164,9 @@ async def _begin(service: Service, body: StateBody, owner: str) -> _Making:
     request = Request(tokens, params, state=start.state, cache_scope=start.cache_scope(owner))
     place = await reserved_aside(service.states, owner)
     try:
-        ticket = await service.room.submit(Job(request=request, owner=owner, arrived=arrived))
+        field = "prompt" if body.messages is None else "messages"
+        job = Job(request=request, owner=owner, param=field, arrived=arrived)
+        ticket = await service.room.submit(job)
     except BaseException:
         place.leave()
         raise

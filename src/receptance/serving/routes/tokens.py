@@ -34,7 +34,7 @@ def tokens_router(service: Service) -> APIRouter:
             messages = [Message(each.role, each.text) for each in body.messages]
             tokens = (await render(service, messages, owner=owner_of(request))).tokens
         else:
-            tokens = await tokens_of(service, body.prompt or "")
+            (tokens,) = await tokens_of(service, [body.prompt or ""], ["prompt"])
         _require_possible(tokens, service, "prompt" if body.messages is None else "messages")
         return await json_response(len(tokens), {"tokens": tokens, "count": len(tokens)})
 
