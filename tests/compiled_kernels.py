@@ -123,18 +123,23 @@ class _Launched:
         options = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
         given = dict(zip(kernel.arg_names, args, strict=False)) | kwargs
         assert sorted(given) == sorted(kernel.arg_names), kernel.__name__
-        constants = {it.name: given[it.name] for it in kernel.params if it.is_constexpr}
+        known = [it.name for it in kernel.params if it.is_constexpr or given[it.name] is None]
+        constants = {name: given[name] for name in known}
         types = {name: _type_of(each) for name, each in given.items() if name not in constants}
         key = (kernel.__name__, *types.values(), *constants.values())
         if key in self._compiled:
             return
-        told_nothing = {it.name for it in kernel.params if it.do_not_specialize}
+        told_nothing = {
+            it.name
+            for it in kernel.params
+            if it.do_not_specialize or it.do_not_specialize_on_alignment
+        }
         # Pointers and sizes are multiples of 16, as in a model of any use.
         attributes = {
             (at,): [["tt.divisibility", 16]]
             for at, name in enumerate(kernel.arg_names)
-            if (kind := types.get(name, " "))[0] == "*"
-            or (kind == "i32" and name not in told_nothing)
+            if name not in told_nothing
+            and ((kind := types.get(name, " "))[0] == "*" or kind == "i32")
         }
         self._compiled[key] = _compile(kernel, types, constants, self._target, attributes, options)
 

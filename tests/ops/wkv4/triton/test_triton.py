@@ -1,5 +1,6 @@
 """The ops that run the kernels of `wkv4`: how work is cut, what is refused, what PyTorch sees."""
 
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -10,10 +11,12 @@ from torch.testing import assert_close
 from receptance.errors import ImplementationUnavailableError
 from receptance.ops.dispatch import choose
 from receptance.ops.wkv4 import IMPLEMENTATIONS, WKV4State, wkv4
-from receptance.ops.wkv4.triton import SIZES, TILE, Cut, cut, wkv4_triton_obstacle
-from tests.compiled_kernels import TARGETS, Call, assert_compiles
+from receptance.ops.wkv4.triton import BLOCK_C, TILE, Cut, cut, wkv4_triton_obstacle
+from tests.compiled_kernels import TARGETS, Call, assert_compiles, run_compiling
 from tests.ops.wkv4.test_native import NAMES, Case, assert_all_close, make_case, results
 from tests.tolerances import FLOAT32
+
+BLOCKS = {"TILE": TILE, "BLOCK_C": BLOCK_C}
 
 
 def arguments(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor, WKV4State]:
@@ -22,7 +25,7 @@ def arguments(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor, WKV4State]:
 
 def test_wide_rows_are_walked_whole_and_narrow_or_long_ones_are_cut():
     assert cut(T=4096, C=4096) == Cut(tokens=4096, segments=1)
-    assert cut(T=1024, C=768).segments == 3
+    assert cut(T=1024, C=768).segments == 4
     assert cut(T=512, C=768).segments == 2  # none shorter than 256
     assert cut(T=100, C=32).segments == 1
     assert cut(T=100_000, C=2048).segments == 25
@@ -148,16 +151,46 @@ def calls(element: str, constants: Mapping[str, int | None]) -> list[Call]:
     return [Call(f"{package}.{each}", types, dict(constants)) for each in forward + backward]
 
 
-def test_the_kernels_that_walk_through_tokens_compile_for_a_gpu(tmp_path):
-    walks = [
-        each for each in calls("bf16", SIZES) if each.kernel.endswith((".forward", ".backward"))
-    ]
-    assert_compiles(walks, "nvidia", tmp_path)
+PROGRAM = """
+import importlib, json, subprocess, tempfile
+import torch, triton
+from receptance.ops.wkv4 import triton as ours
+from tests.compiled_kernels import Compiling
+
+def kernels_of(package, module="kernels"):
+    return modules.setdefault(module, Compiling(importlib.import_module(f"{package}.{module}")))
+
+modules, ours.kernels_of = {}, kernels_of
+k = torch.zeros(1, 64, 64, dtype=torch.bfloat16)
+states, u = torch.zeros(3, 1, 64), torch.zeros(64)
+*_, borders = torch.ops.receptance.wkv4_triton(u, u, k, k, *states, None)
+torch.ops.receptance.wkv4_triton_backward(u, u, k, k, None, borders, k, *states[:2])
+found = {}
+for module in modules.values():
+    for name, assembly in module.assembly():
+        with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+            file.write(assembly)
+            file.flush()
+            command = [triton.knobs.nvidia.ptxas.path, "-v", "--gpu-name=sm_90a", file.name]
+            log = subprocess.run([*command, "-o", "/dev/null"], capture_output=True, text=True)
+        found[name] = assembly, log.stderr
+print(json.dumps(found))
+"""
+
+
+def test_nothing_passes_between_threads_and_nothing_is_spilled(tmp_path):
+    """Else a tile's columns are not each in a thread, and a token costs several times as much."""
+    found = json.loads(run_compiling(PROGRAM, tmp_path))
+    assert sorted(found) == ["backward", "forward"]
+    for assembly, log in found.values():
+        assert "shfl" not in assembly
+        assert "bar.sync" not in assembly
+        assert "0 bytes spill stores" in log
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("element", ["fp32", "fp16"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_kernel_compiles_for_any_gpu_and_shape(target, element, tmp_path):
-    ones = {"T": 1, "C": 1, "n_tiles": 1, "resets_ptr": None}  # Triton compiles anew for a 1
-    assert_compiles(calls(element, {**SIZES, **ones}), target, tmp_path)
+    ones = {"C": 1, "resets_ptr": None}
+    assert_compiles(calls(element, {**BLOCKS, **ones}), target, tmp_path)

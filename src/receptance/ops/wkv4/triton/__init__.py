@@ -17,19 +17,18 @@ from receptance.ops.native import refuse, save_nothing
 from receptance.ops.triton import kernels_of, on_device_of, triton_obstacle
 from receptance.ops.wkv4.reference import WKV4State
 
-# Tokens between two borders, and the tokens and channels that a program has in registers at once:
-# eight numbers a thread and array. A row of a tile is 64 bytes of bfloat16, two sectors of memory.
-# The same for every shape, so that a kernel is compiled once for a dtype; what a tile has too much
-# is masked.
-TILE = 32
-BLOCK_C = 32
+# Tokens between two borders, which are what a program has in registers at once: with 32 the way
+# back needs more registers than a thread has. A program is one warp with a channel for each thread,
+# and AMD's have 64.
+TILE = 16
+BLOCK_C = 32 if torch.version.hip is None else 64
 
-SIZES = {"TILE": TILE, "BLOCK_C": BLOCK_C}
+SIZES = {"TILE": TILE, "BLOCK_C": BLOCK_C, "num_warps": 1}
 
 # A row of the batch is cut until it has as many programs as the first, and into segments no longer
 # than the second, but none shorter than the third. Chosen by reasoning, not measured on a GPU.
 # The batch does not count, so that a row's bits do not depend on what runs beside it.
-PROGRAMS_OF_A_ROW = 64
+PROGRAMS_OF_A_ROW = 128
 LONGEST_SEGMENT = 4096
 SHORTEST_SEGMENT = 256
 
@@ -111,14 +110,15 @@ def _forward(
     with on_device_of(k):
         if segments > 1:
             sums = num.new_empty(4, B, segments, C)
-            kernels.summarise[(blocks, segments, B)](
+            kernels.summarise[(blocks * B, segments)](
                 log_w, k, v, resets, sums, T, C, tokens, **SIZES
             )
-            kernels.carry[(blocks, 1, B)](
+            kernels.carry[(blocks * B,)](
                 *(num, den, log_scale, sums, borders),
                 *(C, segments, tokens // TILE, borders.shape[2], BLOCK_C),
+                num_warps=1,
             )
-        kernels.forward[(blocks, segments, B)](
+        kernels.forward[(blocks * B, segments)](
             *(log_w, u, k, v, num, den, log_scale, resets, borders, y, *after),
             *(T, C, tokens),
             **SIZES,
@@ -156,7 +156,7 @@ def _backward(
     to_k, to_v, to_num, to_den = (torch.empty_like(each) for each in (k, v, grad_num, grad_den))
     tokens, segments = cut(T, C, tokens)
     to_log_w, to_u = grad_num.new_empty(2, B, segments, C)
-    grid = (-(-C // BLOCK_C), segments, B)
+    grid = (-(-C // BLOCK_C) * B, segments)
     inputs = (log_w, u, k, v, grad_y, resets, borders)
     kernels = kernels_of(__name__, "kernels_backward")
     with on_device_of(k):
@@ -168,7 +168,9 @@ def _backward(
                 grad_num.new_empty(3, B, segments, C),
             )
             kernels.summarise[grid](*inputs, sums, T, C, tokens, **SIZES)
-            kernels.carry[(grid[0], 1, B)](grad_num, grad_den, sums, ends, C, segments, BLOCK_C)
+            kernels.carry[grid[:1]](
+                grad_num, grad_den, sums, ends, C, segments, BLOCK_C, num_warps=1
+            )
         kernels.backward[grid](
             *(*inputs, ends, to_k, to_v, to_log_w, to_u, to_num, to_den), *(T, C, tokens), **SIZES
         )

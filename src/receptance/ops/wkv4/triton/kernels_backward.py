@@ -1,65 +1,129 @@
 """The kernels of the gradients of `wkv4`, from the last token to the first.
 
-They carry (Ga, Gb), the gradients of A and B. A token takes those after it to those before it by
-G -> X G + V, and pieces of a sequence compose (`chain`). The states that the way there went through
-are computed again, tile by tile, from the borders that it left. Arrays and grid: `kernels`.
+They carry (Ga, Gb), the gradients of A and B after a token. The states that the way there went
+through are computed again, tile by tile, from the borders that it left. Arrays, grid, and who has
+what: `kernels`.
 """
 
 import triton
 import triton.language as tl
 
-from receptance.ops.wkv4.triton.kernels import is_reset, load, row_of, shares, states
-
-
-@triton.jit
-def chain(X2, Va2, Vb2, X1, Va1, Vb1):
-    """Return a piece of a sequence (1) and the piece after it (2) as one, for gradients."""
-    return X1 * X2, Va1 + X1 * Va2, Vb1 + X1 * Vb2
+from receptance.ops.wkv4.triton.kernels import (
+    ANY_SIZE,
+    BY_NUMBER,
+    is_reset,
+    load,
+    place,
+    row_of,
+    shares,
+    store,
+    walk,
+    with_row,
+)
 
 
 @triton.jit
 def visit(
-    log_w, u, k_ptr, v_ptr, grad_y_ptr, resets_ptr, border_ptr, plane, t0, T, C, channel,
-    TILE: tl.constexpr,
+    log_w, u, k_ptr, v_ptr, grad_y_ptr, resets_ptr, border_ptr, plane, t0, T, C: tl.constexpr,
+    channel, TILE: tl.constexpr, IS_WHOLE: tl.constexpr,
 ):  # fmt: skip
     """Return what the way back needs of the tokens of a tile, computed again from its border.
 
     x and z are the shares of the old sums and of the token in the sums after it; r and s those of
     the sums and of the token in y's denominator, times the gradient of y.
     """
-    t = t0 + tl.arange(0, TILE)[:, None]
     inside = channel < C
-    A0 = tl.load(border_ptr + channel, mask=inside, other=0.0)
-    B0 = tl.load(border_ptr + plane + channel, mask=inside, other=0.0)
-    P0 = tl.load(border_ptr + 2 * plane + channel, mask=inside, other=0.0)
-    reset = is_reset(resets_ptr, t, T)
-    P, A, B = states(log_w, A0, B0, P0, k_ptr, v_ptr, reset, t0, T, C, channel, TILE)
-    k = load(k_ptr, t, t0, T, C, channel[None, :])
-    v = load(v_ptr, t, t0, T, C, channel[None, :])
-    g = load(grad_y_ptr, t, t0, T, C, channel[None, :])
+    A = tl.load(border_ptr + channel, mask=inside, other=0.0)
+    B = tl.load(border_ptr + plane + channel, mask=inside, other=0.0)
+    P = tl.load(border_ptr + 2 * plane + channel, mask=inside, other=0.0)
+    k = load(k_ptr, t0, T, C, channel, TILE, IS_WHOLE)
+    v = load(v_ptr, t0, T, C, channel, TILE, IS_WHOLE)
+    g = load(grad_y_ptr, t0, T, C, channel, TILE, IS_WHOLE)
+    P, A, B, x, z, _, _, _ = walk(log_w, P, A, B, k, v, resets_ptr, t0, T, TILE, IS_WHOLE)
     _, e_past, e_now = shares(P, u[None, :] + k)
-    g_b = g / (e_past * B + e_now)
-    y = (e_past * A + e_now * v) / (e_past * B + e_now)
-    _, x, z = shares(P + log_w[None, :], k)
-    gr = g_b * e_past
-    # A token that is not there passes gradients on; one with a reset lets none through.
-    alive = tl.where(reset, 0.0, 1.0)
-    X = tl.where(t < T, x * alive, 1.0)
-    X, Va, Vb = tl.associative_scan((X, gr * alive, -gr * y * alive), 0, chain, reverse=True)
-    return A, B, v, y, x, z, g_b * e_now, X, Va, Vb
+    inverse = 1 / (e_past * B + e_now)
+    y = (e_past * A + e_now * v) * inverse
+    return A, B, v, y, x, z, g * inverse * e_past, g * inverse * e_now
 
 
 @triton.jit
+def step_back(x, gr, y, Ga, Gb, resets_ptr, t, T, IS_WHOLE: tl.constexpr):
+    """Return Ga and Gb before a token from those after it.
+
+    A token with a reset lets nothing through, one that is not there everything.
+    """
+    before_a = x * Ga + gr
+    before_b = x * Gb - gr * y
+    if resets_ptr is not None:
+        reset = is_reset(resets_ptr, t, T)
+        before_a = tl.where(reset, 0.0, before_a)
+        before_b = tl.where(reset, 0.0, before_b)
+    if not IS_WHOLE:
+        before_a = tl.where(t < T, before_a, Ga)
+        before_b = tl.where(t < T, before_b, Gb)
+    return before_a, before_b
+
+
+@triton.jit
+def undo(
+    log_w, u, X, Va, Vb, k_ptr, v_ptr, grad_y_ptr, resets_ptr, border_ptr, plane, t0, T,
+    C: tl.constexpr, channel, TILE: tl.constexpr, IS_WHOLE: tl.constexpr,
+):  # fmt: skip
+    """Return X, Va and Vb of a tile and what comes after it, from those of what comes after."""
+    _, _, _, y, x, _, gr, _ = visit(
+        log_w, u, k_ptr, v_ptr, grad_y_ptr, resets_ptr, border_ptr, plane, t0, T, C, channel, TILE,
+        IS_WHOLE,
+    )  # fmt: skip
+    for back in tl.static_range(TILE):
+        i = TILE - 1 - back
+        x_i = row_of(x, i)
+        Va, Vb = step_back(
+            x_i, row_of(gr, i), row_of(y, i), Va, Vb, resets_ptr, t0 + i, T, IS_WHOLE
+        )
+        X, _ = step_back(x_i, 0.0, 0.0, X, X, resets_ptr, t0 + i, T, IS_WHOLE)
+    return X, Va, Vb
+
+
+@triton.jit
+def differentiate(
+    log_w, u, Ga, Gb, grad_log_w, grad_u, k_ptr, v_ptr, grad_y_ptr, resets_ptr, border_ptr, plane,
+    grad_k_ptr, grad_v_ptr, t0, T, C: tl.constexpr, channel, TILE: tl.constexpr,
+    IS_WHOLE: tl.constexpr,
+):  # fmt: skip
+    """Write a tile's gradients of k and v; return Ga and Gb before it, and both sums with it."""
+    A, B, v, y, x, z, gr, gs = visit(
+        log_w, u, k_ptr, v_ptr, grad_y_ptr, resets_ptr, border_ptr, plane, t0, T, C, channel, TILE,
+        IS_WHOLE,
+    )  # fmt: skip
+    after_a = tl.zeros_like(v)
+    after_b = tl.zeros_like(v)
+    for back in tl.static_range(TILE):
+        i = TILE - 1 - back
+        after_a = with_row(after_a, i, Ga)
+        after_b = with_row(after_b, i, Gb)
+        Ga, Gb = step_back(
+            row_of(x, i), row_of(gr, i), row_of(y, i), Ga, Gb, resets_ptr, t0 + i, T, IS_WHOLE
+        )
+    by_y = gs * (v - y)
+    by_decay = x * (after_a * A + after_b * B)
+    if not IS_WHOLE:
+        by_decay = tl.where(t0 + tl.arange(0, TILE)[:, None] < T, by_decay, 0.0)
+    store(grad_k_ptr, z * (after_a * v + after_b) + by_y, t0, T, C, channel, TILE, IS_WHOLE)
+    store(grad_v_ptr, z * after_a + gs, t0, T, C, channel, TILE, IS_WHOLE)
+    return Ga, Gb, grad_log_w + tl.sum(by_decay, axis=0), grad_u + tl.sum(by_y, axis=0)
+
+
+@triton.jit(do_not_specialize=ANY_SIZE, do_not_specialize_on_alignment=BY_NUMBER)
 def summarise(
-    log_w_ptr, u_ptr, k_ptr, v_ptr, grad_y_ptr, resets_ptr, borders_ptr, sums_ptr, T, C, tokens,
-    TILE: tl.constexpr, BLOCK_C: tl.constexpr,
+    log_w_ptr, u_ptr, k_ptr, v_ptr, grad_y_ptr, resets_ptr, borders_ptr, sums_ptr, T,
+    C: tl.constexpr, tokens, TILE: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Write what each segment does to Ga and Gb: sums [3, B, segments, C] are X, Va, Vb.
 
     Reads k, v, the gradient of y and the borders once.
     """
-    segment, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    segment = tl.program_id(1)
+    channel, b, rows = place(C, BLOCK_C)
     inside = channel < C
     log_w = tl.load(log_w_ptr + channel, mask=inside, other=0.0)
     u = tl.load(u_ptr + channel, mask=inside, other=0.0)
@@ -69,9 +133,10 @@ def summarise(
     if resets_ptr is not None:
         resets_ptr += b * T
     begin = segment * tokens
+    IS_EVEN: tl.constexpr = C % BLOCK_C == 0
     end = tl.minimum(begin + tokens, T)
     n_tiles = tl.cdiv(T, TILE)
-    plane = tl.num_programs(2).to(tl.int64) * n_tiles * C
+    plane = rows * n_tiles * C
 
     X = tl.zeros_like(log_w) + 1.0
     Va = tl.zeros_like(log_w)
@@ -79,44 +144,44 @@ def summarise(
     for back in range(tl.cdiv(end - begin, TILE)):
         tile = tl.cdiv(end, TILE) - 1 - back
         border_ptr = borders_ptr + (b * n_tiles + tile) * C
-        _, _, _, _, _, _, _, Xs, Vas, Vbs = visit(
-            log_w,
-            u,
-            k_ptr,
-            v_ptr,
-            grad_y_ptr,
-            resets_ptr,
-            border_ptr,
-            plane,
-            tile * TILE,
-            T,
-            C,
-            channel,
-            TILE,
-        )
-        X, Va, Vb = chain(X, Va, Vb, row_of(Xs, 0), row_of(Vas, 0), row_of(Vbs, 0))
+        at = tl.cast(tile, tl.int64) * (TILE * C)
+        if IS_EVEN and tile * TILE + TILE <= T:
+            X, Va, Vb = undo(
+                log_w, u, X, Va, Vb, k_ptr + at, v_ptr + at, grad_y_ptr + at, resets_ptr,
+                border_ptr, plane, tile * TILE, T, C, channel, TILE, True,
+            )  # fmt: skip
+        else:
+            X, Va, Vb = undo(
+                log_w, u, X, Va, Vb, k_ptr + at, v_ptr + at, grad_y_ptr + at, resets_ptr,
+                border_ptr, plane, tile * TILE, T, C, channel, TILE, False,
+            )  # fmt: skip
 
-    plane = tl.num_programs(2).to(tl.int64) * tl.num_programs(1) * C
+    plane = rows * tl.num_programs(1) * C
     sums_ptr += (b * tl.num_programs(1) + segment) * C + channel
     tl.store(sums_ptr, X, mask=inside)
     tl.store(sums_ptr + plane, Va, mask=inside)
     tl.store(sums_ptr + 2 * plane, Vb, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ANY_SIZE)
 def carry(
-    grad_after_num_ptr, grad_after_den_ptr, sums_ptr, ends_ptr, C, segments, BLOCK_C: tl.constexpr
+    grad_after_num_ptr,
+    grad_after_den_ptr,
+    sums_ptr,
+    ends_ptr,
+    C: tl.constexpr,
+    segments,
+    BLOCK_C: tl.constexpr,
 ):
     """Write Ga and Gb after the last token of each segment: ends [2, B, segments, C].
 
-    Grid: (blocks of channels, 1, B). Reads what `summarise` wrote.
+    Grid: (blocks of channels × B). Reads what `summarise` wrote.
     """
-    b = tl.program_id(2).to(tl.int64)
-    channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    channel, b, rows = place(C, BLOCK_C)
     inside = channel < C
     Ga = tl.load(grad_after_num_ptr + b * C + channel, mask=inside, other=0.0)
     Gb = tl.load(grad_after_den_ptr + b * C + channel, mask=inside, other=0.0)
-    plane = tl.num_programs(2).to(tl.int64) * segments * C
+    plane = rows * segments * C
     for back in range(1, segments + 1):
         at = (b * segments + segments - back) * C + channel
         tl.store(ends_ptr + at, Ga, mask=inside)
@@ -126,11 +191,11 @@ def carry(
         Gb = X * Gb + tl.load(sums_ptr + 2 * plane + at, mask=inside, other=0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ANY_SIZE, do_not_specialize_on_alignment=BY_NUMBER)
 def backward(
     log_w_ptr, u_ptr, k_ptr, v_ptr, grad_y_ptr, resets_ptr, borders_ptr, ends_ptr, grad_k_ptr,
-    grad_v_ptr, grad_log_w_ptr, grad_u_ptr, grad_num_ptr, grad_den_ptr, T, C, tokens,
-    TILE: tl.constexpr, BLOCK_C: tl.constexpr,
+    grad_v_ptr, grad_log_w_ptr, grad_u_ptr, grad_num_ptr, grad_den_ptr, T, C: tl.constexpr,
+    tokens, TILE: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Write the gradients of k, v and the state, and each segment's of log_w and u.
 
@@ -138,8 +203,8 @@ def backward(
     after it, ends [2, B, segments, C]. Reads k, v and the gradient of y, writes those of k and v.
     Gradients of log_w and u are [B, segments, C], to be added up in an order that does not change.
     """
-    segment, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    segment = tl.program_id(1)
+    channel, b, rows = place(C, BLOCK_C)
     inside = channel < C
     log_w = tl.load(log_w_ptr + channel, mask=inside, other=0.0)
     u = tl.load(u_ptr + channel, mask=inside, other=0.0)
@@ -151,40 +216,33 @@ def backward(
     if resets_ptr is not None:
         resets_ptr += b * T
     begin = segment * tokens
+    IS_EVEN: tl.constexpr = C % BLOCK_C == 0
     end = tl.minimum(begin + tokens, T)
     n_tiles = tl.cdiv(T, TILE)
-    plane = tl.num_programs(2).to(tl.int64) * n_tiles * C
+    plane = rows * n_tiles * C
     of_segment = (b * tl.num_programs(1) + segment) * C + channel
-    segments_plane = tl.num_programs(2).to(tl.int64) * tl.num_programs(1) * C
+    segments_plane = rows * tl.num_programs(1) * C
 
-    row = tl.arange(0, TILE)[:, None]
-    next_row = tl.minimum(row + 1, TILE - 1) + tl.zeros([TILE, BLOCK_C], tl.int32)
     Ga = tl.load(ends_ptr + of_segment, mask=inside, other=0.0)
     Gb = tl.load(ends_ptr + segments_plane + of_segment, mask=inside, other=0.0)
     grad_log_w = tl.zeros_like(log_w)
     grad_u = tl.zeros_like(log_w)
     for back in range(tl.cdiv(end - begin, TILE)):
         tile = tl.cdiv(end, TILE) - 1 - back
-        A, B, v, y, x, z, gs, X, Va, Vb = visit(
-            log_w, u, k_ptr, v_ptr, grad_y_ptr, resets_ptr,
-            borders_ptr + (b * n_tiles + tile) * C, plane, tile * TILE, T, C, channel, TILE,
-        )  # fmt: skip
-        # Gradients of the sums before each token; those after it are before the next one.
-        before_a = X * Ga[None, :] + Va
-        before_b = X * Gb[None, :] + Vb
-        after_a = tl.where(row == TILE - 1, Ga[None, :], tl.gather(before_a, next_row, 0))
-        after_b = tl.where(row == TILE - 1, Gb[None, :], tl.gather(before_b, next_row, 0))
-        Ga = row_of(before_a, 0)
-        Gb = row_of(before_b, 0)
-
-        t = tile * TILE + row
-        at = t.to(tl.int64) * C + channel[None, :]
-        there = (t < T) & inside[None, :]
-        by_y = gs * (v - y)
-        tl.store(grad_k_ptr + at, z * (after_a * v + after_b) + by_y, mask=there)
-        tl.store(grad_v_ptr + at, z * after_a + gs, mask=there)
-        grad_u += tl.sum(by_y, axis=0)
-        grad_log_w += tl.sum(tl.where(there, x * (after_a * A + after_b * B), 0.0), axis=0)
+        border_ptr = borders_ptr + (b * n_tiles + tile) * C
+        at = tl.cast(tile, tl.int64) * (TILE * C)
+        if IS_EVEN and tile * TILE + TILE <= T:
+            Ga, Gb, grad_log_w, grad_u = differentiate(
+                log_w, u, Ga, Gb, grad_log_w, grad_u, k_ptr + at, v_ptr + at, grad_y_ptr + at,
+                resets_ptr, border_ptr, plane, grad_k_ptr + at, grad_v_ptr + at, tile * TILE, T, C,
+                channel, TILE, True,
+            )  # fmt: skip
+        else:
+            Ga, Gb, grad_log_w, grad_u = differentiate(
+                log_w, u, Ga, Gb, grad_log_w, grad_u, k_ptr + at, v_ptr + at, grad_y_ptr + at,
+                resets_ptr, border_ptr, plane, grad_k_ptr + at, grad_v_ptr + at, tile * TILE, T, C,
+                channel, TILE, False,
+            )  # fmt: skip
 
     tl.store(grad_log_w_ptr + of_segment, grad_log_w, mask=inside)
     tl.store(grad_u_ptr + of_segment, grad_u, mask=inside)
