@@ -34,7 +34,7 @@ SERVED = (torch.float32, torch.bfloat16, torch.float64)
 RowGradient = Callable[[Tensor, Tensor, float, float, bool], tuple[Tensor, Tensor]]
 """Takes logits, targets, scale, auxiliary and whether the gradient is wanted; returns what each row
 costs and its largest logit, and puts scale times the gradient of cost + auxiliary / 2 largest² in
-place of the logits."""
+place of the logits. Of logits that are part of wider rows, it may overwrite the rest."""
 
 
 def linear_cross_entropy_chunked(
@@ -184,7 +184,9 @@ def _forward(
     costs = torch.zeros(len(x), dtype=sums, device=x.device)
     both = torch.zeros(2, dtype=torch.float64, device=x.device)
     step = chunk_tokens(V, product, x.device.type)
-    memory = torch.empty(min(step, N), V, dtype=product, device=x.device)
+    # No kernel moves rows of an odd length fast, and vocabularies have odd sizes.
+    width = V if kernel != "triton" else -(-V // triton.ALIGNMENT) * triton.ALIGNMENT
+    memory = torch.empty(min(step, N), width, dtype=product, device=x.device)[:, :V]
     for begin in range(0, N, step):
         chunk = slice(begin, begin + step) if rows is None else rows[begin : begin + step]
         x_chunk = x[chunk].to(product)

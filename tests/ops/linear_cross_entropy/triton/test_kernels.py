@@ -61,6 +61,21 @@ def test_costs_and_gradients_are_the_plain_kernels(of_a_row, V, triton_device, m
     assert guards_of(logits).isnan().all()
 
 
+@pytest.mark.parametrize("of_a_row", [16, 4096])
+def test_what_lies_between_rows_does_not_count(of_a_row, triton_device, monkeypatch):
+    """And may be anything: only what is behind the last of the wide rows stays as it is."""
+    monkeypatch.setattr(ours, "MOST_OF_A_ROW", of_a_row)
+    logits, targets = case(3, 37, triton_device)
+    cost, largest, grad = expected(logits, targets)
+    wide = guarded(torch.full((3, 48), NAN, device=triton_device))
+    wide[:, :37] = logits
+    found, found_largest = row_gradient(wide[:, :37], targets, 0.25, 0.3, True)
+    assert_close(found.double(), cost, **FLOAT32)
+    assert torch.equal(found_largest.double(), largest)
+    assert_close(wide[:, :37].double(), grad, **FLOAT32)
+    assert guards_of(wide).isnan().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_gradients_of_low_precision_are_rounded_once(dtype, triton_device):
     logits, targets = case(4, 100, triton_device, dtype)

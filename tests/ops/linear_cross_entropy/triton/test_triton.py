@@ -1,11 +1,14 @@
 """`linear_cross_entropy` by the kernel for GPUs: its choice, its chunks, its place in PyTorch."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
 from receptance.ops.linear_cross_entropy import chunked, linear_cross_entropy
+from receptance.ops.linear_cross_entropy import triton as ours
 from receptance.ops.linear_cross_entropy.chunked import chunk_tokens, triton_obstacle
 from receptance.ops.linear_cross_entropy.triton import MOST_OF_A_ROW, block
 from tests.tolerances import FLOAT32
@@ -38,6 +41,19 @@ def test_means_and_gradients_are_the_references(N, with_mask, triton_device, mon
         )
         found.append((*loss, *torch.autograd.grad(loss.total * 0.7, leaves)))
     assert_close(*found, **FLOAT32)
+
+
+def test_rows_of_a_vocabulary_of_any_size_are_aligned(triton_device, monkeypatch):
+    strides = []
+
+    def row_gradient(logits: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+        strides.append(logits.stride())
+        return ours.row_gradient(logits, *args)
+
+    monkeypatch.setattr(chunked, "row_gradient_of", lambda _: row_gradient)
+    x, weight, targets = (each.to(triton_device) for each in case(3))
+    linear_cross_entropy(x, weight, targets, implementation="triton")
+    assert strides == [(48, 1)]
 
 
 @pytest.mark.usefixtures("interpreted")

@@ -8,7 +8,11 @@ from torch import Tensor
 
 from receptance.ops.triton import kernels_of, on_device_of, triton_obstacle
 
-__all__ = ["row_gradient", "triton_obstacle"]
+__all__ = ["ALIGNMENT", "row_gradient", "triton_obstacle"]
+
+ALIGNMENT = 16
+"""What the distance of two rows is best a multiple of, in numbers: they are then moved by eights,
+as the matrix products' are."""
 
 MOST_OF_A_ROW = 4096
 """Logits that a program has at a time."""
@@ -26,7 +30,8 @@ def row_gradient(
     """Do what `chunked.RowGradient` says.
 
     Args:
-        logits: [n, V], contiguous; overwritten where the gradient is wanted.
+        logits: [n, V], rows of contiguous numbers; overwritten where the gradient is wanted. What
+            lies between two rows, and as much behind the last, is overwritten too.
         targets: [n], each in [0, V). A target outside costs NaN.
         scale: What the gradient is multiplied by.
         auxiliary: The weight of the second term.
@@ -39,7 +44,7 @@ def row_gradient(
     cost, largest = (logits.new_empty(n, dtype=torch.float32) for _ in range(2))
     with on_device_of(logits):
         kernels_of(__name__).cross_entropy[(n,)](
-            *(logits, targets.contiguous(), cost, largest, scale, auxiliary, V),
+            *(logits, targets.contiguous(), cost, largest, scale, auxiliary, V, logits.stride(0)),
             WANTS_GRADIENT=wants_gradient,
             BLOCK=block(V),
             num_warps=_WARPS,

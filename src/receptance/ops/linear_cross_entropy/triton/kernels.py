@@ -2,6 +2,9 @@
 
 A program has one row of logits, which it reads `BLOCK` at a time: once for their maximum and sum,
 and where the gradient is wanted once more to replace them. All arithmetic is float32.
+
+Rows are `stride` numbers apart, and what lies between their ends is read, though not used, and
+written. A vocabulary's size is often odd: masked by it, each number would be moved alone.
 """
 
 import triton
@@ -9,6 +12,13 @@ import triton.language as tl
 
 
 @triton.jit
+def row_block(logits_ptr, j, V, stride):
+    """Return logits j of a row, -inf from V on."""
+    logits = tl.load(logits_ptr + j, mask=j < stride, other=0.0).to(tl.float32)
+    return tl.where(j < V, logits, -float("inf"))
+
+
+@triton.jit(do_not_specialize=["V"])
 def cross_entropy(
     logits_ptr,
     targets_ptr,
@@ -17,6 +27,7 @@ def cross_entropy(
     scale,
     auxiliary,
     V,
+    stride,
     WANTS_GRADIENT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -31,7 +42,7 @@ def cross_entropy(
     Reads the logits once or twice, and writes them once or not.
     """
     row = tl.program_id(0)
-    logits_ptr += row.to(tl.int64) * V
+    logits_ptr += row.to(tl.int64) * stride
     target = tl.load(targets_ptr + row)
     # A target that does not exist costs NaN, and nothing is read outside.
     is_token = (target >= 0) & (target < V)
@@ -41,7 +52,7 @@ def cross_entropy(
     total = 0.0
     for begin in range(0, V, BLOCK):
         j = begin + tl.arange(0, BLOCK)
-        logits = tl.load(logits_ptr + j, mask=j < V, other=-float("inf")).to(tl.float32)
+        logits = row_block(logits_ptr, j, V, stride)
         of_block, at = tl.max(logits, axis=0, return_indices=True)
         larger = tl.maximum(largest, of_block)
         first = tl.where(of_block > largest, begin + at, first)
@@ -54,8 +65,9 @@ def cross_entropy(
     if WANTS_GRADIENT:
         for begin in range(0, V, BLOCK):
             j = begin + tl.arange(0, BLOCK)
-            logits = tl.load(logits_ptr + j, mask=j < V, other=-float("inf")).to(tl.float32)
+            logits = row_block(logits_ptr, j, V, stride)
             grad = tl.exp(logits - largest) / total
             grad = tl.where(j == target, grad - 1, grad)
             grad = tl.where(j == first, grad + auxiliary * largest, grad)
-            tl.store(logits_ptr + j, (scale * grad).to(logits_ptr.dtype.element_ty), mask=j < V)
+            grad = (scale * grad).to(logits_ptr.dtype.element_ty)
+            tl.store(logits_ptr + j, grad, mask=j < stride)
