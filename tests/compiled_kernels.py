@@ -7,10 +7,12 @@ is done in a process of its own, since Triton decides for a whole process whethe
 """
 
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple
 
 import pytest
@@ -142,6 +144,19 @@ class _Launched:
             and ((kind := types.get(name, " "))[0] == "*" or kind == "i32")
         }
         self._compiled[key] = _compile(kernel, types, constants, self._target, attributes, options)
+
+
+def spilled_bytes(assembly: str) -> int:
+    """Return how many bytes a thread of a kernel puts aside for want of registers, on Hopper."""
+    knobs = import_module("triton.knobs")
+    with NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(assembly)
+        file.flush()
+        command = [knobs.nvidia.ptxas.path, "-v", "--gpu-name=sm_90a", file.name, "-o", "/dev/null"]
+        log = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    found = re.search(r"(\d+) bytes spill stores", log)
+    assert found is not None, log
+    return int(found[1])
 
 
 def _type_of(value: Any) -> str:

@@ -1,5 +1,6 @@
 """The kernels of `norm_shift_mix` against the reference in float64, between guards."""
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch.testing import assert_close
 from receptance.ops.norm_shift_mix import triton as ours
 from receptance.ops.norm_shift_mix.reference import norm_shift_mix_reference
 from receptance.ops.norm_shift_mix.triton import Launch, norm_shift_mix_triton
+from tests.compiled_kernels import run_compiling
 from tests.tolerances import rounded_once
 
 pytestmark = pytest.mark.usefixtures("_guarded_memory")
@@ -104,6 +106,18 @@ def test_programs_of_many_tokens_agree_with_the_reference(
     assert_agrees(make_case((2, 11, 19), n_mixes, with_resets=with_resets), triton_device)
 
 
+@pytest.mark.parametrize("n_mixes", [2, 3])
+@pytest.mark.parametrize("with_resets", [False, True])
+@pytest.mark.parametrize("tokens", [1, 3, 8, 11])
+def test_sums_by_blocks_of_channels_agree_with_the_reference(
+    tokens, with_resets, n_mixes, triton_device, monkeypatch
+):
+    monkeypatch.setattr(ours, "MOST_FUSED", 0)
+    monkeypatch.setattr(ours, "SUMS", {"ROWS": 4, "BLOCK": 16})
+    monkeypatch.setattr(ours, "tokens_of_sums", lambda *_: tokens)
+    assert_agrees(make_case((2, 11, 19), n_mixes, with_resets=with_resets), triton_device)
+
+
 @pytest.mark.parametrize("C", [1, 5, 16, 17, 64, 130, 300])
 def test_any_number_of_channels_agrees_with_the_reference(C, triton_device):
     case = make_case((2, 5, C), with_resets=True)
@@ -113,6 +127,32 @@ def test_any_number_of_channels_agrees_with_the_reference(C, triton_device):
         ].any()
         return
     assert_agrees(case, triton_device)
+
+
+def test_rows_too_wide_to_hold_the_vectors_agree_with_the_reference(triton_device):
+    assert_agrees(make_case((1, 3, 4100), with_resets=True), triton_device)
+
+
+PROGRAM = """
+import importlib, json
+import torch
+from receptance.ops.norm_shift_mix import triton as ours
+from tests.compiled_kernels import Compiling, spilled_bytes
+
+kernels = Compiling(importlib.import_module(f"{ours.__name__}.kernels"))
+ours.kernels_of = lambda package: kernels
+x, vector = torch.zeros(1, 4, 5120), torch.zeros(5120)
+moments, d = torch.zeros(1, 4), torch.zeros(1, 4, 5120, dtype=torch.bfloat16)
+torch.ops.receptance.norm_shift_mix_backward_triton(
+    x, vector, vector, [vector] * 3, x[:, 0], None, moments, moments, [d] * 3, None
+)
+print(json.dumps({name: spilled_bytes(assembly) for name, assembly in kernels.assembly()}))
+"""
+
+
+def test_backward_of_wide_rows_spills_nothing(tmp_path):
+    found = json.loads(run_compiling(PROGRAM, tmp_path))
+    assert found == {"backward_of_last": 0, "backward": 0, "sum_channels": 0}
 
 
 @pytest.mark.parametrize("n_mixes", [2, 3])

@@ -12,6 +12,7 @@ from receptance.ops.norm_shift_mix.triton import (
     launch,
     norm_shift_mix_obstacle,
     norm_shift_mix_triton,
+    tokens_of_sums,
 )
 from tests.tolerances import FLOAT32
 
@@ -47,6 +48,13 @@ def test_programs_cover_every_token_and_every_channel_once(B, T, C, is_backward)
     # What backward leaves behind for each program is little beside x.
     if is_backward and B * T >= 8192:
         assert 5 * form.chunks * B <= max(B * T, 5 * B)
+
+
+@pytest.mark.parametrize(("B", "T"), [(1, 1), (1, 100_000), (8, 4096), (70_000, 1)])
+def test_programs_of_sums_leave_little_behind(B, T):
+    tokens = tokens_of_sums(B, T, 5120)
+    assert 1 <= tokens <= T
+    assert 5 * -(-T // tokens) * B <= max(B * T // 4, 5 * B)
 
 
 def test_obstacles_say_what_stands_in_the_way():

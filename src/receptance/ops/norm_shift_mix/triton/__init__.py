@@ -1,4 +1,4 @@
-"""`norm_shift_mix` on a GPU, in Triton: one launch forward, two and a sum backward.
+"""`norm_shift_mix` on a GPU, in Triton: one launch forward, two or three and a sum backward.
 
 `kernels.py` says what they read and write. Forward saves its inputs, and the mean and the
 reciprocal deviation of each token; backward normalises again.
@@ -14,7 +14,12 @@ from receptance.ops.native import refuse, save_nothing
 from receptance.ops.triton import kernels_of, on_device_of, triton_obstacle
 
 MOST_CHANNELS = 16384
-"""A program holds a row, and backward ten of them, in registers."""
+"""A program holds a row, and backward a few of them, in registers."""
+
+MOST_FUSED = 2048
+"""Channels up to which a program of backward has the sums for the vectors in registers as well, ten
+rows in all. For wider rows, whose program would have more than there are, a second launch has them,
+by blocks of channels: it reads x and the gradients once more."""
 
 # Programs that are wanted at least, some for each multiprocessor of a large GPU; what is more is
 # given to them as more tokens each. A program reads one row more than its tokens, and one of
@@ -22,6 +27,11 @@ MOST_CHANNELS = 16384
 _PROGRAMS_FORWARD = 4096
 _PROGRAMS_BACKWARD = 1024
 _CHANNELS_OF_WARP = 256
+
+# What a program of the second launch has at a time, eight numbers a thread and array, and how many
+# programs are wanted.
+SUMS = {"ROWS": 8, "BLOCK": 128}
+_PROGRAMS_SUMS = 4096
 
 
 class Launch(NamedTuple):
@@ -43,6 +53,12 @@ def launch(B: int, T: int, C: int, *, is_backward: bool) -> Launch:
     block = 1 << max(C - 1, 15).bit_length()
     warps = min(max(block // _CHANNELS_OF_WARP, 1), 16)
     return Launch(tokens, -(-T // tokens), block, warps)
+
+
+def tokens_of_sums(B: int, T: int, C: int) -> int:
+    """Return how many tokens of a sequence a program of the second launch sums up."""
+    blocks = -(-C // SUMS["BLOCK"])
+    return min(-(-B * T * blocks // _PROGRAMS_SUMS), T)
 
 
 def norm_shift_mix_triton(
@@ -139,23 +155,34 @@ def _backward(
     dense = [each.contiguous() for each in (x, weight, bias, *_three(mixes), x_last)]
     form = launch(B, T, C, is_backward=True)
     grad_x, grad_x_last = x.new_empty(x.shape), x_last.new_empty(x_last.shape)
-    sums = x.new_empty((form.chunks * B, 2 + len(mixes), C))
+    is_fused = C <= MOST_FUSED
+    tokens = form.tokens if is_fused else tokens_of_sums(B, T, C)
+    sums = x.new_empty((-(-T // tokens) * B, 2 + len(mixes), C))
     flags = x if resets is None else resets.contiguous()
     dense_grads = _three([each.contiguous() for each in grad_mixed])
-    forms = {"HAS_RESETS": resets is not None, "HAS_THIRD": len(mixes) > 2, "BLOCK": form.block}
+    like_last = x if grad_last is None else grad_last.contiguous()
+    forms = {"HAS_RESETS": resets is not None, "HAS_THIRD": len(mixes) > 2}
+    held = {"BLOCK": form.block, "num_warps": form.warps}
     kernels = kernels_of(__name__)
     with on_device_of(x):
         kernels.backward_of_last[(B,)](
-            *dense[3:6], flags, *dense_grads, grad_x_last, T, C, **forms, num_warps=form.warps
+            *(*dense[3:6], flags, *dense_grads, grad_x_last, T, C), **forms, **held
         )
         kernels.backward[(B * form.chunks,)](
-            *(*dense, flags, mean, rstd, *dense_grads),
-            x if grad_last is None else grad_last.contiguous(),
+            *(*dense, flags, mean, rstd, *dense_grads, like_last),
             *(grad_x, sums, T, C, form.tokens),
             HAS_LAST=grad_last is not None,
+            WANTS_SUMS=is_fused,
             **forms,
-            num_warps=form.warps,
+            **held,
         )
+        if not is_fused:
+            kernels.sum_channels[(len(sums), -(-C // SUMS["BLOCK"]))](
+                *(*dense, flags, mean, rstd, *dense_grads, like_last, sums, T, C, tokens),
+                HAS_LAST=grad_last is not None,
+                **forms,
+                **SUMS,
+            )
     grad_weight, grad_bias, *grad_mixes = (each.clone() for each in sums.sum(dim=0))
     return grad_x, grad_weight, grad_bias, grad_mixes, grad_x_last
 
