@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "rows"])
 def forward(
     x_ptr,
     weight_ptr,
@@ -41,7 +41,7 @@ def forward(
         tl.store(rstd_ptr + row, rstd)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "rows"])
 def backward(
     x_ptr,
     weight_ptr,
