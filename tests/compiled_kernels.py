@@ -140,14 +140,14 @@ class _Launched:
         attributes = {
             (at,): [["tt.divisibility", 16]]
             for at, name in enumerate(kernel.arg_names)
-            if (types.get(name, " ")[0] == "*" or types.get(name) == "i32")
-            and name not in told_nothing
+            if name not in told_nothing
+            and ((kind := types.get(name, " "))[0] == "*" or kind == "i32")
         }
         self._compiled[key] = _compile(kernel, types, constants, self._target, attributes, options)
 
 
 def spilled_bytes(assembly: str) -> int:
-    """Return how many bytes a thread of a Hopper kernel puts aside for want of registers."""
+    """Return how many bytes a thread of a kernel puts aside for want of registers, on Hopper."""
     knobs = import_module("triton.knobs")
     with NamedTemporaryFile("w", suffix=".ptx") as file:
         file.write(assembly)

@@ -32,6 +32,10 @@ leave_kernels_alone()
 # be set from outside to have it the other way.
 os.environ.setdefault("TRITON_INTERPRET", "0" if torch.cuda.is_available() else "1")
 
+# Some versions of Triton warn where this is not said, and a warning is an error here. It is their
+# default.
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+
 # Threads that wait for each other on busy cores make small models thirty times slower.
 torch.set_num_threads(1)
 

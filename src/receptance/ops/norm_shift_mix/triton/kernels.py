@@ -14,6 +14,14 @@ MOST_HELD = tl.constexpr(4096)
 
 
 @triton.jit
+def _mixes(mix_0_ptr, mix_1_ptr, mix_2_ptr, c, C):
+    """Return the mixes; where there are two, the third is the second."""
+    mix_0 = tl.load(mix_0_ptr + c, mask=c < C, other=0.0)
+    mix_1 = tl.load(mix_1_ptr + c, mask=c < C, other=0.0)
+    return mix_0, mix_1, tl.load(mix_2_ptr + c, mask=c < C, other=0.0)
+
+
+@triton.jit
 def _mixed(n, n_prev, mix):
     return n_prev + mix * (n - n_prev)
 
@@ -26,30 +34,14 @@ def _moments(x, inside, C, eps):
     return mean, 1 / tl.sqrt(tl.sum(centred * centred, axis=0) / C + eps)
 
 
+# fmt: off
 @triton.jit(do_not_specialize=["T", "tokens"])
 def forward(
-    x_ptr,
-    weight_ptr,
-    bias_ptr,
-    mix_0_ptr,
-    mix_1_ptr,
-    mix_2_ptr,
-    x_last_ptr,
-    resets_ptr,
-    out_0_ptr,
-    out_1_ptr,
-    out_2_ptr,
-    last_ptr,
-    mean_ptr,
-    rstd_ptr,
-    eps,
-    T,
-    C,
-    tokens,
-    HAS_RESETS: tl.constexpr,
-    HAS_THIRD: tl.constexpr,
-    BLOCK: tl.constexpr,
+    x_ptr, weight_ptr, bias_ptr, mix_0_ptr, mix_1_ptr, mix_2_ptr, x_last_ptr, resets_ptr,
+    out_0_ptr, out_1_ptr, out_2_ptr, last_ptr, mean_ptr, rstd_ptr, eps, T, C, tokens,
+    HAS_RESETS: tl.constexpr, HAS_THIRD: tl.constexpr, BLOCK: tl.constexpr,
 ):
+    # fmt: on
     """Write what enters the matrices, the last token normalised, and two numbers a token.
 
     Reads x once (and a row a program again), writes each of the mixed once.
@@ -62,11 +54,7 @@ def forward(
     inside = c < C
     weight = tl.load(weight_ptr + c, mask=inside, other=0.0)
     bias = tl.load(bias_ptr + c, mask=inside, other=0.0)
-    mix_0 = tl.load(mix_0_ptr + c, mask=inside, other=0.0)
-    mix_1 = tl.load(mix_1_ptr + c, mask=inside, other=0.0)
-    mix_2 = mix_1
-    if HAS_THIRD:
-        mix_2 = tl.load(mix_2_ptr + c, mask=inside, other=0.0)
+    mix_0, mix_1, mix_2 = _mixes(mix_0_ptr, mix_1_ptr, mix_2_ptr, c, C)
     if begin == 0:
         n_prev = tl.load(x_last_ptr + b * C + c, mask=inside, other=0.0)
     else:
@@ -76,10 +64,7 @@ def forward(
     for t in range(begin, end):
         row = b * T + t
         if BLOCK > MOST_HELD:
-            mix_0 = tl.load(mix_0_ptr + c, mask=inside, other=0.0)
-            mix_1 = tl.load(mix_1_ptr + c, mask=inside, other=0.0)
-            if HAS_THIRD:
-                mix_2 = tl.load(mix_2_ptr + c, mask=inside, other=0.0)
+            mix_0, mix_1, mix_2 = _mixes(mix_0_ptr, mix_1_ptr, mix_2_ptr, c, C)
         x = tl.load(x_ptr + row * C + c, mask=inside, other=0.0)
         mean, rstd = _moments(x, inside, C, eps)
         n = (x - mean) * rstd * weight + bias
@@ -125,9 +110,7 @@ def backward_of_last(
     b = tl.program_id(0).to(tl.int64)
     c = tl.arange(0, BLOCK)
     inside = c < C
-    mix_0 = tl.load(mix_0_ptr + c, mask=inside, other=0.0)
-    mix_1 = tl.load(mix_1_ptr + c, mask=inside, other=0.0)
-    mix_2 = tl.load(mix_2_ptr + c, mask=inside, other=0.0)
+    mix_0, mix_1, mix_2 = _mixes(mix_0_ptr, mix_1_ptr, mix_2_ptr, c, C)
     here = inside
     if HAS_RESETS:
         here = c < tl.where(tl.load(resets_ptr + b * T) == 0, C, 0)
@@ -175,9 +158,7 @@ def backward(
     inside = c < C
     weight = tl.load(weight_ptr + c, mask=inside, other=0.0)
     bias = tl.load(bias_ptr + c, mask=inside, other=0.0)
-    mix_0 = tl.load(mix_0_ptr + c, mask=inside, other=0.0)
-    mix_1 = tl.load(mix_1_ptr + c, mask=inside, other=0.0)
-    mix_2 = tl.load(mix_2_ptr + c, mask=inside, other=0.0)
+    mix_0, mix_1, mix_2 = _mixes(mix_0_ptr, mix_1_ptr, mix_2_ptr, c, C)
     if not WANTS_SUMS:
         n_prev = bias
     elif begin == 0:
@@ -193,19 +174,15 @@ def backward(
         at = row * C + c
         if BLOCK > MOST_HELD:
             weight = tl.load(weight_ptr + c, mask=inside, other=0.0)
-            mix_0 = tl.load(mix_0_ptr + c, mask=inside, other=0.0)
-            mix_1 = tl.load(mix_1_ptr + c, mask=inside, other=0.0)
-            mix_2 = tl.load(mix_2_ptr + c, mask=inside, other=0.0)
+            mix_0, mix_1, mix_2 = _mixes(mix_0_ptr, mix_1_ptr, mix_2_ptr, c, C)
         x = tl.load(x_ptr + at, mask=inside, other=0.0)
         rstd = tl.load(rstd_ptr + row)
         hat = tl.where(inside, (x - tl.load(mean_ptr + row)) * rstd, 0.0)
         n = hat * weight + bias
         has_next = row + 1 < (b + 1) * T
+        dn = tl.zeros([BLOCK], tl.float32)
         if HAS_LAST:
-            here = c < tl.where(has_next, 0, C)
-            dn = tl.load(grad_last_ptr + b * C + c, mask=here, other=0.0)
-        else:
-            dn = tl.zeros([BLOCK], tl.float32)
+            dn = tl.load(grad_last_ptr + b * C + c, mask=c < tl.where(has_next, 0, C), other=0.0)
         if HAS_RESETS:
             n_prev = tl.where(tl.load(resets_ptr + row) != 0, 0.0, n_prev)
             has_next = has_next & (tl.load(resets_ptr + row + 1, mask=has_next, other=1) == 0)
@@ -252,9 +229,8 @@ def sum_channels(
     inside = (c < C)[None, :]
     weight = tl.load(weight_ptr + c, mask=c < C, other=0.0)[None, :]
     bias = tl.load(bias_ptr + c, mask=c < C, other=0.0)[None, :]
-    mix_0 = tl.load(mix_0_ptr + c, mask=c < C, other=0.0)[None, :]
-    mix_1 = tl.load(mix_1_ptr + c, mask=c < C, other=0.0)[None, :]
-    mix_2 = tl.load(mix_2_ptr + c, mask=c < C, other=0.0)[None, :]
+    mix_0, mix_1, mix_2 = _mixes(mix_0_ptr, mix_1_ptr, mix_2_ptr, c, C)
+    mix_0, mix_1, mix_2 = mix_0[None, :], mix_1[None, :], mix_2[None, :]
     n_first = tl.load(x_last_ptr + b * C + c, mask=c < C, other=0.0)[None, :]
     for_weight = tl.zeros([ROWS, BLOCK], tl.float32)
     for_bias, for_0, for_1, for_2 = for_weight, for_weight, for_weight, for_weight
