@@ -21,17 +21,21 @@ from tests.serving.live import Live, live
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 
 _MANY = 60_000
+_MANY_OBJECTS = 16_000  # a few below the most that a body may have
 _WRONG = {"role": "wizard", "content": 1, "x": 2}
 _ASKED = {"model": "tiny", "prompt": "a", "max_tokens": 1}
 BODIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "messages": (
         "/v1/chat/completions",
-        {"model": "tiny", "messages": [_WRONG] * _MANY},
+        {"model": "tiny", "messages": [_WRONG] * _MANY_OBJECTS},
         "messages[0].role",
     ),
     "parts": (
         "/v1/chat/completions",
-        {"model": "tiny", "messages": [{"role": "user", "content": [{"type": "a"}] * _MANY}]},
+        {
+            "model": "tiny",
+            "messages": [{"role": "user", "content": [{"type": "a"}] * _MANY_OBJECTS}],
+        },
         "messages[0].content[0].type",
     ),
     "biases": (

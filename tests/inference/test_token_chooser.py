@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from receptance.inference.impossible import ImpossibleRequestError
 from receptance.inference.sampler import DivergedError, Sampler, choose_tokens
 from receptance.inference.sampling import SamplingParams
 from receptance.inference.token_chooser import TokenChooser
@@ -122,7 +123,13 @@ def test_a_row_that_cannot_choose_fails_alone_and_as_it_would_by_its_definition(
 
     expected = choose_tokens(there, logits)
     assert [str(each) for each in found] == [str(each) for each in expected]
-    kinds_of_error = [int, ValueError, DivergedError, DivergedError, ValueError]
+    kinds_of_error = [
+        int,
+        ImpossibleRequestError,
+        DivergedError,
+        DivergedError,
+        ImpossibleRequestError,
+    ]
     assert [type(each) for each in found] == kinds_of_error
 
 
