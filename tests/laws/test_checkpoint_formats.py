@@ -62,7 +62,12 @@ def test_every_chain_of_formats_gives_the_same_bytes(formats, tmp_path):
 
 @pytest.mark.parametrize(
     ("n_layer", "n_embd"),
-    [(2, 64), (4, 128), (7, 96), pytest.param(12, 768, marks=pytest.mark.slow)],
+    [
+        (2, 64),
+        (4, 128),
+        pytest.param(7, 96, marks=pytest.mark.slow),
+        pytest.param(12, 768, marks=pytest.mark.slow),
+    ],
 )
 def test_the_logits_are_those_of_the_programs_whose_formats_they_are(n_layer, n_embd, tmp_path):
     transformers = pytest.importorskip("transformers", reason="needs the transformers oracle")

@@ -14,7 +14,9 @@ from tests.tolerances import ALGEBRA, FLOAT32_LOGITS, FLOAT32_LOSS
 SHAPES = {"L2-D128": (2, 128, 61), "L4-D256": (4, 256, 61), "169m": (12, 768, 50277)}
 
 
-@pytest.fixture(scope="module", params=SHAPES)
+@pytest.fixture(
+    scope="module", params=[*list(SHAPES)[:2], pytest.param("169m", marks=pytest.mark.slow)]
+)
 def random_model(request) -> RWKV4:
     return random_rwkv4(*SHAPES[request.param])
 

@@ -174,6 +174,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_nothing_passes_between_threads_and_nothing_is_spilled(tmp_path):
     """Else a tile's columns are not each in a thread, and a token costs several times as much."""
     found = json.loads(run_compiling(PROGRAM, tmp_path))
