@@ -73,6 +73,8 @@ def test_every_other_setting_can_be_set():
     ("args", "words"),
     [
         (["--set", "max_bodies=1"], "must name one of the other settings, got 'max_bodies': "),
+        (["--set", "max_bodybytes=1"], "got 'max_bodybytes'; did you mean 'max_body_bytes'?"),
+        (["--set", "max_sequence=1"], "got 'max_sequence'; there is --max-sequences"),
         (["--set", "port=1"], "got 'port'; there is --port"),
         (["--set", "allowed_hosts=a"], "there is --allowed-host"),
         (["--set", "state_folder=a"], "there is --state-folder"),

@@ -1,6 +1,7 @@
 """The options of `receptance serve` that are settings of the server."""
 
 import dataclasses
+import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,12 +96,22 @@ def _setting(text: str) -> tuple[str, Any]:
     name = name.strip().replace("-", "_")
     others = sorted(_FIELDS.keys() - _TOLD.keys())
     if name not in others:
-        spelled = f"; there is --{_SINGULAR.get(name, name.replace('_', '-'))}"
-        hint = spelled if name in _TOLD else f": {', '.join(others)}"
-        raise click.UsageError(f"--set must name one of the other settings, got {name!r}{hint}")
+        raise click.UsageError(
+            f"--set must name one of the other settings, got {name!r}{_hint(name, others)}"
+        )
     kind = click.BOOL if isinstance(_FIELDS[name].default, bool) else _type(name)
     try:
         return name, kind.convert(value, None, None)
     except click.BadParameter as error:
         wanted = _KINDS[kind.name]
         raise click.UsageError(f"`{name}` must be {wanted}, got {value!r}") from error
+
+
+def _hint(name: str, others: list[str]) -> str:
+    """Return what may have been meant by a name that `--set` does not know."""
+    near = [name] if name in _TOLD else difflib.get_close_matches(name, _FIELDS, n=1, cutoff=0.8)
+    if not near:
+        return f": {', '.join(others)}"
+    if near[0] in _TOLD:
+        return f"; there is --{_SINGULAR.get(near[0], near[0].replace('_', '-'))}"
+    return f"; did you mean {near[0]!r}?"
