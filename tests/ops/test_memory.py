@@ -8,6 +8,7 @@ import torch
 from receptance.ops import memory
 from receptance.ops.memory import available_bytes, page_out, read_all
 from receptance.ops.native import instruction_sets, library_obstacle
+from tests import small_machine
 
 CPU = torch.device("cpu")
 needs_library = pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle()))
@@ -85,21 +86,7 @@ def test_what_has_no_memory_of_its_own_is_not_paged_out():
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch) -> Path:
-    """A machine with 8 MB to take, and a control group that leaves 2 MB."""
-    group = tmp_path / "cgroup" / "one" / "two"
-    group.mkdir(parents=True)
-    (group.parent / "memory.max").write_text(f"{4 * 2**20}\n")
-    (group.parent / "memory.current").write_text(f"{3 * 2**20}\n")
-    (group.parent / "memory.stat").write_text(f"anon 5\ninactive_file {2**20}\n")
-    (group / "memory.max").write_text("max\n")
-    (group / "memory.current").write_text("0\n")
-    (group / "memory.stat").write_text("inactive_file 0\n")
-    (tmp_path / "own").write_text("0::/one/two\n")
-    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 8192 kB\n")
-    monkeypatch.setattr(memory, "_CGROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(memory, "_OWN_CGROUP", tmp_path / "own")
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
-    return tmp_path
+    return small_machine.pretend(tmp_path, monkeypatch)
 
 
 @pytest.mark.usefixtures("machine")

@@ -6,29 +6,15 @@ import pytest
 
 from receptance.errors import ConfigError
 from receptance.inference import Engine
-from receptance.ops import memory as ops_memory
 from receptance.serving import Settings
 from receptance.serving.engine_room import EngineRoom, memory
 from receptance.serving.metrics import Metrics
+from tests import small_machine
 
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch) -> Path:
-    """A machine with 8 MB to take, and a control group that leaves 2 MB."""
-    group = tmp_path / "cgroup" / "one" / "two"
-    group.mkdir(parents=True)
-    (group.parent / "memory.max").write_text(f"{4 * 2**20}\n")
-    (group.parent / "memory.current").write_text(f"{3 * 2**20}\n")
-    (group.parent / "memory.stat").write_text(f"anon 5\ninactive_file {2**20}\n")
-    (group / "memory.max").write_text("max\n")
-    (group / "memory.current").write_text("0\n")
-    (group / "memory.stat").write_text("inactive_file 0\n")
-    (tmp_path / "own").write_text("0::/one/two\n")
-    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 8192 kB\n")
-    monkeypatch.setattr(ops_memory, "_CGROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(ops_memory, "_OWN_CGROUP", tmp_path / "own")
-    monkeypatch.setattr(ops_memory, "_MEMINFO", tmp_path / "meminfo")
-    return tmp_path
+    return small_machine.pretend(tmp_path, monkeypatch)
 
 
 def test_the_memory_of_the_states_is_what_the_engine_takes(lm):
