@@ -1,6 +1,7 @@
 """How a server begins, and how it ends without cutting anybody off."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -65,6 +66,20 @@ def test_others_need_a_key(host):
     with pytest.raises(ConfigError, match=r"must have keys, but .* --api-key-file FILE"):
         check_exposure(Settings(host=host), None)
     check_exposure(Settings(host=host), KEYS)
+
+
+def test_what_stands_when_it_listens_is_not_looked_through_by_the_collector():
+    frozen: list[int] = []
+    settings = Settings(port=0)
+
+    def on_ready(_: str) -> None:
+        frozen.append(gc.get_freeze_count())
+        server.stop()
+
+    server = Server(small_app(), None, settings, on_ready=on_ready)
+    assert server.run() == 0
+    assert frozen[0] > 10_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_socket_file_is_guarded_by_its_folder():

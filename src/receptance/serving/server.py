@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import logging
 import signal
 import socket
@@ -168,6 +169,7 @@ class Server:
         try:
             asyncio.run(self._run())
         finally:
+            gc.unfreeze()
             self._listener.close()
             if self._settings.unix_socket is not None:
                 self._settings.unix_socket.unlink(missing_ok=True)
@@ -272,6 +274,9 @@ class Server:
         )
 
     def _started(self) -> None:
+        # What is there by now, the libraries' objects above all, stays. Without this the collector
+        # looks through all of them now and then, and everybody waits for 120 ms.
+        gc.freeze()
         if self._on_ready is not None:
             self._on_ready(_shown_address(self._listener))
 
