@@ -33,7 +33,10 @@ def test_where_nobody_says_nothing_is_refused(lm, machine):
     [Settings(max_sequences=2000, state_cache_bytes=0), Settings(state_cache_bytes=2**22)],
 )
 def test_a_room_that_does_not_fit_is_refused_with_what_to_change(lm, settings):
-    wanted = r"with these settings must have .* MB .* but 2.0 MB are available; lower `max_seq"
+    wanted = (
+        r"with these settings must have .* MB .* but 2.0 MB are available; lower `max_seq.*"
+        r" 2 states of 0.6 KB"
+    )
     with pytest.raises(ConfigError, match=wanted):
         EngineRoom(lm, settings, Metrics())
 

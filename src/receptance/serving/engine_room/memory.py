@@ -5,7 +5,7 @@ from receptance.inference import LanguageModel, PrefixFolder
 from receptance.ops.memory import available_bytes
 from receptance.serving.settings import Settings
 
-_MB = 2**20
+_KB, _MB = 2**10, 2**20
 
 
 def require_memory(lm: LanguageModel, settings: Settings) -> None:
@@ -27,10 +27,11 @@ def require_memory(lm: LanguageModel, settings: Settings) -> None:
     there = available_bytes(device)
     if there is not None and wanted > there:
         raise ConfigError(
-            f"a server with these settings must have {_mb(wanted)} of memory beside the weights, "
-            f"but {_mb(there)} are available; lower `max_sequences` ({settings.max_sequences}, "
-            f"each takes 2 states of {_mb(state)}), `state_cache_bytes` "
-            f"({_mb(settings.state_cache_bytes)}) or `states_bytes` ({_mb(settings.states_bytes)})"
+            f"a server with these settings must have {_size(wanted)} of memory beside the weights, "
+            f"but {_size(there)} are available; lower `max_sequences` ({settings.max_sequences}, "
+            f"each takes 2 states of {_size(state)}), `state_cache_bytes` "
+            f"({_size(settings.state_cache_bytes)}) or `states_bytes` "
+            f"({_size(settings.states_bytes)})"
         )
 
 
@@ -65,8 +66,9 @@ def state_bytes(lm: LanguageModel) -> int:
     return sum(tensor.nbytes for tensor in lm.zero_state().tensors.values())
 
 
-def _mb(n_bytes: int) -> str:
-    return f"{n_bytes / _MB:,.1f} MB"
+def _size(n_bytes: int) -> str:
+    unit, name = (_MB, "MB") if n_bytes >= _MB else (_KB, "KB")
+    return f"{n_bytes / unit:,.1f} {name}"
 
 
 _NO_FOLDER = "`state_cache_folder` must be a folder to write in, but {!r} is not: {}"
