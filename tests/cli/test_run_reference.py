@@ -157,9 +157,8 @@ def test_the_shipped_references_are_of_their_recipes_as_they_are():
 
     found = {each.recipe: each for each in read_references()}
     assert other_settings(found["demo"], demo_config(REFERENCES)) == []
-    if "wikitext2" in found:
-        recipe = read_config(ROOT / "recipes" / "wikitext2.toml")
-        assert other_settings(found["wikitext2"], recipe) == []
+    recipe = read_config(ROOT / "recipes" / "wikitext2.toml")
+    assert other_settings(found["wikitext2"], recipe) == []
     for each in found.values():
         assert len({run["seed"] for run in each.runs}) >= 3
         assert each.training().steps[-1] > each.config.training.steps - each.window
