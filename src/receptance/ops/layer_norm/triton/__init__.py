@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from receptance.ops.native import refuse, save_nothing
+from receptance.ops.registration import register_backward, register_forward
 from receptance.ops.triton import kernels_of, on_device_of, triton_obstacle
 
 MOST_CHANNELS = 16384
@@ -100,7 +100,6 @@ def _backward(
     return grad_x, grad_weight.clone(), grad_bias.clone()
 
 
-@_forward.register_fake
 def _fake_forward(
     x: Tensor,
     weight: Tensor,  # noqa: ARG001 (the schema's arguments)
@@ -111,7 +110,6 @@ def _fake_forward(
     return x.new_empty(x.shape), mean, rstd
 
 
-@_backward.register_fake
 def _fake_backward(
     x: Tensor,
     weight: Tensor,
@@ -122,7 +120,7 @@ def _fake_backward(
     return x.new_empty(x.shape), weight.new_empty(weight.shape), weight.new_empty(weight.shape)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, weight, _, _ = inputs
     _, mean, rstd = output
     ctx.mark_non_differentiable(mean, rstd)
@@ -139,5 +137,5 @@ def _differentiate(
     return (*found, None)
 
 
-_forward.register_autograd(_differentiate, setup_context=_setup_context)
-_backward.register_autograd(refuse("layer_norm", "Triton"), setup_context=save_nothing)
+register_forward("layer_norm_triton", _fake_forward, _save, _differentiate)
+register_backward("layer_norm_backward_triton", _fake_backward, of="Triton layer_norm")
