@@ -8,7 +8,8 @@ from receptance.ops.native import instruction_sets, library_obstacle
 from receptance.ops.wkv4 import WKV4State
 from receptance.ops.wkv4.native import CHUNK
 from receptance.ops.wkv4.reference import wkv4_reference
-from tests.ops.wkv4.test_native import FORMS, backward_arguments, make_case
+from tests.ops.wkv4.test_gradients import backward_arguments
+from tests.ops.wkv4.test_native import FORMS, make_case
 from tests.tolerances import ALGEBRA
 
 pytestmark = pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle()))

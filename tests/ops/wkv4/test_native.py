@@ -1,7 +1,7 @@
 """The native implementation of `wkv4` against the reference, in every form and instruction set."""
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -161,16 +161,6 @@ def test_gradients_are_the_numerical_ones(form):
 
     leaves = tuple(getattr(case, name).clone().requires_grad_() for name in NAMES)
     assert torch.autograd.gradcheck(true_sums, leaves)
-
-
-def test_a_second_derivative_is_refused():
-    case = make_case(1, 3, 2)
-    k = case.k.clone().requires_grad_()
-    state = WKV4State(case.num, case.den, case.log_scale)
-    y, _ = wkv4_native(case.log_w, case.u, k, case.v, state, None)
-    (grad,) = torch.autograd.grad(y.square().sum(), k, create_graph=True)
-    with pytest.raises(NotImplementedError, match="second derivative"):
-        grad.sum().backward()
 
 
 @pytest.mark.parametrize("instruction_set", instruction_sets())
@@ -340,13 +330,6 @@ def test_the_op_refuses_what_it_cannot_read(wrong, message):
         torch.ops.receptance.wkv4(**arguments)
 
 
-def backward_arguments(case: Case) -> tuple[Any, ...]:
-    """Return what the backward op takes, with the borders that forward left."""
-    *_, borders = torch.ops.receptance.wkv4(*case[:8])
-    gradients = (case.grad_y, case.grad_num, case.grad_den)
-    return (*case[:4], case.resets, borders, *gradients)
-
-
 def test_obstacles_say_what_stands_in_the_way():
     case = make_case(1, 2, 3).to(torch.float32)
     state = WKV4State(case.num, case.den, case.log_scale)
@@ -361,16 +344,6 @@ def test_obstacles_say_what_stands_in_the_way():
     double = case.k.double()
     assert "must be torch.float64 where `k` is torch.float64" in str(obstacle(double, double))
     assert "a tensor is on meta" in str(obstacle(case.k.to("meta"), case.v))
-
-
-@pytest.mark.parametrize("with_resets", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_pytorch_finds_nothing_wrong_with_the_ops(dtype, with_resets):
-    case = make_case(2, 3, 5, with_resets=with_resets).to(dtype)
-    forward = torch.ops.receptance.wkv4.default
-    leaves = [getattr(case, name).clone().requires_grad_() for name in NAMES]
-    torch.library.opcheck(forward, (*leaves, case.log_scale, case.resets))
-    torch.library.opcheck(torch.ops.receptance.wkv4_backward.default, backward_arguments(case))
 
 
 @pytest.mark.unhooked

@@ -13,7 +13,7 @@ from receptance.ops.dispatch import choose
 from receptance.ops.wkv4 import IMPLEMENTATIONS, WKV4State, wkv4
 from receptance.ops.wkv4.triton import BLOCK_C, TILE, Cut, cut, wkv4_triton_obstacle
 from tests.compiled_kernels import TARGETS, Call, assert_compiles, run_compiling
-from tests.ops.wkv4.test_native import NAMES, Case, assert_all_close, make_case, results
+from tests.ops.wkv4.test_native import Case, assert_all_close, make_case, results
 from tests.tolerances import FLOAT32
 
 BLOCKS = {"TILE": TILE, "BLOCK_C": BLOCK_C}
@@ -87,30 +87,6 @@ def test_empty_shapes_work(shape, triton_device):
     if shape[1] == 0:
         assert_close(actual["mean"], case.num / case.den)
         assert_close(actual["grad_num"], case.grad_num)
-
-
-def test_a_second_derivative_is_refused(triton_device):
-    case = make_case(1, 3, 2).to(torch.float32)
-    k = case.k.to(triton_device).requires_grad_()
-    moved = [each.to(triton_device) for each in (case.log_w, case.u, k, case.v)]
-    state = [each.to(triton_device) for each in (case.num, case.den, case.log_scale)]
-    y, *_ = torch.ops.receptance.wkv4_triton(*moved, *state, None)
-    (grad,) = torch.autograd.grad(y.square().sum(), k, create_graph=True)
-    with pytest.raises(NotImplementedError, match="the Triton wkv4 has no second derivative"):
-        grad.sum().backward()
-
-
-@pytest.mark.parametrize("with_resets", [False, True])
-def test_pytorch_finds_nothing_wrong_with_the_ops(with_resets, triton_device):
-    case = make_case(1, 3, 2, with_resets=with_resets).to(torch.float32)
-    case = Case._make(None if each is None else each.to(triton_device) for each in case)
-    leaves = [getattr(case, name).clone().requires_grad_() for name in NAMES]
-    forward = torch.ops.receptance.wkv4_triton.default
-    torch.library.opcheck(forward, (*leaves, case.log_scale, case.resets))
-    *_, borders = forward(*case[:8])
-    gradients = (case.grad_y, case.grad_num, case.grad_den)
-    backward = torch.ops.receptance.wkv4_triton_backward.default
-    torch.library.opcheck(backward, (*case[:4], case.resets, borders, *gradients))
 
 
 @pytest.mark.unhooked

@@ -1,20 +1,19 @@
 """`wkv4` on a GPU, in Triton: the ops `receptance::wkv4_triton` and `…_triton_backward`.
 
-Forward leaves the state before every tile of tokens; backward computes those in between again. A
-program takes a block of channels of one sequence from its first token to its last. Where a row has
-few channels or many tokens, and so too few programs, the tokens are cut into segments as well:
+A program takes a block of channels of one sequence from its first token to its last. Where a row
+has few channels or many tokens, and so too few programs, the tokens are cut into segments as well:
 one launch finds what each segment does to the state, one carries the state from segment to segment,
 and the third is the same as without. That reads k and v twice, and leaves nothing idle.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from receptance.ops.native import refuse, save_nothing
 from receptance.ops.triton import kernels_of, on_device_of, triton_obstacle
+from receptance.ops.wkv4.gradients import register
 from receptance.ops.wkv4.reference import WKV4State
 
 # Tokens between two borders, which are what a program has in registers at once: with 32 the way
@@ -177,68 +176,4 @@ def _backward(
     return to_log_w.sum((0, 1)), to_u.sum((0, 1)), to_k, to_v, to_num, to_den
 
 
-def _fake_forward(
-    log_w: Tensor,  # noqa: ARG001 (the schema's arguments)
-    u: Tensor,  # noqa: ARG001
-    k: Tensor,
-    v: Tensor,  # noqa: ARG001
-    num: Tensor,
-    den: Tensor,
-    log_scale: Tensor,
-    resets: Tensor | None,  # noqa: ARG001
-    tokens: int = 0,  # noqa: ARG001
-) -> tuple[Tensor, ...]:
-    B, T, C = k.shape
-    borders = num.new_empty(3, B, (T + TILE - 1) // TILE, C)
-    return *(_dense_like(each) for each in (k, num, den, log_scale)), borders
-
-
-def _fake_backward(
-    log_w: Tensor,
-    u: Tensor,
-    k: Tensor,
-    v: Tensor,
-    resets: Tensor | None,  # noqa: ARG001
-    borders: Tensor,  # noqa: ARG001
-    grad_y: Tensor,  # noqa: ARG001
-    grad_num: Tensor,
-    grad_den: Tensor,
-    tokens: int = 0,  # noqa: ARG001
-) -> tuple[Tensor, ...]:
-    return tuple(_dense_like(each) for each in (log_w, u, k, v, grad_num, grad_den))
-
-
-def _dense_like(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    log_w, u, k, v, _, _, _, resets, ctx.tokens = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(log_w, u, k, v, resets, output[-1])
-
-
-def _differentiate(
-    ctx: Any,
-    grad_y: Tensor | None,
-    grad_num: Tensor | None,
-    grad_den: Tensor | None,
-    _grad_log_scale: Tensor | None,
-    _grad_borders: Tensor | None,
-) -> tuple[Tensor | None, ...]:
-    log_w, u, k, v, resets, borders = ctx.saved_tensors
-    grad_y = torch.zeros_like(k) if grad_y is None else grad_y
-    grad_num, grad_den = (
-        borders.new_zeros(k.shape[0], k.shape[2]) if grad is None else grad
-        for grad in (grad_num, grad_den)
-    )
-    log_w, u, k, v, num, den = torch.ops.receptance.wkv4_triton_backward(
-        log_w, u, k, v, resets, borders, grad_y, grad_num, grad_den, ctx.tokens
-    )
-    return log_w, u, k, v, num, den, None, None, None
-
-
-_forward.register_fake(_fake_forward)
-_backward.register_fake(_fake_backward)
-_forward.register_autograd(_differentiate, setup_context=_setup_context)
-_backward.register_autograd(refuse("wkv4", "Triton"), setup_context=save_nothing)
+register("wkv4_triton", "wkv4_triton_backward", tile=TILE, of="Triton wkv4")
