@@ -152,16 +152,6 @@ def test_gradients_that_nothing_asks_for_are_zero():
     assert_close(*grads, **ALGEBRA)
 
 
-def test_a_second_derivative_is_refused():
-    case = make_case(1, 3, 4)
-    x = case["x"].requires_grad_()
-    args = (x, case["weight"], case["bias"], case["mixes"], case["x_last"], None, EPS, x.dtype)
-    mixed, _ = norm_shift_mix_native(*args)
-    (grad,) = torch.autograd.grad(mixed[0].square().sum(), x, create_graph=True)
-    with pytest.raises(NotImplementedError, match="native norm_shift_mix has no second derivative"):
-        grad.sum().backward()
-
-
 @pytest.mark.parametrize("instruction_set", instruction_sets())
 def test_float32_stays_near_the_float64_reference(instruction_set):
     case = make_case(2, 200, 40, with_resets=True)
@@ -300,28 +290,6 @@ def test_obstacles_say_what_stands_in_the_way():
     assert obstacle(x, 2) is None
     assert "it serves 2 or 3 mixes, and there are 1" in str(obstacle(x, 1))
     assert "a tensor is on meta" in str(obstacle(x.to("meta"), 3))
-
-
-@pytest.mark.parametrize("with_resets", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_pytorch_finds_nothing_wrong_with_the_ops(dtype, with_resets):
-    case = make_case(2, 3, 5, with_resets=with_resets)
-    arguments = op_arguments(case, dtype)
-    _, _, mean, rstd = torch.ops.receptance.norm_shift_mix(**arguments)
-    backward = (
-        *list(arguments.values())[:6],
-        mean,
-        rstd,
-        [grad.to(dtype) for grad in case["grad_mixed"]],
-        case["grad_last"].to(mean.dtype),
-        0,
-    )
-    torch.library.opcheck(torch.ops.receptance.norm_shift_mix_backward.default, backward)
-    for name in ("x", "weight", "bias", "x_last"):
-        arguments[name].requires_grad_()
-    for mix in arguments["mixes"]:
-        mix.requires_grad_()
-    torch.library.opcheck(torch.ops.receptance.norm_shift_mix.default, tuple(arguments.values()))
 
 
 @pytest.mark.unhooked

@@ -1,16 +1,14 @@
 """`norm_shift_mix` on the CPU, in C++: `receptance::norm_shift_mix` and its backward.
 
-The kernels and their equations: native/include/receptance/kernels.h. Forward saves its inputs, and
-the mean and the reciprocal deviation of each token; backward normalises again.
+The kernels and their equations: native/include/receptance/kernels.h.
 """
-
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from receptance.ops.native import library_obstacle, number_obstacle, refuse, save_nothing
+from receptance.ops.native import library_obstacle, number_obstacle
+from receptance.ops.norm_shift_mix.gradients import register
 
 # The instruction set to run. It has no default in the schema: PyTorch's gradients of an op that
 # takes a list of tensors want every argument to be given.
@@ -51,66 +49,5 @@ def native_obstacle(
     return number_obstacle(x.dtype, dtype, x, weight, bias, *mixes, x_last, *flags)
 
 
-def _fake_forward(
-    x: Tensor,
-    weight: Tensor,  # noqa: ARG001 (the schema's arguments)
-    bias: Tensor,  # noqa: ARG001
-    mixes: list[Tensor],
-    x_last: Tensor,
-    resets: Tensor | None,  # noqa: ARG001
-    eps: float,  # noqa: ARG001
-    dtype: torch.dtype,
-    instruction_set: int,  # noqa: ARG001
-) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
-    mixed = [x.new_empty(x.shape, dtype=dtype) for _ in mixes]
-    last, mean, rstd = (x.new_empty(shape) for shape in (x_last.shape, x.shape[:2], x.shape[:2]))
-    return mixed, last, mean, rstd
-
-
-def _fake_backward(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mixes: list[Tensor],
-    x_last: Tensor,
-    *_: Any,
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor], Tensor]:
-    dense_x, dense_weight, dense_bias, last = (
-        each.new_empty(each.shape) for each in (x, weight, bias, x_last)
-    )
-    return dense_x, dense_weight, dense_bias, [mix.new_empty(mix.shape) for mix in mixes], last
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    x, weight, bias, mixes, x_last, resets, _, ctx.dtype, ctx.instruction_set = inputs
-    _, _, mean, rstd = output
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, weight, bias, x_last, resets, mean, rstd, *mixes)
-
-
-def _differentiate(
-    ctx: Any,
-    grad_mixed: list[Tensor | None],
-    grad_last: Tensor | None,
-    _grad_mean: Tensor | None,
-    _grad_rstd: Tensor | None,
-) -> tuple[Any, ...]:
-    x, weight, bias, x_last, resets, mean, rstd, *mixes = ctx.saved_tensors
-    grads = [x.new_zeros(x.shape, dtype=ctx.dtype) if grad is None else grad for grad in grad_mixed]
-    x, weight, bias, mixes, x_last = torch.ops.receptance.norm_shift_mix_backward(
-        x, weight, bias, mixes, x_last, resets, mean, rstd, grads, grad_last, ctx.instruction_set
-    )
-    return x, weight, bias, mixes, x_last, None, None, None, None
-
-
 if library_obstacle() is None:
-    torch.library.register_fake("receptance::norm_shift_mix", _fake_forward)
-    torch.library.register_fake("receptance::norm_shift_mix_backward", _fake_backward)
-    torch.library.register_autograd(
-        "receptance::norm_shift_mix", _differentiate, setup_context=_setup_context
-    )
-    torch.library.register_autograd(
-        "receptance::norm_shift_mix_backward",
-        refuse("norm_shift_mix"),
-        setup_context=save_nothing,
-    )
+    register("norm_shift_mix", "norm_shift_mix_backward", of="native norm_shift_mix")

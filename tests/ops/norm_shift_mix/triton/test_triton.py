@@ -133,29 +133,3 @@ def test_no_token_leaves_the_last_one_as_it_is(triton_device):
     grad_x, grad_last = torch.autograd.grad(last.square().sum(), leaves)
     assert grad_x.shape == (2, 0, 8)
     assert_close(grad_last, 2 * x_last)
-
-
-def test_a_second_derivative_is_refused(triton_device):
-    args = moved(arguments(1, 2, 4), triton_device)
-    x = args[0].requires_grad_()
-    mixed, _ = norm_shift_mix_triton(*args, None, 1e-5, torch.float32)
-    (grad,) = torch.autograd.grad(mixed[0].square().sum(), x, create_graph=True)
-    with pytest.raises(NotImplementedError, match="Triton norm_shift_mix has no second"):
-        grad.sum().backward()
-
-
-@pytest.mark.parametrize("n_mixes", [2, 3])
-def test_pytorch_finds_nothing_wrong_with_the_ops(n_mixes, triton_device):
-    x, weight, bias, mixes, x_last = moved(arguments(1, 2, 4, n_mixes), triton_device)
-    flags = torch.tensor([[False, True]], device=triton_device)
-    mean, rstd, grad_last = x.mean(dim=-1), 1 / x.std(dim=-1), x_last.clone()
-    grads = [x.bfloat16() for _ in mixes]
-    torch.library.opcheck(
-        torch.ops.receptance.norm_shift_mix_backward_triton.default,
-        (x, weight, bias, list(mixes), x_last, flags, mean, rstd, grads, grad_last),
-    )
-    leaves = [each.requires_grad_() for each in (x, weight, bias, x_last, *mixes)]
-    torch.library.opcheck(
-        torch.ops.receptance.norm_shift_mix_triton.default,
-        (*leaves[:3], list(mixes), x_last, flags, 1e-5, torch.bfloat16),
-    )

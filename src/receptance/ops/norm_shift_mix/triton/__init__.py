@@ -1,16 +1,15 @@
 """`norm_shift_mix` on a GPU, in Triton: one launch forward, two or three and a sum backward.
 
-`kernels.py` says what they read and write. Forward saves its inputs, and the mean and the
-reciprocal deviation of each token; backward normalises again.
+`kernels.py` says what they read and write.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from receptance.ops.native import refuse, save_nothing
+from receptance.ops.norm_shift_mix.gradients import register
 from receptance.ops.triton import kernels_of, on_device_of, triton_obstacle
 
 MOST_CHANNELS = 16384
@@ -192,62 +191,4 @@ def _three(tensors: list[Tensor]) -> list[Tensor]:
     return [*tensors, tensors[-1]][:3]
 
 
-@_forward.register_fake
-def _fake_forward(
-    x: Tensor,
-    weight: Tensor,  # noqa: ARG001 (the schema's arguments)
-    bias: Tensor,  # noqa: ARG001
-    mixes: list[Tensor],
-    x_last: Tensor,
-    resets: Tensor | None,  # noqa: ARG001
-    eps: float,  # noqa: ARG001
-    dtype: torch.dtype,
-) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
-    mixed = [x.new_empty(x.shape, dtype=dtype) for _ in mixes]
-    last, mean, rstd = (x.new_empty(shape) for shape in (x_last.shape, x.shape[:2], x.shape[:2]))
-    return mixed, last, mean, rstd
-
-
-@_backward.register_fake
-def _fake_backward(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mixes: list[Tensor],
-    x_last: Tensor,
-    resets: Tensor | None,  # noqa: ARG001 (the schema's arguments)
-    mean: Tensor,  # noqa: ARG001
-    rstd: Tensor,  # noqa: ARG001
-    grad_mixed: list[Tensor],  # noqa: ARG001
-    grad_last: Tensor | None,  # noqa: ARG001
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor], Tensor]:
-    dense_x, dense_weight, dense_bias, last = (
-        each.new_empty(each.shape) for each in (x, weight, bias, x_last)
-    )
-    return dense_x, dense_weight, dense_bias, [mix.new_empty(mix.shape) for mix in mixes], last
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    x, weight, bias, mixes, x_last, resets, _, ctx.dtype = inputs
-    _, _, mean, rstd = output
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, weight, bias, x_last, resets, mean, rstd, *mixes)
-
-
-def _differentiate(
-    ctx: Any,
-    grad_mixed: list[Tensor | None],
-    grad_last: Tensor | None,
-    _grad_mean: Tensor | None,
-    _grad_rstd: Tensor | None,
-) -> tuple[Any, ...]:
-    x, weight, bias, x_last, resets, mean, rstd, *mixes = ctx.saved_tensors
-    grads = [x.new_zeros(x.shape, dtype=ctx.dtype) if grad is None else grad for grad in grad_mixed]
-    found = torch.ops.receptance.norm_shift_mix_backward_triton(
-        x, weight, bias, mixes, x_last, resets, mean, rstd, grads, grad_last
-    )
-    return (*found, None, None, None)
-
-
-_forward.register_autograd(_differentiate, setup_context=_setup_context)
-_backward.register_autograd(refuse("norm_shift_mix", "Triton"), setup_context=save_nothing)
+register("norm_shift_mix_triton", "norm_shift_mix_backward_triton", of="Triton norm_shift_mix")
