@@ -91,15 +91,6 @@ def test_only_k_and_the_matrix_are_kept():
     assert sorted(kept) == sorted([k.data_ptr(), weight.data_ptr()])
 
 
-def test_a_second_derivative_is_refused():
-    k, weight = normal(2, 5).requires_grad_(), normal(4, 5, seed=1)
-    (grad,) = torch.autograd.grad(
-        squared_relu_linear_native(k, weight).square().sum(), k, create_graph=True
-    )
-    with pytest.raises(NotImplementedError, match="has no second derivative"):
-        grad.sum().backward()
-
-
 def test_tensors_that_are_not_contiguous_are_read_right():
     k, weight = normal(5, 3, 2).transpose(0, 2), normal(5, 4, seed=1).t()
     expected = results(squared_relu_linear_reference, k, weight)
@@ -121,20 +112,6 @@ def test_obstacles_say_what_stands_in_the_way():
     assert native_obstacle(k, k) is None
     assert "a tensor is on meta" in str(native_obstacle(k, k.to("meta")))
     assert "and these tensors are" in str(native_obstacle(k.half(), k.half()))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_pytorch_finds_nothing_wrong_with_the_ops(dtype):
-    k, weight, grad = normal(2, 3, 5, dtype=dtype), normal(4, 5, dtype=dtype), normal(2, 3, 4)
-    ops = torch.ops.receptance
-    torch.library.opcheck(ops.squared_relu.default, (k,))
-    torch.library.opcheck(ops.squared_relu_backward_.default, (k.clone(), k))
-    for wants in ((True, True), (True, False), (False, True)):
-        torch.library.opcheck(
-            ops.squared_relu_linear_backward.default, (grad.to(dtype), k, weight, *wants)
-        )
-    leaves = (k.requires_grad_(), weight.requires_grad_())
-    torch.library.opcheck(ops.squared_relu_linear.default, leaves)
 
 
 @pytest.mark.unhooked

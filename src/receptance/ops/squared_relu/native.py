@@ -1,9 +1,7 @@
 """`squared_relu_linear` on the CPU: the square and its gradient in C++, the product PyTorch's.
 
-The kernels: native/include/receptance/kernels.h. Forward saves k and W; backward squares again.
+The kernels: native/include/receptance/kernels.h.
 """
-
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,13 +10,8 @@ from torch.nn import functional as F
 
 from receptance.ops.linear import linear_native
 from receptance.ops.linear import native_obstacle as linear_obstacle
-from receptance.ops.native import (
-    gradient_obstacle,
-    library_obstacle,
-    number_obstacle,
-    refuse,
-    save_nothing,
-)
+from receptance.ops.native import gradient_obstacle, library_obstacle, number_obstacle
+from receptance.ops.squared_relu.gradients import gradients, register
 
 
 def squared_relu_native(k: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -54,17 +47,8 @@ def _forward(k: Tensor, weight: Tensor) -> Tensor:
 def _backward(
     grad: Tensor, k: Tensor, weight: Tensor, wants_k: bool, wants_weight: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of k and W; an empty one for what is not wanted."""
-    grad_k, grad_weight = k.new_empty(0), weight.new_empty(0)
-    grad_rows = grad.reshape(-1, grad.shape[-1])
-    if wants_weight:
-        square = torch.ops.receptance.squared_relu(k)
-        grad_weight = grad_rows.t() @ square.view(-1, k.shape[-1])
-        del square  # its memory is the next array's
-    if wants_k:
-        grad_k = (grad_rows @ weight).view(k.shape)
-        torch.ops.receptance.squared_relu_backward_(grad_k, k)
-    return grad_k, grad_weight
+    ops, wants = torch.ops.receptance, (wants_k, wants_weight)
+    return gradients(grad, k, weight, wants, ops.squared_relu, ops.squared_relu_backward_)
 
 
 def _fake_square(k: Tensor, instruction_set: int = 0) -> Tensor:  # noqa: ARG001
@@ -73,36 +57,6 @@ def _fake_square(k: Tensor, instruction_set: int = 0) -> Tensor:  # noqa: ARG001
 
 def _fake_square_backward(grad: Tensor, k: Tensor, instruction_set: int = 0) -> None:
     """Change `grad` in place, whose shape and dtype stay."""
-
-
-def _fake_forward(k: Tensor, weight: Tensor) -> Tensor:
-    return k.new_empty([*k.shape[:-1], weight.shape[0]])
-
-
-def _fake_backward(
-    grad: Tensor,  # noqa: ARG001 (the schema's arguments)
-    k: Tensor,
-    weight: Tensor,
-    wants_k: bool,
-    wants_weight: bool,
-) -> tuple[Tensor, Tensor]:
-    return (
-        k.new_empty(k.shape if wants_k else 0),
-        weight.new_empty(weight.shape if wants_weight else 0),
-    )
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    ctx.save_for_backward(*inputs)
-
-
-def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    wants = ctx.needs_input_grad
-    found = torch.ops.receptance.squared_relu_linear_backward(grad, *ctx.saved_tensors, *wants)
-    grad_k, grad_weight = (
-        each if wanted else None for each, wanted in zip(found, wants, strict=True)
-    )
-    return grad_k, grad_weight
 
 
 if library_obstacle() is None:
@@ -116,13 +70,4 @@ if library_obstacle() is None:
     torch.library.impl("receptance::squared_relu_linear_backward", "CPU", _backward)
     torch.library.register_fake("receptance::squared_relu", _fake_square)
     torch.library.register_fake("receptance::squared_relu_backward_", _fake_square_backward)
-    torch.library.register_fake("receptance::squared_relu_linear", _fake_forward)
-    torch.library.register_fake("receptance::squared_relu_linear_backward", _fake_backward)
-    torch.library.register_autograd(
-        "receptance::squared_relu_linear", _differentiate, setup_context=_setup_context
-    )
-    torch.library.register_autograd(
-        "receptance::squared_relu_linear_backward",
-        refuse("squared_relu_linear"),
-        setup_context=save_nothing,
-    )
+    register("squared_relu_linear", "squared_relu_linear_backward", of="native squared_relu_linear")

@@ -68,18 +68,6 @@ def test_a_gradient_that_is_not_wanted_is_not_computed(triton_device):
         assert leaves[1 - which].grad is None
 
 
-def test_a_second_derivative_is_refused(triton_device):
-    k = normal(2, 5).to(triton_device).requires_grad_()
-    weight = normal(4, 5, seed=1).to(triton_device)
-    for name, y in (
-        ("squared_relu", squared_relu_triton(k)),
-        ("squared_relu_linear", squared_relu_linear_triton(k, weight)),
-    ):
-        (grad,) = torch.autograd.grad(y.square().sum(), k, create_graph=True)
-        with pytest.raises(NotImplementedError, match=f"Triton {name} has no second derivative"):
-            grad.sum().backward()
-
-
 def test_the_choices_are_fastest_first_and_say_what_stands_in_the_way():
     names = [each.name for each in SQUARED_RELU_IMPLEMENTATIONS]
     assert names == ["native", "triton", "reference"]
@@ -93,18 +81,3 @@ def test_they_are_asked_for_by_name(triton_device):
     assert torch.equal(squared_relu(k, implementation="triton"), squared_relu_triton(k))
     product = squared_relu_linear(k, weight, implementation="triton")
     assert torch.equal(product, squared_relu_linear_triton(k, weight))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_pytorch_finds_nothing_wrong_with_the_ops(dtype, triton_device):
-    k, weight = (normal(4, 5, seed=i, dtype=dtype).to(triton_device) for i in range(2))
-    grad = normal(4, 4, seed=2, dtype=dtype).to(triton_device)
-    ops = torch.ops.receptance
-    torch.library.opcheck(ops.squared_relu_backward_triton.default, (weight, k))
-    for wants in ((True, True), (False, True), (True, False)):
-        backward = ops.squared_relu_linear_backward_triton.default
-        torch.library.opcheck(backward, (grad, k, weight, *wants))
-    k.requires_grad_()
-    weight.requires_grad_()
-    torch.library.opcheck(ops.squared_relu_triton.default, (k,))
-    torch.library.opcheck(ops.squared_relu_linear_triton.default, (k, weight))

@@ -1,6 +1,6 @@
 """`squared_relu` and `squared_relu_linear` on a GPU: squares in Triton, the product PyTorch's.
 
-`kernels.py` says what they read and write. Forward saves k (and W); backward squares again.
+`kernels.py` says what they read and write.
 """
 
 from typing import Any
@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from receptance.ops.native import refuse, save_nothing
+from receptance.ops.registration import register_backward, register_forward
+from receptance.ops.squared_relu.gradients import gradients, register, save_inputs
 from receptance.ops.triton import kernels_of, on_device_of, triton_obstacle
 
 BLOCK = 1024
@@ -73,71 +74,33 @@ def _linear(k: Tensor, weight: Tensor) -> Tensor:
 def _linear_backward(
     grad: Tensor, k: Tensor, weight: Tensor, wants_k: bool, wants_weight: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of k and W; an empty one for what is not wanted."""
-    k = k.contiguous()
-    grad_k, grad_weight = k.new_empty(0), weight.new_empty(0)
-    grad_rows = grad.reshape(-1, grad.shape[-1])
-    if wants_weight:
-        square = _square(k)
-        grad_weight = grad_rows.t() @ square.view(-1, k.shape[-1])
-        del square  # its memory is the next array's
-    if wants_k:
-        grad_k = (grad_rows @ weight).view(k.shape)
+    def differentiate_(grad_k: Tensor, k: Tensor) -> None:
         _differentiate_square_into(grad_k, grad_k, k)
-    return grad_k, grad_weight
+
+    wants = (wants_k, wants_weight)
+    return gradients(grad, k.contiguous(), weight, wants, _square, differentiate_)
 
 
 def _grid(tensor: Tensor) -> tuple[int]:
     return (-(-tensor.numel() // BLOCK),)
 
 
-@_square.register_fake
 def _fake_square(k: Tensor) -> Tensor:
     return k.new_empty(k.shape)
 
 
-@_square_backward.register_fake
-def _fake_square_backward(grad: Tensor, k: Tensor) -> Tensor:  # noqa: ARG001 (the schema's)
+def _fake_square_backward(_grad: Tensor, k: Tensor) -> Tensor:
     return k.new_empty(k.shape)
-
-
-@_linear.register_fake
-def _fake_linear(k: Tensor, weight: Tensor) -> Tensor:
-    return k.new_empty([*k.shape[:-1], weight.shape[0]])
-
-
-@_linear_backward.register_fake
-def _fake_linear_backward(
-    grad: Tensor,  # noqa: ARG001 (the schema's arguments)
-    k: Tensor,
-    weight: Tensor,
-    wants_k: bool,
-    wants_weight: bool,
-) -> tuple[Tensor, Tensor]:
-    return (
-        k.new_empty(k.shape if wants_k else 0),
-        weight.new_empty(weight.shape if wants_weight else 0),
-    )
-
-
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    ctx.save_for_backward(*inputs)
 
 
 def _differentiate_square(ctx: Any, grad: Tensor) -> Tensor:
     return torch.ops.receptance.squared_relu_backward_triton(grad, *ctx.saved_tensors)
 
 
-def _differentiate_linear(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    wants = ctx.needs_input_grad
-    backward = torch.ops.receptance.squared_relu_linear_backward_triton
-    found = backward(grad, *ctx.saved_tensors, *wants)
-    return tuple(each if wanted else None for each, wanted in zip(found, wants, strict=True))
-
-
-_square.register_autograd(_differentiate_square, setup_context=_save_inputs)
-_linear.register_autograd(_differentiate_linear, setup_context=_save_inputs)
-_square_backward.register_autograd(refuse("squared_relu", "Triton"), setup_context=save_nothing)
-_linear_backward.register_autograd(
-    refuse("squared_relu_linear", "Triton"), setup_context=save_nothing
+register_forward("squared_relu_triton", _fake_square, save_inputs, _differentiate_square)
+register_backward("squared_relu_backward_triton", _fake_square_backward, of="Triton squared_relu")
+register(
+    "squared_relu_linear_triton",
+    "squared_relu_linear_backward_triton",
+    of="Triton squared_relu_linear",
 )
