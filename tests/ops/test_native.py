@@ -122,11 +122,3 @@ def test_obstacles_of_number_types_name_them():
     assert native.number_obstacle(torch.float32, torch.float32, tensor, tensor.to("meta")) == (
         "it runs on the cpu, and a tensor is on meta"
     )
-
-
-def test_a_refused_derivative_says_what_to_do():
-    with pytest.raises(NotImplementedError) as caught:
-        native.refuse("gate")(None, torch.zeros(1))
-    assert str(caught.value) == (
-        "the native gate has no second derivative; pass implementation='reference'"
-    )

@@ -5,9 +5,7 @@ is loaded once, when this module is imported; without it the package works, thro
 implementations. A library that is there but cannot be loaded is an error, not an absence.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +15,6 @@ __all__ = [
     "instruction_sets",
     "library_obstacle",
     "number_obstacle",
-    "refuse",
-    "save_nothing",
 ]
 
 LIBRARY = Path(__file__).with_name("libreceptance_native.so")
@@ -97,19 +93,3 @@ def gradient_obstacle(*tensors: Tensor) -> str | None:
     if torch.is_autocast_enabled("cpu"):
         return "it knows nothing of autocast, which is on"
     return None
-
-
-def save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """Keep nothing for backward: what `refuse` makes needs nothing."""
-
-
-def refuse(op: str, implementation: str = "native") -> Callable[..., Any]:
-    """Return the derivative of a derivative: a NotImplementedError that says what to do."""
-
-    def differentiate(*_: Any) -> Any:
-        message = (
-            f"the {implementation} {op} has no second derivative; pass implementation='reference'"
-        )
-        raise NotImplementedError(message)
-
-    return differentiate

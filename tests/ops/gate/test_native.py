@@ -131,14 +131,6 @@ def test_gradients_are_the_numerical_ones():
     assert torch.autograd.gradcheck(lambda x, y: gated_add_native(x, y, None), (x, y))
 
 
-def test_a_second_derivative_is_refused():
-    r, y = normal(3, 0).requires_grad_(), normal(3, 1)
-    for product in (gate_native(r, y), gated_add_native(y, y, r)):
-        (grad,) = torch.autograd.grad(product.square().sum(), r, create_graph=True)
-        with pytest.raises(NotImplementedError, match="has no second derivative"):
-            grad.sum().backward()
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.usefixtures("_restored_threads")
 def test_results_do_not_depend_on_the_number_of_threads(dtype):
@@ -190,20 +182,6 @@ def test_obstacles_say_what_stands_in_the_way():
     assert "and these tensors are torch.float64 with torch.bfloat16" in str(
         gated_add_obstacle(x.double(), x.bfloat16(), x.bfloat16())
     )
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_pytorch_finds_nothing_wrong_with_the_ops(dtype):
-    x, grad = normal(5, 0, wide(dtype)), normal(5, 1, wide(dtype))
-    r, y = normal(5, 2, dtype), normal(5, 3, dtype)
-    ops = torch.ops.receptance
-    torch.library.opcheck(ops.gate_backward.default, (r, y, grad.to(dtype)))
-    torch.library.opcheck(ops.gated_add_backward.default, (y, r, grad))
-    for each in (x, r, y):
-        each.requires_grad_()
-    torch.library.opcheck(ops.gate.default, (r, y))
-    torch.library.opcheck(ops.gated_add.default, (x, y, r))
-    torch.library.opcheck(ops.gated_add.default, (x, y, None))
 
 
 @pytest.mark.unhooked

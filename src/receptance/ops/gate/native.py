@@ -1,15 +1,15 @@
 """`gate` and `gated_add` on the CPU, in C++: one pass over memory forward and one backward.
 
-The kernels and their equations: native/include/receptance/kernels.h. Forward saves r and y.
+The kernels and their equations: native/include/receptance/kernels.h.
 """
-
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from receptance.ops.native import library_obstacle, number_obstacle, refuse, save_nothing
+from receptance.ops.gate.gradients import fake_backward, register_gate, register_gated_add
+from receptance.ops.native import library_obstacle, number_obstacle
+from receptance.ops.registration import register_backward
 
 
 def gate_native(r: Float[Tensor, "*shape"], y: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -35,64 +35,15 @@ def gated_add_obstacle(x: Tensor, y: Tensor, r: Tensor | None) -> str | None:
     return number_obstacle(x.dtype, y.dtype, x, y, *([] if r is None else [r]))
 
 
-def _fake_gate(r: Tensor, y: Tensor, instruction_set: int = 0) -> Tensor:  # noqa: ARG001
-    return y.new_empty(y.shape)
-
-
-def _fake_gate_backward(
-    r: Tensor,
-    y: Tensor,
-    grad: Tensor,  # noqa: ARG001
-    instruction_set: int = 0,  # noqa: ARG001
+def _gated_add_backward(
+    r: Tensor, y: Tensor, grad: Tensor, instruction_set: int
 ) -> tuple[Tensor, Tensor]:
-    return r.new_empty(r.shape), y.new_empty(y.shape)
-
-
-def _fake_gated_add(
-    x: Tensor,
-    y: Tensor,  # noqa: ARG001 (the schema's arguments)
-    r: Tensor | None,  # noqa: ARG001
-    instruction_set: int = 0,  # noqa: ARG001
-) -> Tensor:
-    return x.new_empty(x.shape)
-
-
-def _save_gate(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    r, y, ctx.instruction_set = inputs
-    ctx.save_for_backward(r, y)
-
-
-def _differentiate_gate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    r, y = torch.ops.receptance.gate_backward(*ctx.saved_tensors, grad, ctx.instruction_set)
-    return r, y, None
-
-
-def _save_gated_add(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    _, y, r, ctx.instruction_set = inputs
-    ctx.dtype, ctx.is_gated = y.dtype, r is not None
-    if ctx.is_gated:
-        ctx.save_for_backward(y, r)
-
-
-def _differentiate_gated_add(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    if not ctx.is_gated:
-        return grad, grad.to(ctx.dtype), None, None
-    y, r = torch.ops.receptance.gated_add_backward(*ctx.saved_tensors, grad, ctx.instruction_set)
-    return grad, y, r, None
+    grad_y, grad_r = torch.ops.receptance.gated_add_backward(y, r, grad, instruction_set)
+    return grad_r, grad_y
 
 
 if library_obstacle() is None:
-    torch.library.register_fake("receptance::gate", _fake_gate)
-    torch.library.register_fake("receptance::gate_backward", _fake_gate_backward)
-    torch.library.register_fake("receptance::gated_add", _fake_gated_add)
-    torch.library.register_fake("receptance::gated_add_backward", _fake_gate_backward)
-    torch.library.register_autograd(
-        "receptance::gate", _differentiate_gate, setup_context=_save_gate
-    )
-    torch.library.register_autograd(
-        "receptance::gated_add", _differentiate_gated_add, setup_context=_save_gated_add
-    )
+    register_gate("gate", torch.ops.receptance.gate_backward)
+    register_gated_add("gated_add", _gated_add_backward)
     for each in ("gate", "gated_add"):
-        torch.library.register_autograd(
-            f"receptance::{each}_backward", refuse(each), setup_context=save_nothing
-        )
+        register_backward(f"{each}_backward", fake_backward, of=f"native {each}")

@@ -63,25 +63,3 @@ def test_tensors_that_are_not_contiguous_are_read_right(triton_device):
         assert_close(found, expected, **FLOAT32)
         grads = [torch.autograd.grad(each, leaves, seed) for each in (found, expected)]
         assert_close(*grads, **FLOAT32)
-
-
-def test_a_second_derivative_is_refused(triton_device):
-    r, y = normal(3).to(triton_device).requires_grad_(), normal(3, seed=1).to(triton_device)
-    for product in (gate_triton(r, y), gated_add_triton(y, y, r)):
-        (grad,) = torch.autograd.grad(product.square().sum(), r, create_graph=True)
-        with pytest.raises(NotImplementedError, match="the Triton gate has no second derivative"):
-            grad.sum().backward()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_pytorch_finds_nothing_wrong_with_the_ops(dtype, triton_device):
-    x = normal(5).to(triton_device)
-    r, y, grad = (normal(5, seed=i, dtype=dtype).to(triton_device) for i in range(1, 4))
-    ops = torch.ops.receptance
-    torch.library.opcheck(ops.gate_backward_triton.default, (r, y, grad))
-    torch.library.opcheck(ops.gate_backward_triton.default, (r, y, x))
-    for each in (x, r, y):
-        each.requires_grad_()
-    torch.library.opcheck(ops.gate_triton.default, (r, y))
-    torch.library.opcheck(ops.gated_add_triton.default, (x, y, r))
-    torch.library.opcheck(ops.gated_add_triton.default, (x, y, None))

@@ -1,15 +1,14 @@
 """`gate` and `gated_add` on a GPU, in Triton: one launch forward and one backward.
 
-`kernels.py` says what they read and write. Forward saves r and y.
+`kernels.py` says what they read and write.
 """
-
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from receptance.ops.native import refuse, save_nothing
+from receptance.ops.gate.gradients import fake_backward, register_gate, register_gated_add
+from receptance.ops.registration import register_backward
 from receptance.ops.triton import kernels_of, on_device_of, triton_obstacle
 
 BLOCK = 1024
@@ -77,43 +76,6 @@ def _grid(tensor: Tensor) -> tuple[int]:
     return (-(-tensor.numel() // BLOCK),)
 
 
-@_gate.register_fake
-def _fake_gate(r: Tensor, y: Tensor) -> Tensor:  # noqa: ARG001 (the schema's arguments)
-    return y.new_empty(y.shape)
-
-
-@_gate_backward.register_fake
-def _fake_gate_backward(r: Tensor, y: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG001
-    return r.new_empty(r.shape), y.new_empty(y.shape)
-
-
-@_gated_add.register_fake
-def _fake_gated_add(x: Tensor, y: Tensor, r: Tensor | None) -> Tensor:  # noqa: ARG001
-    return x.new_empty(x.shape)
-
-
-def _save_gate(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    ctx.save_for_backward(*inputs)
-
-
-def _differentiate_gate(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.ops.receptance.gate_backward_triton(*ctx.saved_tensors, grad)
-
-
-def _save_gated_add(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    _, y, r = inputs
-    ctx.dtype, ctx.is_gated = y.dtype, r is not None
-    if ctx.is_gated:
-        ctx.save_for_backward(r, y)
-
-
-def _differentiate_gated_add(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    if not ctx.is_gated:
-        return grad, grad.to(ctx.dtype), None
-    grad_r, grad_y = torch.ops.receptance.gate_backward_triton(*ctx.saved_tensors, grad)
-    return grad, grad_y, grad_r
-
-
-_gate.register_autograd(_differentiate_gate, setup_context=_save_gate)
-_gated_add.register_autograd(_differentiate_gated_add, setup_context=_save_gated_add)
-_gate_backward.register_autograd(refuse("gate", "Triton"), setup_context=save_nothing)
+register_gate("gate_triton", _gate_backward)
+register_gated_add("gated_add_triton", _gate_backward)
+register_backward("gate_backward_triton", fake_backward, of="Triton gate")
