@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from receptance.models import LowRank, LowRankChanges, PackedModel, changed_model
-from receptance.models.packed import check_step
+from receptance.models.packed import check_step, join_rows
 from receptance.quantization import quantize_model
 from tests.random_models import random_changes, random_rwkv4, random_tokens, with_matrices
 
@@ -75,6 +75,12 @@ def test_a_step_waits_for_no_device(precision):
         logits = model.pack().step(torch.tensor([1, 2]), pool, torch.tensor([2, 0]), theirs)
 
         assert (list(logits.shape), logits.device.type) == ([2, V], "meta")
+
+
+def test_rows_that_were_computed_apart_come_back_in_order():
+    logits = torch.arange(8.0).reshape(4, 2)
+    for rows in ([[2], [3, 0], [1]], [[], [1, 3, 0, 2]], [[0, 1, 2, 3]]):
+        assert torch.equal(join_rows(rows, [logits[part] for part in rows]), logits)
 
 
 def test_there_is_one_change_for_each_token():

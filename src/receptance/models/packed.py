@@ -79,11 +79,7 @@ class PackedForward:
             each: [i for i, other in enumerate(changes) if other is each] for each in changes
         }
         of_models = [self._step(each, tokens, pool, slots, rows) for each, rows in rows_of.items()]
-        if len(of_models) == 1:
-            return of_models[0]
-        order = torch.tensor([row for rows in rows_of.values() for row in rows]).argsort()
-        logits = torch.cat(of_models)
-        return logits[upload(order, logits.device)]
+        return join_rows([*rows_of.values()], of_models)
 
     def _step(
         self,
@@ -103,6 +99,22 @@ class PackedForward:
         for name, tensor in pool.tensors.items():
             tensor.index_copy_(1, at, state.tensors[name])
         return logits[:, -1]
+
+
+def join_rows(
+    rows: Sequence[Sequence[int]], parts: Sequence[Float[Tensor, "_ V"]]
+) -> Float[Tensor, "B V"]:
+    """Return the logits of sequences that were fed in parts, in the order of the sequences.
+
+    Args:
+        rows: Which sequences are in each part; together all of them, each once.
+        parts: Their logits.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    logits = torch.cat([*parts])
+    order = torch.tensor([row for part in rows for row in part]).argsort()
+    return logits[upload(order, logits.device)]
 
 
 def check_step(

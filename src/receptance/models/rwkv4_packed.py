@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from receptance.models.linear import ColumnLinear, Linear
 from receptance.models.low_rank import LowRankChanges, require_unchanged
-from receptance.models.packed import PackedForward, PackedModel, check_step
+from receptance.models.packed import PackedForward, PackedModel, check_step, join_rows
 from receptance.models.rwkv4_packed_triton import PackedTritonRWKV4
 from receptance.models.state import State
 from receptance.ops.memory import page_out
@@ -85,12 +85,11 @@ class PackedRWKV4:
             plans = [self._plan_of(each) for each in changes]
             return rwkv4_step(self._plan, tokens, vectors, slots, plans)
         here = [row for row in range(len(tokens)) if row not in elsewhere]
-        logits = pool.tensors["num"].new_empty(len(tokens), self._vocab_size)
         plans = [self._plan_of(changes[row]) for row in here]
-        logits[here] = rwkv4_step(self._plan, tokens[here], vectors, slots[here], plans)
-        theirs = [changes[row] for row in elsewhere]
-        logits[elsewhere] = self._forward.step(tokens[elsewhere], pool, slots[elsewhere], theirs)
-        return logits
+        ours = rwkv4_step(self._plan, tokens[here], vectors, slots[here], plans)
+        others = [changes[row] for row in elsewhere]
+        theirs = self._forward.step(tokens[elsewhere], pool, slots[elsewhere], others)
+        return join_rows([here, elsewhere], [ours, theirs])
 
     def _serves(self, changes: LowRankChanges | None) -> bool:
         return changes is None or changes.layers.keys() <= self._places.keys()

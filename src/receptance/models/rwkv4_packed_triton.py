@@ -8,9 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from receptance.models.low_rank import LowRankChanges
-from receptance.models.packed import PackedForward, check_step
+from receptance.models.packed import PackedForward, check_step, join_rows
 from receptance.models.state import State
-from receptance.ops.device import upload
 from receptance.ops.rwkv4_step import RWKV4TritonStep
 
 if TYPE_CHECKING:
@@ -46,10 +45,7 @@ class PackedTritonRWKV4:
             return self._step(tokens, vectors, slots)
         here = [row for row, each in enumerate(changes) if each is None]
         elsewhere = [row for row, each in enumerate(changes) if each is not None]
-        theirs = [changes[row] for row in elsewhere]
-        logits = [self._forward.step(tokens[elsewhere], pool, slots[elsewhere], theirs)]
-        if here:
-            logits.append(self._step(tokens[here], vectors, slots[here]))
-        order = torch.tensor([*elsewhere, *here]).argsort()
-        joined = torch.cat(logits)
-        return joined[upload(order, joined.device)]
+        others = [changes[row] for row in elsewhere]
+        theirs = self._forward.step(tokens[elsewhere], pool, slots[elsewhere], others)
+        ours = self._step(tokens[here], vectors, slots[here])
+        return join_rows([here, elsewhere], [ours, theirs])
