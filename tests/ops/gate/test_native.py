@@ -18,10 +18,10 @@ from receptance.ops.gate.reference import gate_reference, gated_add_reference
 from receptance.ops.native import instruction_sets, library_obstacle
 from tests.tolerances import ALGEBRA
 
-pytestmark = pytest.mark.usefixtures("_poisoned_memory")
-
-
-pytestmark = pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle()))
+pytestmark = [
+    pytest.mark.usefixtures("_poisoned_memory"),
+    pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle())),
+]
 
 LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 1000)
 DTYPES = (torch.float32, torch.bfloat16, torch.float64)

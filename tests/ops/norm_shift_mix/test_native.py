@@ -14,10 +14,10 @@ from receptance.ops.norm_shift_mix.native import native_obstacle, norm_shift_mix
 from receptance.ops.norm_shift_mix.reference import norm_shift_mix_reference
 from tests.tolerances import ALGEBRA
 
-pytestmark = pytest.mark.usefixtures("_poisoned_memory")
-
-
-pytestmark = pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle()))
+pytestmark = [
+    pytest.mark.usefixtures("_poisoned_memory"),
+    pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle())),
+]
 
 LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 1000)
 EPS = 1e-5

@@ -11,10 +11,10 @@ from receptance.ops.squared_relu.native import native_obstacle, squared_relu_lin
 from receptance.ops.squared_relu.reference import squared_relu_linear_reference
 from tests.tolerances import ALGEBRA
 
-pytestmark = pytest.mark.usefixtures("_poisoned_memory")
-
-
-pytestmark = pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle()))
+pytestmark = [
+    pytest.mark.usefixtures("_poisoned_memory"),
+    pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle())),
+]
 
 LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 1000)
 DTYPES = (torch.float32, torch.bfloat16, torch.float64)

@@ -14,10 +14,10 @@ from receptance.ops.wkv4.native import native_obstacle, wkv4_native
 from receptance.ops.wkv4.reference import wkv4_reference
 from tests.tolerances import ALGEBRA, Tolerance
 
-pytestmark = pytest.mark.usefixtures("_poisoned_memory")
-
-
-pytestmark = pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle()))
+pytestmark = [
+    pytest.mark.usefixtures("_poisoned_memory"),
+    pytest.mark.skipif(library_obstacle() is not None, reason=str(library_obstacle())),
+]
 
 FORMS = {"serial": 1, "parallel": 2}
 LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 1000)
