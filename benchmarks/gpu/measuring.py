@@ -61,20 +61,22 @@ class Bench:
     ) -> None:
         """Measure case by case while there is time, and write what was found after each.
 
-        A case that fails, as one without enough memory, is left out with what PyTorch said of it.
+        A case that fails, as one without enough memory, is left out with what was said of it:
+        kernels that are too large for a GPU, by an error of Triton's own.
 
         Args:
             cases: What is varied, the most important first.
             measure: Returns the figures of a case.
             show: Returns the line to print for a row: a case with its figures.
         """
+        self.write()  # an earlier run's figures must not be taken for this one's
         for case in cases:
             if time.perf_counter() - self.began > self.seconds:
                 self._leave_out(case, f"the {self.seconds:.0f} seconds were over")
                 continue
             try:
                 row = {**case, **measure(case)}
-            except RuntimeError as error:
+            except Exception as error:  # noqa: BLE001 (the other cases are measured all the same)
                 self.has_failed |= not isinstance(error, torch.OutOfMemoryError)
                 self._leave_out(case, f"{type(error).__name__}: {error}".strip().splitlines()[0])
                 self.forget()

@@ -1,4 +1,4 @@
-"""Run all that needs a GPU: the tests marked `gpu`, then each benchmark of this folder.
+"""Run all that needs a GPU: the tests marked `gpu`, each benchmark of this folder, the targets.
 
     make gpu                      # in .venv
     make gpu PYTHON=python3       # in what is installed for that Python; installs nothing
@@ -7,7 +7,8 @@
 Everything runs from src/. The extension is built by CMake with the PyTorch of this Python, which
 must be 2.10 or later, in build/gpu. What is missing for any of it is named at once, before anything
 is begun. Figures are in benchmarks/results/DEVICE/*.json, those of a killed run too. It ends with 1
-where a test or a benchmark failed, and with 2 where something is missing.
+where a test or a benchmark failed, and with 2 where something is missing; a target that is not met
+is said and no failure.
 """
 
 import argparse
@@ -30,6 +31,8 @@ FOR_TESTS = ("pytest>=8", "hypothesis>=6.100")
 # Of the time that is left after the tests; the rest is for a case that has just begun.
 SHARES = {"bench_wkv4.py": 0.15, "bench_training.py": 0.4, "bench_decode.py": 0.3}
 TEST_SHARE = 0.4
+LAST_SECONDS = 30.0
+"""Kept for what is said of the targets."""
 IS_OF_GPU = re.compile(r"mark\.gpu\b|\btriton_device\b")
 NO_TESTS = 5
 """How pytest ends that collected none."""
@@ -61,14 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = [] if build() else ["the extension"]
     if options.device != "cpu" and not test((end - time.monotonic()) * TEST_SHARE):
         failed.append("the tests")
-    arguments = ["--device", options.device, *(["--quick"] if options.quick else [])]
+    arguments = ["--device", options.device]
     arguments += [] if options.out is None else ["--out", str(options.out)]
+    end -= LAST_SECONDS
     left = end - time.monotonic()
     for name, share in SHARES.items():
         command = [str(Path(__file__).with_name(name)), *arguments]
-        command += ["--seconds", f"{left * share:.0f}"]
+        command += ["--seconds", f"{left * share:.0f}", *(["--quick"] if options.quick else [])]
         if not python(command, end - time.monotonic()):
             failed.append(name)
+    if not python([str(Path(__file__).with_name("targets.py")), *arguments], LAST_SECONDS):
+        failed.append("targets.py")
     print(f"failed: {', '.join(failed)}" if failed else "all done")
     return 1 if failed else 0
 

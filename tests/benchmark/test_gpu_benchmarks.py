@@ -13,7 +13,7 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "gpu"
-NAMES = ("measuring", "bench_wkv4", "bench_training", "bench_decode", "run")
+NAMES = ("measuring", "bench_wkv4", "bench_training", "bench_decode", "targets", "run")
 QUICK = ["--device", "cpu", "--quick", "--out"]
 
 
@@ -89,15 +89,19 @@ def test_decoding_is_set_beside_a_copy_and_beside_one_sequence(programs, tmp_pat
         assert (row["times_batch_1"] == 1.0) == (row["batch"] == 1)
 
 
+class TooLargeError(Exception):
+    """Of no kind that PyTorch has, as Triton's errors are."""
+
+
 def test_what_no_program_measured_says_why(programs, tmp_path):
-    """A case that fails is told, and the others are measured all the same."""
+    """A case that fails, of whatever, is told, and the others are measured all the same."""
     run = programs["measuring"].bench("x", "", [*QUICK, str(tmp_path)])
 
     def measure(case: dict[str, int]) -> dict[str, int]:
         if case["n"] == 0:
             raise torch.OutOfMemoryError("too large\nby far")
         if case["n"] == 1:
-            raise RuntimeError("a kernel failed")
+            raise TooLargeError("a kernel")
         run.seconds = 0.0
         return {"found": 7}
 
@@ -106,9 +110,82 @@ def test_what_no_program_measured_says_why(programs, tmp_path):
 
     assert written["rows"] == [{"n": 2, "found": 7}]
     assert [each["why"] for each in written["left_out"]] == [
-        "OutOfMemoryError: too large", "RuntimeError: a kernel failed", "the 0 seconds were over",
+        "OutOfMemoryError: too large", "TooLargeError: a kernel", "the 0 seconds were over",
     ]  # fmt: skip
     assert run.has_failed
+
+
+def test_figures_of_an_earlier_run_are_not_taken_for_this_ones(programs, tmp_path):
+    (tmp_path / "x.json").write_text('{"rows": [{"n": 1}]}')
+    run = programs["measuring"].bench("x", "", [*QUICK, str(tmp_path)])
+
+    def measure(_case: dict[str, int]) -> dict[str, int]:
+        assert json.loads((tmp_path / "x.json").read_text())["rows"] == []
+        return {"found": 7}
+
+    run.measure([{"n": 0}], measure, str)
+    assert not run.has_failed
+
+
+def write_figures(folder: Path, **rows: list[dict[str, Any]]) -> None:
+    for subject, theirs in rows.items():
+        (folder / f"{subject}.json").write_text(json.dumps({"rows": theirs}))
+
+
+def test_each_target_of_the_benchmarks_is_one_of_their_cases(programs):
+    """A target of a shape that nothing measures would never be met."""
+    for target in programs["targets"].TARGETS:
+        cases = programs[f"bench_{target.subject}"].cases(quick=False)
+        assert [each for each in cases if target.of.items() <= each.items()]
+
+
+def test_what_is_aimed_at_stands_beside_what_was_seen(programs, tmp_path, capsys):
+    shape = {"shape": [8, 4096, 4096], "dtype": "bfloat16"}
+    step = {"size": "1.5b", "tokens": 1024}
+    token = {"size": "7b", "batch": 1, "times_batch_1": 1.0}
+    write_figures(
+        tmp_path,
+        wkv4=[{**shape, "dtype": "float32", "of_copy": 0.9}, {**shape, "of_copy": 0.70}],
+        training=[
+            {**step, "compiled": True, "of_matrix": 0.5},
+            {**step, "compiled": False, "of_matrix": 0.4},
+        ],
+        decode=[
+            {**token, "format": "bfloat16", "of_copy": 0.79, "tokens_per_s": 100.0},
+            {**token, "format": "int8", "of_copy": 0.5, "tokens_per_s": 170.0},
+            {**token, "format": "int4", "of_copy": 0.5, "tokens_per_s": 279.0},
+        ],
+    )
+    assert programs["targets"].main(["--device", "cpu", "--out", str(tmp_path)]) == 0
+
+    found = json.loads((tmp_path / "targets.json").read_text())
+    assert [(each["at_least"], each["seen"], each["is_met"]) for each in found] == [
+        (0.70, 0.70, True),
+        (0.45, 0.5, True),
+        (0.45, None, False),
+        (0.80, 0.79, False),
+        (1.7, pytest.approx(1.7), True),
+        (2.8, pytest.approx(2.79), False),
+        (60.0, None, False),
+    ]
+    assert found[1]["row"]["compiled"]
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].endswith("0.7 of copying; aimed at 0.7 of copying: met")
+    assert said[2].endswith("not measured; aimed at 0.45 of the matrix rate: not met")
+
+
+def test_without_figures_no_target_is_met(programs, tmp_path):
+    programs["targets"].main(["--device", "cpu", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "targets.json").read_text())
+    assert len(found) == 7
+    assert not any(each["is_met"] for each in found)
+
+
+def test_levels_beside_no_bfloat16_are_not_compared(programs, tmp_path):
+    row = {"size": "7b", "format": "int8", "batch": 1, "tokens_per_s": 9.0, "of_copy": 0.5}
+    write_figures(tmp_path, decode=[row])
+    programs["targets"].main(["--device", "cpu", "--out", str(tmp_path)])
+    assert not any(each["is_met"] for each in json.loads((tmp_path / "targets.json").read_text()))
 
 
 def test_large_shapes_are_not_for_the_cpu(programs):
