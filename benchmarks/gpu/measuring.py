@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from receptance.ops.device import sum_in_float32
+
 RESULTS = Path(__file__).parents[1] / "results"
 # More than any cache of a GPU holds; on the CPU, where nothing is claimed, as good as nothing.
 FLUSH_BYTES = {"cuda": 1 << 28, "cpu": 1 << 12}
@@ -186,6 +188,7 @@ def bench(subject: str, description: str, argv: Sequence[str] | None) -> Bench:
     if device.type == "cpu" and not options.quick:
         parser.error("--device cpu goes with --quick: the shapes are a GPU's")
     folder = options.out or RESULTS / device_folder(device)
+    sum_in_float32(device)  # as a run and `load` do
     torch.manual_seed(0)
     return Bench(subject, device, options.quick, options.seconds, folder)
 

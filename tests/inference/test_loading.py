@@ -127,6 +127,15 @@ def test_a_rounded_model_refuses_the_adapter_of_another(lm, tmp_path):
         load(tmp_path / "rounded", adapter=tmp_path / "adapter.safetensors")
 
 
+def test_a_model_that_is_loaded_for_a_gpu_rounds_no_part_of_a_sum(
+    tmp_path, monkeypatch, parts_may_be_rounded
+):
+    monkeypatch.setattr(loading, "device_of", torch.device)
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        load(tmp_path / "nothing", device="cuda")
+    assert not parts_may_be_rounded()
+
+
 def test_load_says_what_is_wrong(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint at"):
         load(tmp_path / "nothing")

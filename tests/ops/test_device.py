@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from receptance.ops.device import device_of, upload, upload_into
+from receptance.ops.device import device_of, sum_in_float32, upload, upload_into
 
 
 @pytest.mark.parametrize(("n_gpus", "expected"), [(0, "cpu"), (2, "cuda")])
@@ -29,6 +29,26 @@ def test_what_is_no_device_is_refused(monkeypatch):
         device_of("gpu!")
     with pytest.raises(ValueError, match=r"sees 0, got 'cuda'"):
         device_of("cuda")
+
+
+@pytest.mark.parametrize(("device", "may_round"), [("cpu", True), ("cuda:1", False)])
+def test_products_of_a_gpu_round_no_part_of_a_sum(parts_may_be_rounded, device, may_round):
+    sum_in_float32(torch.device(device))
+    assert parts_may_be_rounded() == may_round
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("parts_may_be_rounded")
+def test_a_long_sum_of_bfloat16_is_rounded_once_on_a_gpu():
+    sum_in_float32(torch.device("cuda"))
+    generator = torch.Generator().manual_seed(0)
+    # Few numbers that are long sums, which a library cuts into parts; all positive, so that an
+    # order of float32 sums moves them by far less than a rounding to bfloat16.
+    a, b = (torch.rand(64, 1 << 17, generator=generator).bfloat16() for _ in range(2))
+    found = (a.cuda() @ b.cuda().T).cpu().double()
+    exact = a.double() @ b.double().T
+    # Half a last place is 2^-9 at most, and float32's own errors may choose the neighbour.
+    assert ((found - exact).abs() <= exact * (2**-9 + 2**-16)).all()
 
 
 def test_what_is_uploaded_to_the_cpu_is_there_already():

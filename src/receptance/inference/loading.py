@@ -4,7 +4,7 @@ from pathlib import Path
 
 from receptance.checkpoint import load_checkpoint
 from receptance.inference.language_model import LanguageModel
-from receptance.ops.device import device_of
+from receptance.ops.device import device_of, sum_in_float32
 from receptance.ops.shortage import explaining_shortage
 from receptance.tokenizer import Tokenizer
 
@@ -30,7 +30,8 @@ def load(
         quantize: What the matrices are rounded to while they are read, "int8" or "int4"; None is
             as stored. It excludes `dtype`.
         device: Where the model computes: "cpu", "cuda", another device of PyTorch, or "auto" for a
-            GPU if there is one.
+            GPU if there is one. For a GPU, products of bfloat16 add up in float32 in this process
+            from now on (`torch.backends.cuda.matmul`).
         tokenizer: A tokenizer, or a source for `load_tokenizer`; None is the one beside the
             weights.
         adapter: The file of an adapter for this model: merged into its weights, before they are
@@ -47,6 +48,7 @@ def load(
         MemoryShortageError: If the device, or the machine, has not the memory for it.
     """
     checked_device = device_of(device)
+    sum_in_float32(checked_device)
     with explaining_shortage(
         f"loading {str(path)!r}", checked_device, lambda: _remedies(dtype, quantize)
     ):

@@ -33,6 +33,19 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def sum_in_float32(device: torch.device) -> None:
+    """Have PyTorch's products of bfloat16 on a GPU add up in float32, and round the sum once.
+
+    Otherwise the maker's library may cut a long sum into parts, as that of a weight's gradient over
+    all tokens, and round each of them to bfloat16. It holds for the process from then on.
+
+    Args:
+        device: Where products will be computed. For the CPU nothing is changed: it never does that.
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+
+
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
     """Return a tensor on a device, without waiting until the device has done what it was told.
 

@@ -30,6 +30,7 @@ def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch):
     assert not torch.distributed.is_initialized()
 
 
+@pytest.mark.usefixtures("parts_may_be_rounded")
 def test_a_process_without_a_gpu_of_its_own_says_so(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
@@ -42,6 +43,17 @@ def test_a_process_without_a_gpu_of_its_own_says_so(monkeypatch):
         connected("cuda"),
     ):
         pass
+
+
+@pytest.mark.parametrize(("device", "may_round"), [("cpu", True), ("cuda", False)])
+def test_a_run_on_a_gpu_rounds_no_part_of_a_sum(
+    monkeypatch, parts_may_be_rounded, device, may_round
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with connected(device) as ranks:
+        assert parts_may_be_rounded() == may_round
+    assert ranks.device == torch.device(device)
 
 
 @pytest.mark.parametrize("world_size", ["1", "2"])

@@ -13,6 +13,7 @@ import torch
 from torch import distributed as dist
 
 from receptance.errors import ConfigError
+from receptance.ops.device import sum_in_float32
 from receptance.training.processes.rendezvous import fresh_store
 
 START_TIMEOUT_S = 300.0
@@ -128,6 +129,7 @@ def connected(
             f"a run on {device!r} must find a GPU, but PyTorch {torch.__version__} sees none; "
             "set `training.device` to 'cpu', or install a build of PyTorch for your GPU"
         )
+    sum_in_float32(torch.device(device))
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks(device=torch.device(device))
         return
