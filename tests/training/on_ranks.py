@@ -12,11 +12,14 @@ import socket
 import subprocess
 import sys
 import traceback
+from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 200
+DEVICE = "DEVICE_OF_RANKS"
 
 
 class Nursery:
@@ -86,13 +89,21 @@ class RankProcess:
 class RankProcesses:
     """Some ranks that are there for several tests."""
 
-    def __init__(self, nursery: Nursery, world_size: int, *, step_timeout_s: float = 60.0) -> None:
-        """Start them; they find each other as those that `torchrun` starts do."""
+    def __init__(
+        self,
+        nursery: Nursery,
+        world_size: int,
+        *,
+        step_timeout_s: float = 60.0,
+        device: str = "cpu",
+    ) -> None:
+        """Start them on a kind of device; they find each other as those of `torchrun` do."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         common = {"WORLD_SIZE": str(world_size), "MASTER_PORT": str(port)} | {
-            "MASTER_ADDR": "127.0.0.1"
+            "MASTER_ADDR": "127.0.0.1",
+            DEVICE: device,
         }
         self.processes = [
             nursery.fork(common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, step_timeout_s)
@@ -142,7 +153,10 @@ def main() -> None:
     from tests.kernel_finder import leave_kernels_alone
 
     leave_kernels_alone()
-    with install_import_hook("receptance", "beartype.beartype"):
+    # Where there is a GPU, what checks shapes need not be installed: `make gpu PYTHON=python3`.
+    is_checking = find_spec("beartype") is not None
+    hook = install_import_hook("receptance", "beartype.beartype") if is_checking else nullcontext()
+    with hook:
         importlib.import_module("tests.training.scenarios")
     # What the first step of a rank would import.
     importlib.import_module("torch._dynamo")
@@ -180,7 +194,8 @@ def answer_calls(line: socket.socket, step_timeout_s: float) -> None:
     from receptance.training.processes import connected
     from tests.training import scenarios
 
-    with line.makefile("rw") as lines, connected(step_timeout_s=step_timeout_s) as ranks:
+    joined = connected(os.environ[DEVICE], step_timeout_s=step_timeout_s)
+    with line.makefile("rw") as lines, joined as ranks:
         for each in lines:
             function, arguments = json.loads(each)
             try:

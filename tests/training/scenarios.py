@@ -85,7 +85,7 @@ class Trained:
         """Take one step and return the loss and the norm of the gradient over all ranks."""
         window = random_rows(number, self.n_rows, self.model.config.vocab_size)
         rows = rows_of_rank(self.n_rows, self.ranks.rank, self.ranks.world_size)
-        window = window[rows.start : rows.stop]
+        window = window[rows.start : rows.stop].to(self.ranks.device)
         tokens, targets = window[:, :-1].contiguous(), window[:, 1:].contiguous()
         loss_sum = 0.0
         for row in range(0, len(rows), self.micro):
@@ -139,7 +139,7 @@ def training(ranks: Ranks, *, parallel: Parallel, folder: str, **given: Any) -> 
     trained.save(f"{folder}/{parallel}-first.safetensors")
     losses = [trained.step(number) for number in range(4)]
     with torch.no_grad(), evaluation(trained.model) as model:
-        logits, _ = model(random_rows(9, 2, SMALL.vocab_size))
+        logits, _ = model(random_rows(9, 2, SMALL.vocab_size).to(ranks.device))
     losses.append(trained.step(4))
     trained.save(f"{folder}/{parallel}-last.safetensors")
     return {"losses": losses, "evaluated": logits.double().sum().item()}

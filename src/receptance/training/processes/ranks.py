@@ -14,7 +14,7 @@ from torch import distributed as dist
 
 from receptance.errors import ConfigError
 from receptance.ops.device import sum_in_float32
-from receptance.training.processes.rendezvous import fresh_store
+from receptance.training.processes.rendezvous import Store, fresh_store
 
 START_TIMEOUT_S = 300.0
 """How long the ranks wait for each other to start: a machine may be slow to load PyTorch."""
@@ -136,19 +136,33 @@ def connected(
     for name, value in FLIGHT_RECORDER.items():
         os.environ.setdefault(name, value)
     own_device = _own_device(device)
-    backend = "cpu:gloo,cuda:nccl" if own_device.type == "cuda" else "gloo"
-    store, rank, world_size = fresh_store(start_timeout_s)
+    found = fresh_store(start_timeout_s)
+    yield _join(*found, own_device, step_timeout_s=step_timeout_s, start_timeout_s=start_timeout_s)
+    dist.destroy_process_group()
+
+
+def _join(
+    store: Store,
+    rank: int,
+    world_size: int,
+    device: torch.device,
+    *,
+    step_timeout_s: float,
+    start_timeout_s: float,
+) -> Ranks:
+    """Return this process among those that share a store, connected to them."""
+    is_gpu = device.type == "cuda"
+    backend = "cpu:gloo,cuda:nccl" if is_gpu else "gloo"
     timeout = timedelta(seconds=start_timeout_s)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
-    yield Ranks(
+    return Ranks(
         rank=rank,
         world_size=world_size,
-        device=own_device,
-        group=_new_group(step_timeout_s, "nccl" if device == "cuda" else "gloo"),
+        device=device,
+        group=_new_group(step_timeout_s, "nccl" if is_gpu else "gloo"),
         patient_group=_new_group(PATIENT_TIMEOUT_S, "gloo"),
         saving_group=_new_group(PATIENT_TIMEOUT_S, "gloo"),
     )
-    dist.destroy_process_group()
 
 
 def _new_group(timeout_s: float, backend: str) -> dist.ProcessGroup:
