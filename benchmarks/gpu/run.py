@@ -28,6 +28,16 @@ ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "gpu"
 # What the tests need beside the package and its own dependencies.
 FOR_TESTS = ("pytest>=8", "hypothesis>=6.100")
+# Of these, what is measured and tested with, together: a package may be there without its own.
+IMPORTED = (
+    "hypothesis",
+    "pytest",
+    "receptance.benchmark",
+    "receptance.inference",
+    "receptance.training",
+)
+BUILD_SECONDS = 180.0
+MOST_WORKERS = 8
 # Of the time that is left after the tests; the rest is for a case that has just begun.
 SHARES = {"bench_wkv4.py": 0.15, "bench_training.py": 0.4, "bench_decode.py": 0.3}
 TEST_SHARE = 0.4
@@ -53,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         missing.append("triton")
     if missing:
         print(f"{sys.executable} must have: {', '.join(missing)}", file=sys.stderr)
+        return 2
+    if not python(["-c", f"import {', '.join(IMPORTED)}"], 120):
+        print(f"{sys.executable} lacks what its packages need, as it says above", file=sys.stderr)
         return 2
     if options.device != "cpu" and not sees_gpu():
         print(
@@ -136,7 +149,17 @@ def build() -> bool:
     compile_ = [program, "--build", str(BUILD), "--target", "receptance_native", "--parallel"]
     print("building the extension", flush=True)
     for command in (configure, compile_):
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            done = subprocess.run(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=BUILD_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            print(f"stopped after {BUILD_SECONDS:.0f} s: {' '.join(command[:3])} …", flush=True)
+            return False
         if done.returncode != 0:
             print(done.stdout, file=sys.stderr)
             return False
@@ -151,10 +174,21 @@ def test(seconds: float) -> bool:
     options = ("addopts=--import-mode=importlib --strict-markers", "filterwarnings=default")
     settings = [part for option in options for part in ("-o", option)]
     return python(
-        ["-m", "pytest", "-q", "-m", "gpu and not slow", *settings, *files],
+        ["-m", "pytest", "-q", "-m", "gpu and not slow", *workers(), *settings, *files],
         seconds,
         well=(0, NO_TESTS),
     )
+
+
+def workers() -> list[str]:
+    """Return what makes pytest share the tests among processes, where it can.
+
+    Most of their time is that of the compiler, which is on the CPU; and a kernel that fails may
+    spoil the GPU for its process until that ends.
+    """
+    if find_spec("xdist") is None:
+        return []
+    return ["-n", str(min(MOST_WORKERS, os.cpu_count() or 1)), "--dist", "worksteal"]
 
 
 def gpu_tests(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,36 @@ def test_what_is_missing_ends_it_before_anything_is_begun(programs, monkeypatch,
     monkeypatch.setattr(run, "missing_tools", lambda: ["cmake>=3.26"])
     assert run.main([]) == 2
     assert capsys.readouterr().err.endswith(" must have: no-such>=3, cmake>=3.26, triton\n")
+
+
+def test_a_package_without_its_own_ends_it_as_well(programs, monkeypatch, capfd):
+    run = programs["run"]
+    monkeypatch.setattr(run, "missing_packages", lambda _: [])
+    monkeypatch.setattr(run, "missing_tools", list)
+    monkeypatch.setattr(run, "find_spec", lambda _: True)
+    monkeypatch.setattr(run, "IMPORTED", ("receptance.errors", "no_such_core"))
+    assert run.main([]) == 2
+    said = capfd.readouterr().err
+    assert "No module named 'no_such_core'" in said
+    assert said.endswith(" lacks what its packages need, as it says above\n")
+
+
+def test_a_build_that_takes_too_long_is_stopped(programs, monkeypatch, capsys):
+    run = programs["run"]
+    monkeypatch.setattr(run, "cmake", lambda: "sleep")
+    monkeypatch.setattr(run, "BUILD_SECONDS", 0.05)
+    run_for_long = partial(subprocess.run, ["sleep", "60"])
+    monkeypatch.setattr(run.subprocess, "run", lambda _, **options: run_for_long(**options))
+    assert not run.build()
+    assert "stopped after 0 s: sleep -S" in capsys.readouterr().out
+
+
+def test_tests_are_shared_among_processes_where_that_can_be(programs, monkeypatch):
+    run = programs["run"]
+    monkeypatch.setattr(run.os, "cpu_count", lambda: 16)
+    assert run.workers() == ["-n", "8", "--dist", "worksteal"]
+    monkeypatch.setattr(run, "find_spec", lambda _: None)
+    assert run.workers() == []
 
 
 def test_versions_are_compared_by_their_numbers(programs):
