@@ -5,6 +5,7 @@ less than what decides a token here. On the CPU tokens are chosen as on any othe
 this is tested where there is none.
 """
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -101,6 +102,32 @@ def test_engines_of_one_model_write_in_two_threads_as_in_one():
     with ThreadPoolExecutor(2) as threads:
         found = [threads.submit(texts, lm, 12, max_sequences=4) for _ in range(2)]
         assert [each.result() for each in found] == [expected] * 2
+
+
+@pytest.mark.gpu
+def test_a_step_waits_for_a_gpu_as_often_whatever_the_number_of_texts():
+    model = with_matrices(random_rwkv4(2, 64, V), torch.bfloat16).requires_grad_(False)
+    lm = LanguageModel(model.to("cuda"), load_tokenizer("bytes"))
+    waits = []
+    for n in (1, 7):
+        engine = Engine(lm, max_sequences=n)
+        for row in range(n):
+            kind = KINDS[row % len(KINDS)]
+            bias = {**kind.get("logit_bias", {}), 0: float("-inf")}  # no text ends meanwhile
+            params = SamplingParams(**{**kind, "logit_bias": bias}, seed=row, max_tokens=40)
+            engine.add(Request([1, 2, 3], params))
+        for _ in range(n + 3):  # prompts are read, kernels are made ready, and the step is recorded
+            engine.step()
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                assert len(engine.step()) == n
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        waits.append(sum("synchronizing" in str(each.message) for each in told))
+    assert waits[0] > 0
+    assert waits[1] == waits[0]
 
 
 def test_a_text_goes_on_on_the_cpu_from_a_state_of_the_device(lm, device, tmp_path):
