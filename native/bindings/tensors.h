@@ -6,6 +6,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <sstream>
@@ -62,8 +63,11 @@ inline Tensor checked(const char* name, const Tensor& tensor, ScalarType dtype,
   STD_TORCH_CHECK(tensor.is_cpu(), "`", name, "` must be on the cpu");
   STD_TORCH_CHECK(tensor.scalar_type() == dtype, "`", name, "` must have the dtype ", dtype,
                   ", got ", tensor.scalar_type());
-  STD_TORCH_CHECK(tensor.sizes() == shape, "`", name, "` must have the shape ", shown(shape),
-                  ", got ", shown(tensor.sizes()));
+  const auto sizes = tensor.sizes();
+  // The headers of PyTorch 2.11 have no == for shapes.
+  const bool is_same = std::equal(sizes.begin(), sizes.end(), shape.begin(), shape.end());
+  STD_TORCH_CHECK(is_same, "`", name, "` must have the shape ", shown(shape), ", got ",
+                  shown(tensor.sizes()));
   return torch::stable::contiguous(tensor);
 }
 
