@@ -186,11 +186,12 @@ def written_directly(lm: LanguageModel, bodies: list[dict[str, Any]], plan: Plan
 
 def overload(lm: LanguageModel, plan: Plan) -> Iterator[Aim]:
     """Ask for ten times what the server can do, and before and after that for what it can."""
-    bodies = Prompts(lm, plan).bodies(512)
+    prompts = Prompts(lm, plan)  # new ones each time: none is remembered
     peaks: list[float] = []
     with serving(lm, plan.settings) as live:
 
         def look_at_peak() -> None:
+            bodies = prompts.bodies(512)
             found = live.ask("in_turn", bodies=bodies, n_clients=N_STREAMS, seconds=plan.peak_s)
             begin, end = found["began"] + plan.peak_s / 4, found["began"] + plan.peak_s
             peaks.append(tokens_per_s(found["answers"], begin, end))
@@ -201,6 +202,7 @@ def overload(lm: LanguageModel, plan: Plan) -> Iterator[Aim]:
         memory = MemoryLog(lambda: metrics.value("state_cache_bytes"))
         with memory.kept():
             per_s = 10 * statistics.median(peaks) / plan.tokens
+            bodies = prompts.bodies(1 + int(per_s * plan.flood_s))
             found = live.ask("flood", bodies=bodies, per_s=per_s, seconds=plan.flood_s)
         look_at_peak()
         look_at_peak()
