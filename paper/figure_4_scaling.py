@@ -160,7 +160,7 @@ def section(found: dict[str, Any]) -> str:
         "paper's count, 78 D²LT: six times the numbers in the layers' matrices times T tokens, "
         "without embedding and head; the last column counts the head. The longest runs read "
         f"{epochs:.2f} epochs. The line is loss = {here['factor']:.3f} · C^{here['power']:.4f} "
-        f"nats a byte. {_verdict(here)}; the best model's loss is "
+        f"nats a byte. {verdict(here)}; the best model's loss is "
         f"{here['error_at_the_most']:+.1%} off the line (with the head "
         f"{head['error_at_the_most']:+.1%}). r² is of logarithms; computed so from the points read "
         f"from the paper's figure it is {_of_paper(PAPER_OPTIMAL):.3f} and "
@@ -168,8 +168,12 @@ def section(found: dict[str, Any]) -> str:
     )
 
 
-def _verdict(fit: dict[str, Any]) -> str:
-    """Return whether there is a line, and whether it goes on."""
+def verdict(fit: dict[str, Any]) -> str:
+    """Return in words whether there is a line, and whether it goes on.
+
+    Args:
+        fit: What `fitted` found.
+    """
     (least, n_least), n, r_squared = LINE, len(fit["optimal"]), fit["r_squared"]
     if n < n_least:
         return f"{n} optimal points are too few to tell a line from a curve"
@@ -177,10 +181,14 @@ def _verdict(fit: dict[str, Any]) -> str:
     further = fit["r_squared_further"]
     if further is None:
         return f"{told} (r² {r_squared:.3f}); no points show whether it goes on"
-    goes_on = "goes on over" if further >= PAPER_R_SQUARED[1] else "fits less well over"
-    return (
-        f"{told} (r² {r_squared:.3f}); it {goes_on} an order of magnitude more (r² {further:.3f})"
-    )
+    over = f"over an order of magnitude more (r² {further:.3f}"
+    if further >= PAPER_R_SQUARED[1]:
+        goes_on = f"it goes on {over})"
+    elif further >= 0:
+        goes_on = f"it fits less well {over})"
+    else:
+        goes_on = f"it does not go on {over}: their mean would fit them better)"
+    return f"{told} (r² {r_squared:.3f}); {goes_on}"
 
 
 def _shown(value: float | None) -> str:

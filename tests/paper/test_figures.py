@@ -8,6 +8,7 @@ from paper.figure_4_scaling import (
     PAPER_OPTIMAL,
     PAPER_R_SQUARED,
     fitted,
+    verdict,
 )
 from paper.harness.places import costs_by_place, mean_in
 from paper.harness.statistics import Point, fit_power_law, mean_interval, pareto, r_squared
@@ -39,6 +40,10 @@ def test_a_law_is_fitted_to_the_lesser_points_and_judged_by_the_others():
     bent = fitted([*law[:5], Point(300.0, law[4].loss - 0.001), Point(1000.0, law[4].loss - 0.002)])
     assert bent["r_squared"] == pytest.approx(1)
     assert bent["r_squared_further"] < 0
+    assert "is a line" in verdict(found)
+    assert "it goes on over an order" in verdict(found)
+    assert "it does not go on over an order" in verdict(bent)
+    assert "it fits less well" in verdict({**bent, "r_squared_further": 0.5})
 
 
 def test_an_interval_of_three_seeds_is_students():
