@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +30,7 @@ DIGITS = tuple(str(digit) for digit in range(10))
 YES_NO = ("no", "yes")
 ORDERS = ("question first", "text first")
 TASKS = ("how many", "yes or no")
+CHANCE = {"how many": "10%", "yes or no": "50%"}
 
 
 class Item(NamedTuple):
@@ -83,10 +85,26 @@ def item(draw: random.Random, task: str, n_facts: int) -> Item:
     return Item(text, f"Does {name} have {asked} {thing}?", YES_NO, YES_NO[is_so])
 
 
-def measured_items(size: Size, n_facts: int, task: str) -> list[Item]:
-    """Return the items that are measured; no training item is drawn by their seed."""
+def measured_items(n: int, n_facts: int, task: str) -> list[Item]:
+    """Return the `n` items that are measured; no training item is drawn by their seed."""
     draw = random.Random(f"test {task} {n_facts}")
-    return [item(draw, task, n_facts) for _ in range(size.n_test)]
+    return [item(draw, task, n_facts) for _ in range(n)]
+
+
+def by_numbers_alone(items: list[Item]) -> float:
+    """Return the share of right answers of a reader who does not look whose a number is.
+
+    Asked how many, it tells one of the text's numbers at random; asked whether it is so many, it
+    says yes if that number stands in the text.
+    """
+    shares = []
+    for each in items:
+        numbers, asked = (re.findall(r"\d", part) for part in (each.text, each.question))
+        if asked:
+            shares.append(float(YES_NO[asked[0] in numbers] == each.answer))
+        else:
+            shares.append(numbers.count(each.answer) / len(numbers))
+    return statistics.fmean(shares)
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -153,7 +171,7 @@ def _answered(lm: LanguageModel, size: Size) -> dict[str, Any]:
         for task in TASKS:
             shares = []
             for n_facts in size.n_facts:
-                items = measured_items(size, n_facts, task)
+                items = measured_items(size.n_test, n_facts, task)
                 given = [answer(lm, each, order) for each in items]
                 right = [each.answer == one for each, one in zip(items, given, strict=True)]
                 shares.append(statistics.fmean(right))
@@ -171,28 +189,26 @@ def answer(lm: LanguageModel, each: Item, order: str) -> str:
 
 def section(found: dict[str, Any]) -> str:
     """Return the share of right answers in both orders, and what that says of the claim."""
-    n_facts = found["rows"][0]["n_facts"]
-    rows, gaps = [], []
+    n_facts, n_test = found["rows"][0]["n_facts"], found["n_test"]
+    rows, gaps, n_learnt = [], [], 0
     for task in TASKS:
         for index, n in enumerate(n_facts):
-            first, second = (
-                [row[f"{order}, {task}"][index] for row in found["rows"]] for order in ORDERS
-            )
-            gaps += [a - b for a, b in zip(first, second, strict=True)]
-            rows.append((f"{task}, {n} facts", _shown(first), _shown(second), _chance(task)))
-    head = ("task", *ORDERS, "by chance")
-    share = statistics.fmean(gaps)
-    n_alike = sum(row["n_alike"] for row in found["rows"])
-    alike = (
-        f" In {n_alike} of the {2 * len(gaps)} shares one answer was given to all items: there the "
-        "task was not learnt."
-    )
-    low, high = interval(0.5, found["n_test"])
-    n_above = sum(gap > 0 for gap in gaps)
+            shares = [[row[f"{order}, {task}"][index] for row in found["rows"]] for order in ORDERS]
+            alone = by_numbers_alone(measured_items(n_test, n, task))
+            rows.append((f"{task}, {n} facts", *map(_shown, shares), f"{alone:.0%}", CHANCE[task]))
+            _, most = interval(alone, n_test * len(found["rows"]))
+            if max(map(statistics.fmean, shares)) > most:
+                n_learnt += 1
+                gaps += [a - b for a, b in zip(*shares, strict=True)]
+    head = ("task", *ORDERS, "by the numbers alone", "by chance")
+    n_shares, n_alike = 2 * len(rows) * len(found["rows"]), _n_alike(found)
+    alike = f" In {n_alike} of {n_shares} shares one answer was given to all items."
+    low, high = interval(0.5, n_test)
     told = (
-        f"{found['n_test']} items a row and model; a share of a half is one of {low:.0%} to "
-        f"{high:.0%}. Over all rows, question first less text first is {share:+.1%}, and above 0 "
-        f"in {n_above} of {len(gaps)} cases. {_verdict(gaps)}{alike if n_alike else ''}"
+        f"{n_test} items a row and model; a share of a half is one of {low:.0%} to {high:.0%}. By "
+        "the numbers alone: whose they are is not looked at; how many is one of the text's at "
+        "random, and yes is said if the number stands in the text. "
+        f"{_verdict(gaps, n_learnt, len(rows))}{alike if n_alike else ''}"
     )
     paper = [(name, *values) for name, values in PAPER.items()]
     table = markdown_table(
@@ -201,24 +217,35 @@ def section(found: dict[str, Any]) -> str:
     return "\n\n".join([markdown_table(head, rows), told, table])
 
 
-def _verdict(gaps: list[float]) -> str:
+def _n_alike(found: dict[str, Any]) -> int:
+    return sum(row["n_alike"] for row in found["rows"])
+
+
+def _verdict(gaps: list[float], n_learnt: int, n: int) -> str:
     """Return whether the claim holds, by the mean gap and its standard error over the cases."""
-    error = statistics.stdev(gaps) / len(gaps) ** 0.5
-    mean = statistics.fmean(gaps)
+    if len(gaps) < 2:
+        return (
+            f"In {n_learnt} of {n} rows a model is better than that: what they tell was not looked "
+            "up, so of looking it up in either order nothing is shown."
+        )
+    mean, error = statistics.fmean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
     if abs(mean) <= 2 * error:
-        return "That is within two standard errors of no difference: it shows nothing."
-    holds = "The claim holds here." if mean > 0 else "Here it is the other way round."
-    return f"That is more than two standard errors ({error:.1%} each). {holds}"
+        told = "within two standard errors of no difference: it shows nothing"
+    else:
+        told = "more than two standard errors. " + (
+            "The claim holds here" if mean > 0 else "Here it is the other way round"
+        )
+    return (
+        f"Over the {n_learnt} of {n} rows in which a model is better than that, question first "
+        f"less text first is {mean:+.1%}, and above 0 in {sum(gap > 0 for gap in gaps)} of "
+        f"{len(gaps)} cases; the standard error is {error:.1%}. That is {told}."
+    )
 
 
 def _shown(shares: list[float]) -> str:
     """Return the mean of the models, and of several their range."""
     mean = f"{statistics.fmean(shares):.0%}"
     return mean if len(shares) == 1 else f"{mean} ({min(shares):.0%} to {max(shares):.0%})"
-
-
-def _chance(task: str) -> str:
-    return "10%" if task == "how many" else "50%"
 
 
 def draw(found: dict[str, Any]) -> "Figure":
@@ -233,11 +260,12 @@ def draw(found: dict[str, Any]) -> "Figure":
             means = [statistics.fmean(each) for each in columns]
             style = "-" if order == ORDERS[0] else "--"  # one may lie on the other
             axis.plot(n_facts, means, style, color=colour, label=order)
-        axis.axhline(0.1 if task == "how many" else 0.5, color="#999999", linestyle=":")
+        alone = [by_numbers_alone(measured_items(found["n_test"], n, task)) for n in n_facts]
+        axis.plot(n_facts, alone, ":", color="#666666", label="by the numbers alone")
         axis.set_title(task)
         axis.set_xticks(n_facts)
         axis.set_ylim(0, 1.03)
-        axis.set_xlabel("facts in the text (dotted: by chance)")
+        axis.set_xlabel("facts in the text")
         axis.set_ylabel("right answers, share")
         axis.legend(frameon=False)
     return figure

@@ -9,9 +9,10 @@ from paper.tables_6_7_prompt_order import (
     EXPERIMENT,
     ORDERS,
     PAPER,
-    SIZES,
     TASKS,
+    Item,
     answer,
+    by_numbers_alone,
     item,
     measured_items,
 )
@@ -59,8 +60,20 @@ def test_both_orders_have_the_same_parts():
 
 
 def test_the_items_of_the_test_are_the_same_for_every_model():
-    size = SIZES["quick"]
-    assert measured_items(size, 2, TASKS[0]) == measured_items(size, 2, TASKS[0])
+    assert measured_items(20, 2, TASKS[0]) == measured_items(20, 2, TASKS[0])
+
+
+def test_who_looks_at_the_numbers_alone_is_right_as_often_as_they_allow():
+    def share(text: str, question: str, answer: str) -> float:
+        return by_numbers_alone([Item(text, question, (), answer)])
+
+    text = "Ann has 3 apples. Bob has 4 apples."
+    assert share(text, "How many apples does Bob have?", "4") == 0.5
+    assert share(text, "Does Bob have 4 apples?", "yes") == 1
+    assert share(text, "Does Bob have 5 apples?", "no") == 1
+    assert share(text, "Does Bob have 3 apples?", "no") == 0
+    # One of two numbers, or the other one where it is the same by chance.
+    assert by_numbers_alone(measured_items(2000, 2, TASKS[0])) == pytest.approx(0.55, abs=0.02)
 
 
 def test_the_likeliest_choice_is_found_by_reading_the_prompt_once(lm):
@@ -79,6 +92,7 @@ def test_the_section_says_whether_the_order_made_a_difference():
 
     assert "The claim holds here." in told([0.9, 0.8], [0.5, 0.3])
     assert "the other way round" in told([0.5, 0.3], [0.9, 0.8])
-    assert "it shows nothing" in told([0.5, 0.4], [0.4, 0.5])
-    assert "In 3 of the 8 shares one answer was given" in told([0.5, 0.4], [0.4, 0.5], 3)
+    assert "it shows nothing" in told([0.8, 0.6], [0.7, 0.7])
+    assert "In 0 of 4 rows a model is better than that" in told([0.5, 0.3], [0.4, 0.2])
+    assert "In 3 of 8 shares one answer was given" in told([0.5, 0.4], [0.4, 0.5], 3)
     assert all(name in told([0.5, 0.4], [0.4, 0.5]) for name in PAPER)
