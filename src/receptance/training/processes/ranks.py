@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from torch import distributed as dist
+from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 from receptance.errors import ConfigError
 from receptance.ops.device import sum_in_float32
-from receptance.training.processes.rendezvous import Store, fresh_store
+from receptance.training.processes.rendezvous import fresh_store
 
 START_TIMEOUT_S = 300.0
 """How long the ranks wait for each other to start: a machine may be slow to load PyTorch."""
