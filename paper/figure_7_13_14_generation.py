@@ -212,7 +212,7 @@ def draw(found: dict[str, Any]) -> "Figure":
     time.set_ylabel("seconds")
     ours = [each["n_parameters"] for each in found["points"] if each["kind"] == "rwkv"]
     for axis, label in (
-        (memory, "memory beside the weights, MB (0.01 or more)"),
+        (memory, "MB beside the weights"),
         (seconds, "seconds"),
     ):
         axis.set_xscale("log")
