@@ -1,5 +1,7 @@
 """The published losses are points, known by the shape of the model."""
 
+from dataclasses import replace
+
 import pytest
 
 from receptance.cli.published_losses import (
@@ -10,6 +12,7 @@ from receptance.cli.published_losses import (
     published_size,
     words_beside,
 )
+from receptance.data import prepare
 from receptance.training import RunConfig, parse_config
 
 
@@ -32,7 +35,20 @@ def test_a_published_size_is_known_by_its_preset_or_its_shape():
     assert published_size(config(preset="430m", vocab_size=50277)) == "430m"
     assert published_size(config(n_layer=12, n_embd=768, vocab_size=50277)) == "169m"
     assert published_size(config(n_layer=12, n_embd=768, vocab_size=4096)) is None
-    assert published_size(config(n_layer=5, n_embd=192)) is None
+    assert published_size(config(n_layer=5, n_embd=192, vocab_size=50277)) is None
+
+
+def test_a_run_without_a_vocabulary_of_its_own_has_that_of_its_store(tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text("one two three " * 9)
+    store = prepare([text], "bytes", tmp_path / "store")
+    run = config(n_layer=12, n_embd=768)
+    assert published_size(run) is None
+
+    run = replace(run, data=replace(run.data, store=str(store.path)))
+    assert published_size(run) is None
+    monkeypatch.setattr("receptance.cli.published_losses.VOCAB_SIZE", store.vocab_size)
+    assert published_size(run) == "169m"
 
 
 def test_all_six_sizes_end_with_the_loss_of_their_page():

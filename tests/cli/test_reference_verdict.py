@@ -103,9 +103,20 @@ def test_a_single_place_outside_may_be_chance_and_two_on_one_side_are_not():
     def found(*values: float) -> list[Departure]:
         return departures(list(enumerate(map(float, values), start=1)), flat, least=2)
 
-    assert found(4, 2, 0, 4, 0, 2) == []
-    assert found(2, 4, 5, 2, 0, 0) == [Departure(2, 3, True, 1.5), Departure(5, 6, False, 1.0)]
+    assert found(2, 4, 2, 2, 2, 2) == []
+    assert found(2, 4, 5, 2, 0, 2) == [Departure(2, 3, True, 1.5)]
     assert found(4, 4, 0, 0) == [Departure(1, 2, True, 1.0), Departure(3, 4, False, 1.0)]
+    # A single one that is farther off than twice the band, or too many of them, is no chance.
+    assert [each.begin for each in found(2, 4.1, 2, 2, 2, 2)] == [2]
+    assert [each.begin for each in found(4, 2, 0, 4, 0, 2)] == [1, 3, 4, 5]
+
+
+def test_what_may_be_chance_is_told_and_not_counted_as_within(run):
+    made = [{**line, "bits_per_byte": line["bits_per_byte"] + 0.5} for line in lines()[:10]]
+    verdict = judge("mine", run, [*made, *lines()[10:]], reference())
+    assert verdict.is_within is True
+    assert verdict.words[1].endswith("within it at 3 of 4 places")
+    assert "outside it at step 10, each by itself, which may be chance" in verdict.words[2]
 
 
 def test_the_band_is_drawn_over_steps_or_tokens():

@@ -10,6 +10,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from receptance.cli.run_reference import REFERENCES
+from receptance.data import TokenStore
+from receptance.errors import DataError
 from receptance.models import RWKV4Config
 from receptance.plotting import Curve
 from receptance.training import RunConfig, tokens_before
@@ -31,7 +33,7 @@ class Point(NamedTuple):
 def published_size(config: RunConfig) -> str | None:
     """Return the published size that a run's model has; None if it is another model."""
     model = config.model
-    if model.vocab_size not in (0, VOCAB_SIZE):
+    if (model.vocab_size or _store_ids(config)) != VOCAB_SIZE:
         return None
     for size in _entries()["losses"]:
         preset = RWKV4Config.preset(size, vocab_size=VOCAB_SIZE)
@@ -39,6 +41,14 @@ def published_size(config: RunConfig) -> str | None:
         if model.preset == size or same:
             return size
     return None
+
+
+def _store_ids(config: RunConfig) -> int | None:
+    """Return how many ids the run's tokenizer has; None where no store tells."""
+    try:
+        return TokenStore.open(next(iter(config.data.stores.values()))).vocab_size
+    except DataError:
+        return None
 
 
 def published_losses(size: str) -> list[Point]:

@@ -29,6 +29,10 @@ MEANINGS = {
 """What a difference in a table of the settings usually does."""
 
 
+CHANCE = 0.1
+"""Of the points of a curve, how many may be outside the band, each by itself."""
+
+
 class Departure(NamedTuple):
     """A stretch of a curve outside the band."""
 
@@ -58,6 +62,8 @@ def judge(name: str, config: RunConfig, lines: Lines, reference: Reference) -> V
     n_runs = len(reference.runs)
     words = [f"{name}, beside {n_runs} reference runs of {reference.recipe} ({reference.text}):"]
     settings, text = other_settings(reference, config), other_text(reference, config)
+    if settings and config.name != reference.recipe:
+        words.append(f"  there are none of a recipe {config.name!r}; these are the nearest")
     if settings:
         words.append("  settings that are not the recipe's (which is what they were):")
         words += [f"    {line}" for line in settings]
@@ -102,11 +108,15 @@ def departures(points: Sequence[tuple[int, float]], band: Band, *, least: int) -
     Args:
         points: The steps and values; those at no step of the band are left out.
         band: Where it should be.
-        least: How many points in a row must be outside on one side; a single one may be chance.
+        least: How many points in a row must be outside on one side; fewer may be chance, but not
+            where more than a tenth of all points are such (of the shipped runs, each beside the
+            others, at most one of 34 is), and not if one is twice as far off as the band reaches.
     """
     stretches: list[list[tuple[int, float, bool]]] = []
+    far_off: set[int] = set()
     side: bool | None = None
-    for step, value, low, mean, high in _beside(points, band):
+    beside = _beside(points, band)
+    for step, value, low, mean, high in beside:
         # A loss that is not finite is above every band.
         above, below = not value <= high, value < low
         if not above and not below:
@@ -116,10 +126,14 @@ def departures(points: Sequence[tuple[int, float]], band: Band, *, least: int) -
             stretches.append([])
             side = above
         stretches[-1].append((step, abs(value / mean - 1) if value == value else math.inf, above))
+        if not mean - 2 * (mean - low) <= value <= mean + 2 * (high - mean):
+            far_off.add(step)
+    short = [each for each in stretches if len(each) < least]
+    are_too_many = sum(map(len, short)) > max(1, CHANCE * len(beside))
     return [
         Departure(each[0][0], each[-1][0], each[0][2], max(far for _, far, _ in each))
         for each in stretches
-        if len(each) >= least or math.isinf(max(far for _, far, _ in each))
+        if len(each) >= least or are_too_many or any(step in far_off for step, _, _ in each)
     ]
 
 
@@ -173,8 +187,11 @@ def _told(
         far = "not finite" if math.isinf(each.farthest) else f"by up to {each.farthest:.0%}"
         side = "above" if each.is_above else "below"
         told.append(f"    {side} the band {where}, {far} from the references' mean")
-    if not outside:
-        told[0] += f"; within it at {len(beside)} of {len(beside)} places"
+    steps = [step for step, value, low, _, high in beside if not low <= value <= high]
+    told[0] += f"; within it at {len(beside) - len(steps)} of {len(beside)} places"
+    if steps and not outside:
+        alone = ", ".join(f"{step:,}" for step in steps)
+        told.append(f"    outside it at step {alone}, each by itself, which may be chance")
     return told
 
 
