@@ -7,10 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from receptance.cli.eval import command
-from receptance.cli.eval_tasks import measure_tasks, task_names
+from receptance.cli.eval_tasks import load_given_tasks, task_names
 from receptance.errors import ReceptanceError
 from receptance.evaluation import read_result
-from receptance.inference import load
 from tests.evaluation.tasks.words import TEXT, saved_choices, saved_items, saved_model
 
 
@@ -86,9 +85,49 @@ def test_names_have_commas_between_them():
     assert task_names(["a, b", "c.jsonl"]) == ["a", "b", "c.jsonl"]
 
 
-def test_without_the_harness_it_is_said_what_to_install(model, monkeypatch):
+def test_without_the_harness_it_is_said_what_to_install(monkeypatch):
     for name in [each for each in sys.modules if each.startswith("receptance.evaluation.tasks")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(ReceptanceError, match=r"pip install 'receptance\[eval\]'"):
-        measure_tasks(load(model), {"tasks": ["x"]})
+        load_given_tasks({"tasks": ["x"]})
+
+
+def test_a_text_that_was_measured_is_told_and_saved_where_a_task_fails(model, tmp_path):
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed")
+    (tmp_path / "text.txt").write_text(TEXT)
+    (tmp_path / "long.jsonl").write_text(
+        json.dumps({"context": "the", "continuation": "cat dog " * 400})
+    )
+
+    result = run(
+        model, "--text", tmp_path / "text.txt", "--tasks", tmp_path / "long.jsonl",
+        "--output", tmp_path / "a.json",
+    )  # fmt: skip
+
+    assert isinstance(result.exception, ReceptanceError)
+    saved = read_result(tmp_path / "a.json")
+    assert saved.tokens is not None
+    assert saved.tasks is None
+
+
+def test_tasks_are_looked_at_before_anything_is_measured(model, tmp_path, monkeypatch):
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed")
+    monkeypatch.setattr("receptance.cli.eval.load_model", None)
+    (tmp_path / "broken.jsonl").write_text("{")
+
+    result = run(model, "--tasks", tmp_path / "broken.jsonl")
+
+    assert "line 1: it is not JSON" in str(result.exception)
+
+
+def test_a_task_that_has_no_shots_is_named(model, tmp_path, monkeypatch):
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = saved_choices(tmp_path / "tasks")
+    with (folder / "choices.yaml").open("a") as file:
+        file.write("num_fewshot: 0\n")
+
+    result = run(model, "--tasks", "choices", "--task-folder", folder, "--shots", 1)
+
+    assert "choices has no shots: it says `num_fewshot: 0` itself" in result.stderr

@@ -13,7 +13,8 @@ from tests.random_models import random_rwkv4
 
 NONE = {
     "texts": (Path("x.txt"),),
-    "formats": (), "window": None, "stride": None, "by_position": False, "plot": None,
+    "formats": (), "quantize": None, "window": None, "stride": None, "by_position": False,
+    "plot": None,
     "separator": None, "document_start": None, "text_field": None, "max_tokens": None,
 }  # fmt: skip
 
@@ -57,6 +58,7 @@ def test_a_folder_that_cannot_be_written_is_wrong_usage(tmp_path, monkeypatch):
         ({"separator": "", "document_start": None}, "`separator` must be a text of at least one"),
         ({"separator": "a", "document_start": "b"}, "not both"),
         ({"formats": ("int8",), "plot": Path("x.svg")}, "so --plot must not be given with it"),
+        ({"formats": ("int8",), "quantize": "int4"}, "--quantize must not be .* --compare int4 is"),
     ],
 )
 def test_what_does_not_is_wrong_usage(options, words):

@@ -67,12 +67,13 @@ def test_the_state_from_which_a_model_reads_is_named(lm):
 
 
 def test_the_versions_are_those_of_this_process():
-    found = versions()
+    found = versions(torch.device("cpu"))
 
     assert found["torch"] == torch.__version__
     assert found["python"] == platform.python_version()
     assert found["threads"] == torch.get_num_threads()
     assert found["cpu"]
+    assert found["device"] == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -83,4 +84,6 @@ def test_the_processor_is_named_as_the_system_does(tmp_path, monkeypatch, conten
     (tmp_path / "cpuinfo").write_text(content)
     monkeypatch.setattr(provenance, "CPU_FILE", tmp_path / "cpuinfo")
 
-    assert versions()["cpu"] == (expected or platform.processor() or platform.machine())
+    assert versions(torch.device("cpu"))["cpu"] == (
+        expected or platform.processor() or platform.machine()
+    )

@@ -1,15 +1,24 @@
 """`receptance eval`: how well a model predicts text and solves tasks, in any format."""
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from receptance.cli.eval_tasks import check_tasks, measure_tasks, task_options
+from receptance.cli.eval_tasks import (
+    check_prefix,
+    check_tasks,
+    load_given_tasks,
+    measure_tasks,
+    task_options,
+)
 from receptance.cli.eval_text import check, check_folder, measure_text, text_options
 from receptance.cli.model_options import load_model, loading_options, model_argument
+from receptance.errors import ReceptanceError
 
 if TYPE_CHECKING:
     from receptance.evaluation import Result
@@ -54,8 +63,9 @@ def command(
     one, and every figure has its standard error. A context that several choices share is read once.
     """
     check_tasks(**options)
-    check(**options)
+    check(quantize=quantize, **options)
     _check_files(output, options["plot"])
+    tasks = load_given_tasks(options)
     began = time.monotonic()
     lm = load_model(
         model,
@@ -66,29 +76,41 @@ def command(
         device=device,
         threads=threads,
     )
-    result = _measured(lm, model, adapter, options, began)
-    _tell(result, as_json=as_json, output=output, plot=options["plot"])
+    if tasks is not None:
+        check_prefix(lm, options)
+    result = partial(_result, lm, model, adapter, began)
+    tell = partial(_tell, as_json=as_json, output=output, plot=options["plot"])
+    of_text = measure_text(lm, model, adapter, options) if options["texts"] else {}
+    of_tasks: dict[str, Any] = {}
+    if tasks is not None:
+        try:
+            of_tasks = measure_tasks(lm, tasks, options)
+        except ReceptanceError:
+            if of_text:  # what is measured is not lost
+                tell(result(of_text, {}))
+            raise
+    tell(result(of_text, of_tasks))
 
 
-def _measured(
-    lm: "LanguageModel", model: Path, adapter: Path | None, options: dict[str, Any], began: float
+def _result(
+    lm: "LanguageModel",
+    model: Path,
+    adapter: Path | None,
+    began: float,
+    of_text: Mapping[str, Any],
+    of_tasks: Mapping[str, Any],
 ) -> "Result":
-    """Return all that was asked for, measured; `began` is when, by `time.monotonic`."""
+    """Return all that was measured; `began` is when, by `time.monotonic`."""
     from receptance.evaluation import Result, model_entry, tokenizer_entry, versions
 
-    entry = model_entry(lm, model, adapter)
-    of_text = measure_text(lm, model, adapter, options) if options["texts"] else {}
-    of_tasks = measure_tasks(lm, options) if options["tasks"] else {}
-    settings = of_text.pop("settings", {}) | of_tasks.pop("settings", {})
+    settings = of_text.get("settings", {}) | of_tasks.get("settings", {})
     return Result(
-        model=entry,
+        model=model_entry(lm, model, adapter),
         tokenizer=tokenizer_entry(lm),
-        versions=versions(),
+        versions=versions(lm.model.emb.weight.device),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - began, 3),
-        settings=settings,
-        **of_text,
-        **of_tasks,
+        **{**of_text, **of_tasks, "settings": settings},
     )
 
 

@@ -120,8 +120,9 @@ def _format_table(result: "Result") -> "Table":
 
     from receptance.evaluation import FIGURES
 
+    name = f"{printable(result.model.path)}, beside itself in {result.model.matrices}"
     table = Table(
-        title=f"\n{printable(result.model.path)}, beside the full model; [95 % interval]",
+        title=f"\n{name}; [95 % interval]",
         title_justify="left",
         show_lines=True,
     )
@@ -129,7 +130,7 @@ def _format_table(result: "Result") -> "Table":
     for title in ("bits per byte", "difference, %", "KL, nats a token", "same likeliest token"):
         table.add_column(title, justify="right")
     full, *_ = FIGURES.values()
-    table.add_row("full", full.format(result.bits_per_byte), "", "", "")
+    table.add_row(result.model.matrices, full.format(result.bits_per_byte), "", "", "")
     patterns = {
         "bits_per_byte": FIGURES["bits_per_byte"], "difference_percent": "{:+.3f}",
         "kl_nats": "{:.2e}", "top_1_agreement": "{:.2%}",

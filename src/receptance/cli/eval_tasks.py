@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
+    from receptance.evaluation.tasks import LoadedTasks
     from receptance.inference import LanguageModel
 
 _OPTIONS = (
@@ -28,7 +29,8 @@ _OPTIONS = (
     click.option(
         "--shots",
         type=click.IntRange(min=0),
-        help="Solved examples before each item.  [default: as the task says]",
+        help="Solved examples before each item, but for tasks that say 0 themselves.  [default: as "
+        "the task says]",
     ),
     click.option("--limit", type=click.IntRange(min=1), help="Items of each task.  [default: all]"),
     click.option(
@@ -85,30 +87,59 @@ def task_names(tasks: Sequence[str]) -> list[str]:
     return [name for each in tasks for name in map(str.strip, each.split(",")) if name]
 
 
-def measure_tasks(lm: "LanguageModel", options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `Result` for tasks, its settings among them.
+def load_given_tasks(options: Mapping[str, Any]) -> "LoadedTasks | None":
+    """Return the tasks that are to be run, made and checked; None for none.
 
     Args:
-        lm: The model.
         options: Of `task_options`.
 
     Raises:
-        ReceptanceError: If lm-eval is not installed, or as `run_tasks`.
+        ReceptanceError: If lm-eval is not installed, or as `load_tasks`.
     """
+    if not options["tasks"]:
+        return None
     from receptance.errors import ReceptanceError
 
     try:
-        from receptance.evaluation.tasks import run_tasks
+        from receptance.evaluation.tasks import load_tasks
     except ModuleNotFoundError as error:
         raise ReceptanceError(
             f"tasks are run by lm-eval, of which {error.name!r} is not installed; install it with: "
             "pip install 'receptance[eval]'"
         ) from error
+    tasks = load_tasks(
+        task_names(options["tasks"]), folder=options["task_folder"], shots=options["shots"]
+    )
+    for name in tasks.without_shots:
+        click.echo(f"{name} has no shots: it says `num_fewshot: 0` itself", err=True)
+    return tasks
+
+
+def check_prefix(lm: "LanguageModel", options: Mapping[str, Any]) -> None:
+    """End where the text before each context is none that the model can read."""
+    from receptance.evaluation.tasks import parse_prefix
+
+    parse_prefix(options["context_prefix"] or "none", lm.tokenizer)
+
+
+def measure_tasks(
+    lm: "LanguageModel", tasks: "LoadedTasks", options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of `Result` for tasks, its settings among them.
+
+    Args:
+        lm: The model.
+        tasks: From `load_given_tasks`.
+        options: Of `task_options`.
+
+    Raises:
+        ReceptanceError: As `run_tasks`.
+    """
+    from receptance.evaluation.tasks import run_tasks
+
     return run_tasks(
         lm,
-        task_names(options["tasks"]),
-        folder=options["task_folder"],
-        shots=options["shots"],
+        tasks,
         limit=options["limit"],
         context_prefix=options["context_prefix"] or "none",
     )

@@ -103,16 +103,26 @@ def check(
     plot: Path | None,
     separator: str | None,
     document_start: str | None,
+    quantize: str | None,
     **_: Any,
 ) -> None:
     """End as wrong usage where options do not go together, before a model is loaded."""
     if stride is not None and (window is None or stride > window):
         given = "there is none" if window is None else f"that has {window} tokens"
         raise click.UsageError(f"--stride must be at most a --window, got {stride}; {given}")
-    not_with = {"--window": window, "--by-position": by_position or None, "--plot": plot}
+    not_with = {
+        "--window": window,
+        "--by-position": by_position or None,
+        "--plot": plot,
+    }
     for name, value in not_with.items():
         if formats and value is not None:
             raise click.UsageError(COMPARE_ALONE.format(name))
+    if formats and quantize is not None:
+        raise click.UsageError(
+            "--compare is beside the model as it is, so --quantize must not be given with it; "
+            f"--compare {quantize} is"
+        )
     if plot is not None and plot.suffix.lower() not in (".png", ".svg"):
         raise click.UsageError(f"--plot must end with .png or .svg, got {str(plot)!r}")
     from receptance.data import holds_records

@@ -61,8 +61,13 @@ def start_entry(lm: LanguageModel) -> Literal["zero", "initial state"]:
     return "zero" if is_zero else "initial state"
 
 
-def versions() -> dict[str, Any]:
-    """Return what measures: versions, the machine, and the threads that it computes with."""
+def versions(device: torch.device) -> dict[str, Any]:
+    """Return what measures: versions, the machine, and the device and threads it computes with.
+
+    Args:
+        device: The model's.
+    """
+    is_gpu = device.type == "cuda"
     return {
         "receptance": package_version(),
         "torch": torch.__version__,
@@ -70,6 +75,7 @@ def versions() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": _cpu(),
         "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if is_gpu else device.type,
     }
 
 

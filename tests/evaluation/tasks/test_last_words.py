@@ -46,6 +46,12 @@ def test_white_space_and_braces_stay_as_they_are(tmp_path):
     assert found == [("{{ 7 * 7 }} \n", "\n{% x")]
 
 
+@pytest.mark.parametrize("context", ["", "def f():\n", "a "])
+def test_no_space_is_put_where_there_is_white_space_or_nothing(tmp_path, context):
+    (tmp_path / "x.jsonl").write_text(json.dumps({"context": context, "continuation": "b"}))
+    assert requests(last_words.last_word_task(tmp_path / "x.jsonl")) == [(context, "b")]
+
+
 @pytest.mark.parametrize(
     "line",
     ['{"context": "a"}', '["a", "b"]', '{"context": "a", "continuation": ""}', '{"context": 1}'],

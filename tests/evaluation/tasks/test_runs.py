@@ -1,14 +1,15 @@
 """Tasks by their names, from folders and files: figures with errors, and how they were measured."""
 
 import hashlib
+import json
 import math
 import os
-from functools import partial
 from importlib import metadata
 
 import pytest
+import torch
 
-from receptance.errors import ConfigError, DataError
+from receptance.errors import DataError
 from receptance.evaluation import TaskFigure
 from receptance.inference import load
 from tests.evaluation.tasks.words import ITEMS, saved_choices, saved_items, saved_model
@@ -31,9 +32,8 @@ def _cache(tmp_path, monkeypatch):
 def test_a_file_and_a_task_of_a_folder(lm, tmp_path, capsys):
     items, folder = saved_items(tmp_path / "words.jsonl"), saved_choices(tmp_path / "tasks")
 
-    found = tasks.run_tasks(
-        lm, [str(items), "choices"], folder=folder, limit=4, context_prefix="end_of_text"
-    )
+    loaded = tasks.load_tasks([str(items), "choices"], folder=folder)
+    found = tasks.run_tasks(lm, loaded, limit=4, context_prefix="end_of_text")
 
     assert capsys.readouterr().out == ""
     logprobs = [
@@ -49,6 +49,8 @@ def test_a_file_and_a_task_of_a_folder(lm, tmp_path, capsys):
         math.sqrt(accuracy.value * (1 - accuracy.value) / 3), abs=1e-9
     )
     digest = hashlib.sha256(items.read_bytes()).hexdigest()
+    asked = [each.pop("requests_sha256") for each in found["settings"]["tasks"]["of"].values()]
+    assert len(set(asked)) == 2
     assert found["settings"]["tasks"] == {
         "harness": f"lm_eval {metadata.version('lm_eval')}",
         "start": "zero",
@@ -70,7 +72,7 @@ def test_a_file_and_a_task_of_a_folder(lm, tmp_path, capsys):
 def test_shots_precede_the_items_as_the_harness_has_it(lm, tmp_path, monkeypatch):
     folder = saved_choices(tmp_path / "tasks")
 
-    found = tasks.run_tasks(lm, ["choices"], folder=folder, shots=2)
+    found = tasks.run_tasks(lm, tasks.load_tasks(["choices"], folder=folder, shots=2))
     monkeypatch.chdir(folder)
     monkeypatch.setenv("DISABLE_MULTIPROC", "1")  # its pool may never end where SIGTERM is handled
     expected = lm_eval.simple_evaluate(
@@ -92,26 +94,11 @@ def test_a_task_that_says_it_has_no_shots_has_none(lm, tmp_path):
     with (folder / "choices.yaml").open("a") as file:
         file.write("num_fewshot: 0\n")
 
-    found = tasks.run_tasks(lm, ["choices"], folder=folder, shots=2)
+    loaded = tasks.load_tasks(["choices"], folder=folder, shots=2)
+    found = tasks.run_tasks(lm, loaded)
 
+    assert loaded.without_shots == ("choices",)
     assert found["settings"]["tasks"]["of"]["choices"]["shots"] == 0
-
-
-def test_a_task_that_there_is_not_is_refused_with_those_of_a_folder(lm, tmp_path, monkeypatch):
-    folder = saved_choices(tmp_path / "tasks")
-    only = partial(manager.TaskManager, include_defaults=False)  # the harness's take seconds
-    monkeypatch.setattr(
-        "receptance.evaluation.tasks.runs.TaskManager",
-        lambda **it: only(include_path=it["include_path"]),
-    )
-    with pytest.raises(ConfigError, match=r"one of lm-eval or of the folder, .* there is no 'no'"):
-        tasks.run_tasks(lm, ["choices", "no"], folder=folder)
-
-
-@pytest.mark.parametrize("names", [["a.jsonl", "b/a.jsonl"], ["a.jsonl", "a"], ["a", "a"]])
-def test_two_tasks_of_one_name_are_refused(lm, names):
-    with pytest.raises(ConfigError, match="tasks must have names of their own"):
-        tasks.run_tasks(lm, names)
 
 
 def test_figures_are_named_by_their_filter_where_there_is_one():
@@ -137,7 +124,40 @@ def test_errors_are_drawn_in_this_process(lm, tmp_path, monkeypatch):
     monkeypatch.setattr("multiprocessing.Pool", pool)
     monkeypatch.delenv("DISABLE_MULTIPROC", raising=False)
 
-    found = tasks.run_tasks(lm, [str(saved_items(tmp_path / "words.jsonl"))], limit=4)
+    found = tasks.run_tasks(
+        lm, tasks.load_tasks([str(saved_items(tmp_path / "words.jsonl"))]), limit=4
+    )
 
     assert found["tasks"]["words"]["perplexity"].stderr > 0
     assert "DISABLE_MULTIPROC" not in os.environ
+
+
+def test_what_was_asked_has_a_hash_that_another_prompt_changes(lm, tmp_path):
+    folder = saved_choices(tmp_path / "tasks")
+
+    def asked() -> str:
+        loaded = tasks.load_tasks(["choices"], folder=folder)
+        found = tasks.run_tasks(lm, loaded)
+        return found["settings"]["tasks"]["of"]["choices"]["requests_sha256"]
+
+    before = asked()
+    assert asked() == before
+    task = folder / "choices.yaml"
+    task.write_text(task.read_text().replace("{{question}}", "{{question}} then"))
+    assert asked() != before
+
+
+def test_a_model_that_diverged_has_no_accuracy(tmp_path):
+    diverged = load(saved_model(tmp_path / "model"))
+    with torch.no_grad():
+        diverged.model.head.weight.fill_(math.nan)
+    folder = saved_choices(tmp_path / "tasks")
+    with pytest.raises(DataError, match="must be finite, but 20 of 20 are not"):
+        tasks.run_tasks(diverged, tasks.load_tasks(["choices"], folder=folder))
+
+
+def test_a_perplexity_that_no_number_can_hold_is_an_error(lm, tmp_path):
+    items = tmp_path / "long.jsonl"
+    items.write_text(json.dumps({"context": "the", "continuation": "cat dog " * 400}))
+    with pytest.raises(DataError, match="the tasks long is larger than a number can be"):
+        tasks.run_tasks(lm, tasks.load_tasks([str(items)]))

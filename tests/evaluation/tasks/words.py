@@ -49,6 +49,7 @@ task: choices
 dataset_path: json
 dataset_kwargs: {data_files: {test: items.jsonl}}
 test_split: test
+fewshot_split: test
 output_type: multiple_choice
 doc_to_text: "{{question}}"
 doc_to_choice: choices

@@ -1,5 +1,6 @@
 """The model "receptance" of lm-eval-harness: all its kinds of requests, answered in batches."""
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -197,13 +198,20 @@ class HarnessModel(TemplateLM):
 
     def _scored(self, pairs: list[tuple[list[int], list[int]]], *, is_quiet: bool) -> list[Scored]:
         with tqdm(total=len(pairs), desc="Scoring", disable=is_quiet) as bar:
-            return score_continuations(
+            scored = score_continuations(
                 self.lm,
                 pairs,
                 batch_size=self._batch_size,
                 forks=self._forks,
                 on_scored=bar.update,
             )
+        # The likeliest of choices that are all nan would be the first, and an accuracy like any.
+        if wrong := [each.logprob for each in scored if not math.isfinite(each.logprob)]:
+            raise DataError(
+                f"the log-probabilities of all texts must be finite, but {len(wrong):,} of "
+                f"{len(scored):,} are not ({wrong[0]}): did the model diverge in its training?"
+            )
+        return scored
 
     def _opening(self, context: list[int]) -> list[int]:
         """Return what is fed before a continuation: at least one token."""

@@ -18,7 +18,7 @@ def last_word_task(path: Path) -> Task:
 
     Its figures are those of `lambada_openai`: `acc`, how often greedy decoding gives the
     continuation, and `perplexity`, of the continuation as a whole and not by token. A space comes
-    between the two texts, as part of the second, unless that begins with white space.
+    between the two texts, as part of the second, unless there is white space already, or no first.
 
     Args:
         path: Of JSON objects, one a line, with the texts `context` and `continuation`.
@@ -43,6 +43,8 @@ class _LastWords(ConfigurableTask):
                 "task": name,
                 "output_type": "loglikelihood",
                 "test_split": "test",
+                "fewshot_split": "test",  # which leaves an item out of its own examples
+                "target_delimiter": "",  # a target begins with its space
                 "doc_to_text": "context",
                 "doc_to_target": "target",
                 "metric_list": [
@@ -79,5 +81,6 @@ def _items(path: Path) -> Iterator[dict[str, str]]:
                     f"{path}, line {number}: an item must have the texts `context` and "
                     f"`continuation`, but it is {line[:60].decode(errors='replace')!r}"
                 )
-            space = "" if continuation[0].isspace() else " "
+            is_apart = continuation[0].isspace() or not context or context[-1].isspace()
+            space = "" if is_apart else " "
             yield {"context": context, "target": space + continuation}
