@@ -170,8 +170,11 @@ def measure_text(
         if options[name] is not None:
             settings[name] = options[name]
     settings |= {"chunk": CHUNK_TOKENS, "batch_size": BATCH_SIZE}
-    how = _compared if is_compared else _measured
-    entries = how(lm, documents, model, adapter, {**options, **settings})
+    options = {**options, **settings}
+    if is_compared:
+        entries = _compared(lm, documents, model, adapter, options)
+    else:
+        entries = _measured(lm, documents, options)
     texts = [str(path) for path in options["texts"]]
     return {"settings": settings, "texts": texts, "text_sha256": documents.sha256, **entries}
 
@@ -188,16 +191,11 @@ def _boundaries(separator: str | None, document_start: str | None) -> "Boundarie
 
 
 def _measured(
-    lm: "LanguageModel",
-    documents: "Sequence[Document]",
-    model: Path,
-    adapter: Path | None,
-    options: Mapping[str, Any],
+    lm: "LanguageModel", documents: "Sequence[Document]", options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the figures of one model."""
     from receptance.evaluation import measure, position_entries, text_entries
 
-    del model, adapter
     measurement = measure(
         lm.model,
         documents,
