@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from paper.harness import Experiment, Options, main, markdown_table, new_figure, text_of
-from paper.harness.training import train_model
+from paper.harness.training import initial_model, train_model
 from receptance.checkpoint import load_checkpoint
-from receptance.models import RWKV4
+from receptance.models import RWKV4, RWKV4Config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,21 +71,46 @@ def _decays(model: RWKV4) -> dict[str, Any]:
 
 def section(found: dict[str, Any]) -> str:
     """Return how many channels of each layer remember, and how many forget at once."""
+    initial = _initial(found["n_layer"], found["n_embd"])
     rows = [
         (
             layer,
             f"{sum(each > LONG for each in decays) / len(decays):.0%}",
             f"{sum(each < SHORT for each in decays) / len(decays):.0%}",
             f"{decays[len(decays) // 2]:.3f}",
+            f"{initial[layer - 1]:.3f}",
         )
         for layer, decays in enumerate(found["decays"], start=1)
     ]
-    head = ("layer", f"channels above {LONG}", f"below {SHORT}", "median")
+    head = (
+        "layer",
+        f"channels above {LONG}",
+        f"below {SHORT}",
+        "median",
+        "median at the beginning",
+    )
     return (
         f"{markdown_table(head, rows)}\n\n"
+        f"{_verdict(found, initial)} "
         "Of the paper's model (169M, L12, D768), read from its figure: in the first layer half of "
         "the channels are below 0.12, in the last more than two thirds are above 0.98."
     )
+
+
+def _initial(n_layer: int, n_embd: int) -> list[float]:
+    """Return the median decay of each layer with which training begins."""
+    model = initial_model(RWKV4Config(n_layer=n_layer, n_embd=n_embd, vocab_size=2), 0)
+    return [decays[n_embd // 2] for decays in _decays(model)["decays"]]
+
+
+def _verdict(found: dict[str, Any], initial: list[float]) -> str:
+    """Return how far the medians went from where they began."""
+    moved = max(
+        abs(decays[len(decays) // 2] - begun)
+        for decays, begun in zip(found["decays"], initial, strict=True)
+    )
+    told = f"No layer's median is farther than {moved:.3f} from where it began"
+    return f"{told}: the shape is that of the initialisation." if moved < 0.05 else f"{told}."
 
 
 def draw(found: dict[str, Any]) -> "Figure":

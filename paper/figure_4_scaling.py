@@ -160,7 +160,7 @@ def section(found: dict[str, Any]) -> str:
         "paper's count, 78 D²LT: six times the numbers in the layers' matrices times T tokens, "
         "without embedding and head; the last column counts the head. The longest runs read "
         f"{epochs:.2f} epochs. The line is loss = {here['factor']:.3f} · C^{here['power']:.4f} "
-        f"nats a byte. {verdict(here)}; the best model's loss is "
+        f"nats a byte. {verdict(here)}; {_bend(here)} The best model's loss is "
         f"{here['error_at_the_most']:+.1%} off the line (with the head "
         f"{head['error_at_the_most']:+.1%}). r² is of logarithms; computed so from the points read "
         f"from the paper's figure it is {_of_paper(PAPER_OPTIMAL):.3f} and "
@@ -177,7 +177,7 @@ def verdict(fit: dict[str, Any]) -> str:
     (least, n_least), n, r_squared = LINE, len(fit["optimal"]), fit["r_squared"]
     if n < n_least:
         return f"{n} optimal points are too few to tell a line from a curve"
-    told = "Loss against compute is a line" if r_squared >= least else "The points are on no line"
+    told = "The points lie near a line" if r_squared >= least else "The points are on no line"
     further = fit["r_squared_further"]
     if further is None:
         return f"{told} (r² {r_squared:.3f}); no points show whether it goes on"
@@ -189,6 +189,19 @@ def verdict(fit: dict[str, Any]) -> str:
     else:
         goes_on = f"it does not go on {over}: their mean would fit them better)"
     return f"{told} (r² {r_squared:.3f}); {goes_on}"
+
+
+def _bend(fit: dict[str, Any]) -> str:
+    """Return the powers of the cheaper and the dearer half of all optimal points."""
+    points = [*fit["optimal"], *fit["further"]]
+    halves = points[: len(points) // 2 + 1], points[len(points) // 2 :]
+    low, high = (fit_power_law(*zip(*half, strict=True)).power for half in halves)
+    return (
+        f"the power is {low:.3f} over the cheaper half of all optimal points and {high:.3f} over "
+        "the dearer one. An edge falls and cannot rise, so r² near 1 alone says little; the "
+        "smallest model and the longest run of the grid lie on its ends, where the edge is that of "
+        "the grid."
+    )
 
 
 def _shown(value: float | None) -> str:

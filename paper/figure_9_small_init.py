@@ -88,8 +88,24 @@ def section(found: dict[str, Any]) -> str:
         f"{found['n_steps']:,} steps. The small embedding is ahead in "
         f"{sum(gap > 0 for gap in gaps)} of {len(gaps)} seeds. In the paper, after 5,000 steps: "
         f"{at_5000[1]} and {at_5000[2]}; there it falls behind first, and is ahead from about "
-        "1,500 steps on."
+        f"1,500 steps on. {_beginning(found)}"
     )
+
+
+def _beginning(found: dict[str, Any]) -> str:
+    """Return whether the small embedding falls behind first, by the means over the seeds."""
+    normal, small = (
+        [run["losses"] for run in found["runs"] if run["kind"] == kind] for kind in KINDS
+    )
+    steps = next(run["steps"] for run in found["runs"])
+    behind = [
+        step
+        for step, *losses in zip(steps, *normal, *small, strict=True)
+        if sum(losses[: len(normal)]) < sum(losses[len(normal) :])
+    ]
+    if not behind:
+        return "A slower beginning is not seen here: it is ahead in all of the curve."
+    return f"Here it is behind last around step {behind[-1]:,.0f}."
 
 
 def draw(found: dict[str, Any]) -> "Figure":

@@ -144,7 +144,10 @@ EXPERIMENT = Experiment(
         '"W_o and W\'_v are drawn from N(0, sqrt(d/s)), all other W are zero" (appendix E); the '
         "code that trained the models has these two zero, and W_v and W'_k orthogonal."
     ),
-    differs="A small model on another text; what has no gradient has none at any size.",
+    differs=(
+        "A small model on another text, one seed; what has no gradient has none at any size. Only "
+        "the matrices are as the paper prints them; its μ_r, which differs too, is the code's."
+    ),
     measure=measure,
     section=section,
     draw=draw,

@@ -27,7 +27,8 @@ written by the command above it, and the page by `python -m paper.page`.
     python -m paper.figure_10_decays --model FOLDER
 
 Without `--text` the text is the standard library of the Python that runs the script; each result
-says which. What a killed process had trained is gone on with.
+says which. A script that was killed goes on where it was when it is run again; the seconds below a
+result are those of the process that wrote it.
 """
 
 

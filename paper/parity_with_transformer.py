@@ -77,7 +77,7 @@ def section(found: dict[str, Any]) -> str:
     if high < 1:
         told = "RWKV-4 is ahead: all of the interval of the ratio is below 1"
     elif low <= 1:
-        told = "No difference between the two is shown: the interval of the ratio holds 1"
+        told = "The interval of the ratio holds 1, so neither is shown to be ahead"
     elif ratio.mean <= 1 + AIM:
         told = f"RWKV-4 is behind, by no more than {AIM:.0%}"
     else:
@@ -95,7 +95,8 @@ def section(found: dict[str, Any]) -> str:
         f"Means over {found['n_seeds']} seeds with their 95 % intervals (Student's t); the ratio "
         "is of each seed, whose batches are the same for both. By the held-out bits per byte in "
         f"windows the ratio is {ratio}, {abs(ratio.mean - 1):.1%} "
-        f"{'less' if ratio.mean < 1 else 'more'} than 1. {told}. RWKV-4 has {counts['rwkv4']:,} "
+        f"{'less' if ratio.mean < 1 else 'more'} than 1. {told}. {_by_seed(of)} RWKV-4 has "
+        f"{counts['rwkv4']:,} "
         f"parameters, GPT-NeoX {counts['gpt-neox']:,} "
         f"({counts['gpt-neox'] / counts['rwkv4'] - 1:+.2%}); L{found['n_layer']}, "
         f"D{found['n_embd']}, {found['steps']:,} steps of {found['batch_size']} sequences of "
@@ -103,6 +104,30 @@ def section(found: dict[str, Any]) -> str:
         f"{found['tuning_steps']} steps, of other documents, by which the rate was chosen (bold):"
         f"\n\n{tuned}"
     )
+
+
+def _by_seed(of: dict[str, list[dict[str, Any]]]) -> str:
+    """Return who is ahead in each seed, and when while they were trained."""
+    pairs = list(zip(of["rwkv4"], of["gpt-neox"], strict=True))
+    ratios = [ours["bits_per_byte"] / theirs["bits_per_byte"] for ours, theirs in pairs]
+    behind = sum(ratio > 1 for ratio in ratios)
+    ahead = [
+        f"{step:,}"
+        for index, (step, _) in enumerate(pairs[0][0]["valid"])
+        if all(ours["valid"][index][1] < theirs["valid"][index][1] for ours, theirs in pairs)
+    ]
+    by_training = _ratio(of, "last_loss")
+    told = (
+        f"Seed by seed it is {', '.join(f'{ratio:.3f}' for ratio in ratios)}: RWKV-4 is behind in "
+        f"{behind} of {len(ratios)}"
+    )
+    told += f", and was ahead in all after {', '.join(ahead)} steps." if ahead else "."
+    if by_training.mean + by_training.half < 1 and behind > len(ratios) / 2:
+        told += (
+            f" On the training text its loss is {1 - by_training.mean:.0%} lower at the end: it "
+            "has learnt more of that text by heart, which is read several times."
+        )
+    return told
 
 
 def _ratio(of: dict[str, list[dict[str, Any]]], key: str) -> Interval:

@@ -112,7 +112,9 @@ EXPERIMENT = Experiment(
     claim="RWKV generates T tokens in O(Td) time and O(d) memory (section 3, table 1).",
     differs=(
         "The paper derives its table and counts the mixing of tokens alone; here whole small "
-        "models generate, the Transformer through `transformers`, and powers of T are fitted. With "
+        "models generate, the Transformer through `transformers`, and powers of T are fitted, of "
+        "other ranges of T for each. Memory is that of a process, the weights among it, so its "
+        "power is less than that of what grows; figures 13 and 14 have it without them. With "
         "so small a model what is the same for every token hides the quadratic term of the "
         "Transformer with a cache until T is large."
     ),

@@ -107,6 +107,7 @@ def section(found: dict[str, Any]) -> str:
         for size, mean in zip(MODELS["Pythia"], found["means"]["Pythia"], strict=True)
     )
     parts.append(
+        "The columns are the sizes of RWKV-4; the last two rows are of others, in their order. "
         f"The means of OPT are of {', '.join(MODELS['OPT'])}, those of BLOOM of "
         f"{', '.join(MODELS['BLOOM'])}; of Pythia they are {means}. Figure 1 plots sums divided by "
         "13, not by 12, for every model. All values are in `paper/harness/zero_shot_values.py`."
@@ -176,7 +177,7 @@ def draw(found: dict[str, Any]) -> "Figure":
         mean = statistics.fmean(value for value, _ in found["tasks"].values())
         axis.plot([place], [mean], "x", color=COLOURS[5], markersize=9, label="measured here")
     axis.set_xscale("log")
-    axis.set_xlabel("weights, 10⁹")
+    axis.set_xlabel("weights, 10⁹ (the paper: training compute)")
     axis.set_ylabel("mean accuracy of 12 tasks, %")
     axis.legend(frameon=False, fontsize=8)
     return figure

@@ -1,5 +1,6 @@
 """An RWKV-4 that classifies: its features, their mean over the sequence, and a head."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +82,9 @@ def fit(
     )
     losses: list[float] = []
     folder.mkdir(parents=True, exist_ok=True)
-    saved = folder / "classifier.pt"
+    # What is gone on with has the same settings and data.
+    settings = repr((config, n_classes, plan, train)).encode()
+    saved = folder / f"classifier-{hashlib.sha256(settings).hexdigest()[:12]}.pt"
     if saved.is_file():
         state = torch.load(saved, weights_only=True)
         model.load_state_dict(state["model"])

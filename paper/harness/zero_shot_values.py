@@ -100,7 +100,7 @@ METRICS_1 = (
     ("lambada_openai", "acc"),
     ("headqa_en", "acc_norm"),
     ("sciq", "acc"),
-    ("triviaqa", "em"),
+    ("triviaqa", "acc"),
     ("record", "em"),
     ("copa", "acc"),
 )
