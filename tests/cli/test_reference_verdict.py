@@ -119,6 +119,27 @@ def test_what_may_be_chance_is_told_and_not_counted_as_within(run):
     assert "outside it at step 10, each by itself, which may be chance" in verdict.words[2]
 
 
+def test_a_single_place_is_named_beside_a_stretch_outside(run):
+    shifts = (0.5, 0.0, 0.5, 0.5)
+    made = [
+        {**line, "bits_per_byte": line["bits_per_byte"] + shifts[(line["step"] - 1) // 10]}
+        for line in lines()
+    ]
+    words = judge("mine", run, made, reference()).words
+    assert words[1].endswith("within it at 1 of 4 places")
+    assert "above the band from step 30 to 40" in words[2]
+    assert "outside it at step 10, each by itself" in words[3]
+
+
+def test_a_run_whose_only_place_is_outside_is_not_judged_yet(run):
+    verdict = judge("mine", run, lines(0.5, n_steps=10), reference())
+    assert verdict.is_within is None
+    assert verdict.words[1].endswith("within it at 0 of 1 places")
+    assert verdict.words[-1] == (
+        "  Not judged yet: its only place is outside the band, which may be chance."
+    )
+
+
 def test_the_band_is_drawn_over_steps_or_tokens():
     curves = curves_of(reference(), "step")
     assert [curve.style for curve in curves] == ["thin", "thin", "line", "dots"]
