@@ -93,15 +93,18 @@ def test_without_the_harness_it_is_said_what_to_install(monkeypatch):
         load_given_tasks({"tasks": ["x"]})
 
 
-def test_a_text_that_was_measured_is_told_and_saved_where_a_task_fails(model, tmp_path):
+def test_a_text_that_was_measured_is_told_and_saved_where_a_task_fails(
+    model, tmp_path, monkeypatch
+):
     pytest.importorskip("lm_eval", reason="lm-eval is not installed")
     (tmp_path / "text.txt").write_text(TEXT)
-    (tmp_path / "long.jsonl").write_text(
-        json.dumps({"context": "the", "continuation": "cat dog " * 400})
-    )
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = saved_choices(tmp_path / "tasks")
+    task = folder / "choices.yaml"
+    task.write_text(task.read_text().replace("{{question}}", "{{question}}{{1 // (answer - 3)}}"))
 
     result = run(
-        model, "--text", tmp_path / "text.txt", "--tasks", tmp_path / "long.jsonl",
+        model, "--text", tmp_path / "text.txt", "--tasks", "choices", "--task-folder", folder,
         "--output", tmp_path / "a.json",
     )  # fmt: skip
 

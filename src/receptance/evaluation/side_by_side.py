@@ -90,7 +90,8 @@ def _cells(result: Result) -> dict[str, Cell]:
                 cells[name] = Cell(value)
     for task, figures in (result.tasks or {}).items():
         for metric, figure in figures.items():
-            cells[f"{task}: {metric}"] = Cell(figure.value, stderr=figure.stderr)
+            value = math.inf if figure.value is None else figure.value
+            cells[f"{task}: {metric}"] = Cell(value, stderr=figure.stderr)
     return cells
 
 

@@ -8,11 +8,13 @@ from importlib import metadata
 from typing import Any
 
 import lm_eval
+from lm_eval.api import metrics
 
 from receptance.errors import DataError
 from receptance.evaluation.provenance import file_entry, start_entry
 from receptance.evaluation.results import TaskFigure
 from receptance.evaluation.tasks.adapter import HarnessModel
+from receptance.evaluation.tasks.last_words import perplexity_error
 from receptance.evaluation.tasks.loading import SEEDS, LoadedTasks, harness_at
 from receptance.evaluation.tasks.prefix import NONE, parse_prefix
 from receptance.inference import LanguageModel
@@ -44,7 +46,8 @@ def run_tasks(
 
     Raises:
         ConfigError: If a prompt cannot be made of an item.
-        DataError: If an item is wrong, or a figure is not finite.
+        DataError: If an item is wrong, the model has diverged, or a perplexity of the harness is
+            larger than a number can be.
     """
     model = HarnessModel(
         lm,
@@ -81,14 +84,29 @@ def _harness_results(
                 log_samples=False,
             )
         except OverflowError as error:
-            # Its perplexity is of whole continuations: e to the power of 710 is no float.
-            names = ", ".join(tasks.harness["tasks"])
+            names = " or ".join(map(repr, _with_perplexity(tasks)))
             raise DataError(
-                f"a figure of the tasks {names} is larger than a number can be: a continuation has "
-                "less than e^-709 of the probability; measure texts that long by --text"
+                f"a perplexity of the task {names} is larger than a number can be: the harness "
+                "takes that of whole continuations, and these are less likely than e^-709; leave "
+                "the task out, or measure its texts by --text"
             ) from error
-    assert found is not None  # as it is for all processes but the first
+        assert found is not None  # as it is for all processes but the first
+        for name in tasks.files:
+            error_of_it = perplexity_error(tasks.harness["tasks"][name], BOOTSTRAP)
+            found["results"][name]["perplexity_stderr,none"] = error_of_it
     return found
+
+
+def _with_perplexity(tasks: LoadedTasks) -> list[str]:
+    """Return the tasks that have a perplexity of the harness's; all of them if none has."""
+    of_harness = {metrics.perplexity, metrics.weighted_perplexity}
+    names = list(tasks.harness["tasks"])
+    having = [
+        name
+        for name in names
+        if of_harness.intersection(tasks.harness["tasks"][name].aggregation().values())
+    ]
+    return having or names
 
 
 def task_figures(task: str, figures: Mapping[str, Any]) -> dict[str, TaskFigure]:
@@ -97,17 +115,17 @@ def task_figures(task: str, figures: Mapping[str, Any]) -> dict[str, TaskFigure]
     Args:
         task: Its name.
         figures: As the harness has them: "acc,none", "acc_stderr,none" and others. A figure of a
-            filter is named with it, "exact_match,strict".
+            filter is named with it, "exact_match,strict". One that is inf is None.
 
     Raises:
-        DataError: If one is not finite.
+        DataError: If one is no number.
     """
     found: dict[str, TaskFigure] = {}
     for key, value in figures.items():
         metric, comma, filtered = key.partition(",")
         if not comma or metric.endswith("_stderr"):
             continue
-        if not math.isfinite(value):
+        if not value > -math.inf:
             raise DataError(
                 f"`{metric}` of the task {task!r} must be finite, but it is {value}: did the model "
                 "diverge in its training?"
@@ -115,7 +133,9 @@ def task_figures(task: str, figures: Mapping[str, Any]) -> dict[str, TaskFigure]
         error = figures.get(f"{metric}_stderr,{filtered}")
         has_error = isinstance(error, float) and math.isfinite(error)
         name = metric if filtered == "none" else key
-        found[name] = TaskFigure(value=float(value), stderr=error if has_error else None)
+        found[name] = TaskFigure(
+            value=None if value == math.inf else float(value), stderr=error if has_error else None
+        )
     return found
 
 
