@@ -61,6 +61,7 @@ def test_a_file_and_a_task_of_a_folder(lm, tmp_path, capsys):
     assert accuracy.stderr == pytest.approx(
         math.sqrt(accuracy.value * (1 - accuracy.value) / 3), abs=1e-9
     )
+    assert len(found["settings"]["tasks"]["of"]["choices"].pop("task_sha256")) == 64
     digest = hashlib.sha256(items.read_bytes()).hexdigest()
     asked = [each.pop("requests_sha256") for each in found["settings"]["tasks"]["of"].values()]
     assert len(set(asked)) == 2
@@ -145,19 +146,30 @@ def test_errors_are_drawn_in_this_process(lm, tmp_path, monkeypatch):
     assert "DISABLE_MULTIPROC" not in os.environ
 
 
-def test_what_was_asked_has_a_hash_that_another_prompt_changes(lm, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("choices.yaml", "{{question}}", "{{question}} then", {"requests_sha256"}),
+        ("items.jsonl", '"answer": 3', '"answer": 2', {"task_sha256"}),
+        ("choices.yaml", "  - {metric: acc_norm, ", "  - {metric: acc_mutual_info, ",
+         {"requests_sha256", "task_sha256"}),
+        ("choices.yaml", "  - {metric: acc_norm, ", "  - {metric: acc_bytes, ", {"task_sha256"}),
+        ("choices.yaml", "", "", set()),
+    ],
+)  # fmt: skip
+def test_a_task_has_hashes_that_another_prompt_answer_or_figure_changes(
+    lm, tmp_path, file, old, new, changed
+):
     folder = saved_choices(tmp_path / "tasks")
 
-    def asked() -> str:
-        loaded = tasks.load_tasks(["choices"], folder=folder)
-        found = tasks.run_tasks(lm, loaded)
-        return found["settings"]["tasks"]["of"]["choices"]["requests_sha256"]
+    def told() -> dict[str, str]:
+        found = tasks.run_tasks(lm, tasks.load_tasks(["choices"], folder=folder))
+        return found["settings"]["tasks"]["of"]["choices"]
 
-    before = asked()
-    assert asked() == before
-    task = folder / "choices.yaml"
-    task.write_text(task.read_text().replace("{{question}}", "{{question}} then"))
-    assert asked() != before
+    before = told()
+    (folder / file).write_text((folder / file).read_text().replace(old, new))
+    after = told()
+    assert {key for key in before if before[key] != after[key]} == changed
 
 
 def test_a_model_that_diverged_has_no_accuracy(tmp_path):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -22,6 +22,8 @@ from receptance.inference import LanguageModel
 BOOTSTRAP = 1000
 """How often items are drawn anew for the error of a figure that is no mean. The harness's own
 100,000 take minutes and change the third digit of the error."""
+JUDGES = ("output_type", "doc_to_target", "metric_list", "filter_list", "process_results")
+"""Of a task's settings, those that make figures of answers."""
 _evaluate: Callable[..., Any] = lm_eval.evaluate  # its decorator hides its hints
 
 
@@ -141,24 +143,37 @@ def task_figures(task: str, figures: Mapping[str, Any]) -> dict[str, TaskFigure]
 
 def _about(name: str, found: Mapping[str, Any], tasks: LoadedTasks) -> dict[str, Any]:
     """Return what a result says of how a task was run."""
-    items = found["n-samples"][name]
+    items, task = found["n-samples"][name], tasks.harness["tasks"][name]
     about = {
         "version": found.get("versions", {}).get(name),
         "shots": found.get("n-shot", {}).get(name),
         "items": items["effective"],
         "items_in_all": items["original"],
-        "requests_sha256": _requests_sha256(tasks.harness["tasks"][name].instances),
+        "requests_sha256": _requests_sha256(task),
     }
     if name in tasks.files:
         entry = file_entry(tasks.files[name])
-        about |= {"file": entry.path, "sha256": entry.sha256}
-    return about
+        return about | {"file": entry.path, "sha256": entry.sha256}
+    return about | {"task_sha256": _task_sha256(task)}
 
 
-def _requests_sha256(requests: list[Any]) -> str:
-    """Return the hash of all that a model was asked: equal ones are the same items and prompts."""
+def _requests_sha256(task: Any) -> str:
+    """Return the hash of all that a model was asked: equal ones are the same prompts."""
+    return _sha256([each.request_type, each.args] for each in task.instances)
+
+
+def _task_sha256(task: Any) -> str:
+    """Return the hash of a task's items, their answers among them, and of what judges them."""
+    config = task.dump_config()
+    judges = {key: config.get(key) for key in JUDGES}
+    items = {each.doc_id: each.doc for each in task.instances}
+    return _sha256([judges, *items.values()])
+
+
+def _sha256(entries: Iterable[Any]) -> str:
+    """Return a hash of entries; a function among them counts by its name."""
     digest = hashlib.sha256()
-    for each in requests:
-        asked = [each.request_type, each.args]
-        digest.update(json.dumps(asked, sort_keys=True, default=str).encode() + b"\n")
+    for each in entries:
+        text = json.dumps(each, sort_keys=True, default=lambda it: getattr(it, "__name__", str(it)))
+        digest.update(text.encode() + b"\n")
     return digest.hexdigest()
