@@ -70,6 +70,12 @@ def test_a_run_of_other_settings_or_another_text_is_set_beside_and_not_judged(ru
     assert verdict.words[-1] == "  Not judged: it is another run than the references."
 
 
+def test_a_run_of_a_recipe_without_references_is_told_so_first(run):
+    other = replace(run, name="own", optimizer=replace(run.optimizer, lr=1.0))
+    words = judge("mine", other, lines(), reference()).words
+    assert words[1] == "  there are none of a recipe 'own'; these are the nearest"
+
+
 def test_a_run_at_work_is_judged_as_far_as_it_is(run):
     assert judge("mine", run, lines(n_steps=9), reference()).is_within is None
     assert judge("mine", run, lines(n_steps=15), reference()).is_within is True
