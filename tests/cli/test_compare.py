@@ -18,7 +18,9 @@ NATS = [500.0 + 10 * (index % 7) for index in range(40)]
 @pytest.fixture
 def files(tmp_path, monkeypatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
-    tasks = {"lambada": {"acc": TaskFigure(value=0.25, stderr=0.0125)}}
+    tasks = {"lambada": {
+        "acc": TaskFigure(value=0.25, stderr=0.0125), "perplexity": TaskFigure(value=None)
+    }}  # fmt: skip
     save_result(make_result(NATS, tasks=tasks), Path("a.json"))
     other = make_result([1.01 * each for each in NATS], model=replace(MODEL, path="x|y\x1b[red]"))
     save_result(other, Path("b.json"))
@@ -46,6 +48,8 @@ def test_the_table_is_markdown_with_a_column_a_result(files):
     assert rows["bits per byte"][0] == "{value:.4f} [{low:.4f}, {high:.4f}]".format(**first)
     assert rows["tokens"] == ["10,240", "10,240"]
     assert rows["lambada: acc"] == ["0.2500 ± 0.0125", ""]
+    assert rows["lambada: perplexity"] == ["inf", ""]
+    assert figures["lambada: perplexity"] == [{"value": None}, None]
     assert rows["difference, %"] == ["", "+1.000 [+1.000, +1.000]"]
 
 

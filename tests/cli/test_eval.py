@@ -229,6 +229,16 @@ def test_the_table_shows_each_format_with_its_intervals(model, text):
         assert f" [{same['low']:.2%}, {same['high']:.2%}] " in lines[place + 1]
 
 
+def test_a_format_is_beside_the_one_that_the_model_has(model, text):
+    result = run(model, "--text", text, "--dtype", "bfloat16", "--compare", "int8")
+
+    assert result.exit_code == 0
+    assert "beside itself in bfloat16" in result.stdout
+    assert [line.split()[1] for line in result.stdout.splitlines() if "bfloat16 │" in line] == [
+        "bfloat16"
+    ]
+
+
 def test_a_short_text_has_figures_without_intervals_and_says_so(model, tmp_path):
     (tmp_path / "short").write_text("the cat")
     arguments = (model, "--text", tmp_path / "short", "--compare", "int8")

@@ -66,11 +66,15 @@ def test_one_bin_alone_is_a_chart_too():
 
 def test_a_task_is_named_once_and_its_figures_have_their_errors(capsys):
     settings = {"tasks": {"of": {"x": {"shots": 2, "items": 9}}}}
-    figures = {"acc": TaskFigure(value=0.5, stderr=0.25), "perplexity": TaskFigure(value=2e18)}
+    figures = {
+        "acc": TaskFigure(value=0.5, stderr=0.25), "perplexity": TaskFigure(value=2e18),
+        "beyond": TaskFigure(value=None),
+    }  # fmt: skip
 
     show(replace(RESULT, tokens=None, by_position=None, tasks={"x": figures}, settings=settings))
 
     rows = [line.replace("│", "").split() for line in capsys.readouterr().out.splitlines()]
     assert ["x", "2", "9", "acc", "0.5000", "±", "0.2500"] in rows
     assert ["perplexity", "2.000e+18"] in rows
+    assert ["beyond", "inf"] in rows
     assert not any("bits" in row for row in rows)

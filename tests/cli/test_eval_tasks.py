@@ -93,19 +93,30 @@ def test_without_the_harness_it_is_said_what_to_install(monkeypatch):
         load_given_tasks({"tasks": ["x"]})
 
 
-def test_a_text_that_was_measured_is_told_and_saved_where_a_task_fails(model, tmp_path):
+@pytest.mark.parametrize(
+    ("changed", "kind"),
+    [
+        (("{{question}}", "{{question}}{{1 // (answer - 3)}}"), ReceptanceError),
+        (("metadata:", "process_results: !function broken.judge\nmetadata:"), LookupError),
+    ],
+)
+def test_a_text_that_was_measured_is_told_and_saved_where_a_task_fails(
+    model, tmp_path, monkeypatch, changed, kind
+):
     pytest.importorskip("lm_eval", reason="lm-eval is not installed")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     (tmp_path / "text.txt").write_text(TEXT)
-    (tmp_path / "long.jsonl").write_text(
-        json.dumps({"context": "the", "continuation": "cat dog " * 400})
-    )
+    folder = saved_choices(tmp_path / "tasks")
+    (folder / "broken.py").write_text("def judge(doc, answers):\n    return [][0]\n")
+    task = folder / "choices.yaml"
+    task.write_text(task.read_text().replace(*changed))
 
     result = run(
-        model, "--text", tmp_path / "text.txt", "--tasks", tmp_path / "long.jsonl",
+        model, "--text", tmp_path / "text.txt", "--tasks", "choices", "--task-folder", folder,
         "--output", tmp_path / "a.json",
     )  # fmt: skip
 
-    assert isinstance(result.exception, ReceptanceError)
+    assert isinstance(result.exception, kind)
     saved = read_result(tmp_path / "a.json")
     assert saved.tokens is not None
     assert saved.tasks is None

@@ -58,6 +58,7 @@ def test_a_folder_that_cannot_be_written_is_wrong_usage(tmp_path, monkeypatch):
         ({"separator": "", "document_start": None}, "`separator` must be a text of at least one"),
         ({"separator": "a", "document_start": "b"}, "not both"),
         ({"formats": ("int8",), "plot": Path("x.svg")}, "so --plot must not be given with it"),
+        ({"formats": ("int8",), "quantize": "int4"}, "so --quantize must not be given with it"),
         ({"formats": ("int8",), "quantize": "int4"}, "--quantize must not be .* --compare int4 is"),
     ],
 )

@@ -70,6 +70,12 @@ def test_a_run_of_other_settings_or_another_text_is_set_beside_and_not_judged(ru
     assert verdict.words[-1] == "  Not judged: it is another run than the references."
 
 
+def test_a_run_of_a_recipe_without_references_is_told_so_first(run):
+    other = replace(run, name="own", optimizer=replace(run.optimizer, lr=1.0))
+    words = judge("mine", other, lines(), reference()).words
+    assert words[1] == "  there are none of a recipe 'own'; these are the nearest"
+
+
 def test_a_run_at_work_is_judged_as_far_as_it_is(run):
     assert judge("mine", run, lines(n_steps=9), reference()).is_within is None
     assert judge("mine", run, lines(n_steps=15), reference()).is_within is True
@@ -117,6 +123,27 @@ def test_what_may_be_chance_is_told_and_not_counted_as_within(run):
     assert verdict.is_within is True
     assert verdict.words[1].endswith("within it at 3 of 4 places")
     assert "outside it at step 10, each by itself, which may be chance" in verdict.words[2]
+
+
+def test_a_single_place_is_named_beside_a_stretch_outside(run):
+    shifts = (0.5, 0.0, 0.5, 0.5)
+    made = [
+        {**line, "bits_per_byte": line["bits_per_byte"] + shifts[(line["step"] - 1) // 10]}
+        for line in lines()
+    ]
+    words = judge("mine", run, made, reference()).words
+    assert words[1].endswith("within it at 1 of 4 places")
+    assert "above the band from step 30 to 40" in words[2]
+    assert "outside it at step 10, each by itself" in words[3]
+
+
+def test_a_run_whose_only_place_is_outside_is_not_judged_yet(run):
+    verdict = judge("mine", run, lines(0.5, n_steps=10), reference())
+    assert verdict.is_within is None
+    assert verdict.words[1].endswith("within it at 0 of 1 places")
+    assert verdict.words[-1] == (
+        "  Not judged yet: its only place is outside the band, which may be chance."
+    )
 
 
 def test_the_band_is_drawn_over_steps_or_tokens():

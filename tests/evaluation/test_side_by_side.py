@@ -123,9 +123,12 @@ def test_texts_that_were_read_from_another_start_are_named():
     ]
 
 
-def with_tasks(shots: int, **common: Any) -> Result:
+def with_tasks(shots: int, task_sha256: str = "cd", **common: Any) -> Result:
     tasks = {name: {"acc": TaskFigure(value=0.5)} for name in ("lambada", "piqa")}
-    of = {"lambada": {"shots": shots, "file": f"{shots}.jsonl"}, "piqa": {"shots": 0}}
+    of = {
+        "lambada": {"shots": shots, "file": f"{shots}.jsonl"},
+        "piqa": {"shots": 0, "requests_sha256": "ab", "task_sha256": task_sha256},
+    }
     settings = {**FIRST.settings, "tasks": {"limit": None, **common, "of": of}}
     return replace(FIRST, tasks=tasks, settings=settings)
 
@@ -138,11 +141,14 @@ def test_tasks_that_were_run_differently_are_named():
 
     assert notes_of(with_tasks(0, batch_size=8)) == notes_of(FIRST) == []
     assert notes_of(with_tasks(5)) == [
-        "a and b ran lambada with another shots: its figures cannot be compared."
+        "a and b ran lambada with other shots: its figures cannot be compared."
+    ]
+    assert notes_of(with_tasks(0, "ef")) == [
+        "a and b ran piqa with other items or metrics: its figures cannot be compared."
     ]
     assert notes_of(with_tasks(5, limit=10.0)) == [
-        "a and b ran lambada with another limit, shots: its figures cannot be compared.",
-        "a and b ran piqa with another limit: its figures cannot be compared.",
+        "a and b ran lambada with other limit, shots: its figures cannot be compared.",
+        "a and b ran piqa with other limit: its figures cannot be compared.",
     ]
 
 

@@ -18,7 +18,6 @@ from receptance.cli.eval_tasks import (
 )
 from receptance.cli.eval_text import check, check_folder, measure_text, text_options
 from receptance.cli.model_options import load_model, loading_options, model_argument
-from receptance.errors import ReceptanceError
 
 if TYPE_CHECKING:
     from receptance.evaluation import Result
@@ -85,7 +84,7 @@ def command(
     if tasks is not None:
         try:
             of_tasks = measure_tasks(lm, tasks, options)
-        except ReceptanceError:
+        except Exception:  # whatever a function of a task may raise
             if of_text:  # what is measured is not lost
                 tell(result(of_text, {}))
             raise

@@ -158,7 +158,7 @@ def _task_table(result: "Result") -> "Table":
             error = (
                 "" if figure.stderr is None else "± " + shown(figure.stderr, None, None, "{:,.4f}")
             )
-            value = shown(figure.value, None, None, "{:,.4f}")
-            table.add_row(*cells, printable(name), value, error)
+            value = math.inf if figure.value is None else figure.value
+            table.add_row(*cells, printable(name), shown(value, None, None, "{:,.4f}"), error)
             cells = ["", "", ""]
     return table

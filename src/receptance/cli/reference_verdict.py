@@ -84,7 +84,7 @@ def judge(name: str, config: RunConfig, lines: Lines, reference: Reference) -> V
     )
     words += _told(until, training, reference.training(), of_training)
     words += _told("held out", held_out, reference.held_out(), of_held_out)
-    n_compared = len(_beside(training, reference.training()))
+    beside = _beside(training, reference.training())
     if settings or text is not None:
         keys = {line.split("`")[1].split(".")[0] for line in settings}
         meanings = [MEANINGS[key] for key in MEANINGS if key in keys]
@@ -93,10 +93,14 @@ def judge(name: str, config: RunConfig, lines: Lines, reference: Reference) -> V
     if not any("bits_per_byte" in line for line in lines):
         words.append("  Not judged: its metrics have no bits per byte, as those of older versions.")
         return Verdict(None, words)
-    if not n_compared:
+    if not beside:
         words.append(f"  Not judged yet: the first comparison is after step {reference.window:,}.")
         return Verdict(None, words)
     if not of_training and not of_held_out:
+        if len(beside) == len(_outside(beside)):
+            alone = "its only place is outside the band, which may be chance"
+            words.append(f"  Not judged yet: {alone}.")
+            return Verdict(None, words)
         return Verdict(True, [*words, "  Within the band, as far as it is."])
     words += [f"  {line}" for line in _meaning(lines, of_training, of_held_out)]
     return Verdict(False, [*words, "  Not within the band."])
@@ -168,6 +172,11 @@ def _beside(
     return [(step, value, *places[step]) for step, value in points if step in places]
 
 
+def _outside(beside: Sequence[tuple[int, float, float, float, float]]) -> list[int]:
+    """Return the steps at which a curve is outside the band; a loss that is no number is."""
+    return [step for step, value, low, _, high in beside if not low <= value <= high]
+
+
 def _told(
     what: str, points: Sequence[tuple[int, float]], band: Band, outside: Sequence[Departure]
 ) -> list[str]:
@@ -187,11 +196,13 @@ def _told(
         far = "not finite" if math.isinf(each.farthest) else f"by up to {each.farthest:.0%}"
         side = "above" if each.is_above else "below"
         told.append(f"    {side} the band {where}, {far} from the references' mean")
-    steps = [step for step, value, low, _, high in beside if not low <= value <= high]
+    steps = _outside(beside)
     told[0] += f"; within it at {len(beside) - len(steps)} of {len(beside)} places"
-    if steps and not outside:
-        alone = ", ".join(f"{step:,}" for step in steps)
-        told.append(f"    outside it at step {alone}, each by itself, which may be chance")
+    alone = [f"{step:,}" for step in steps if not any(it.begin <= step <= it.end for it in outside)]
+    if alone:
+        told.append(
+            f"    outside it at step {', '.join(alone)}, each by itself, which may be chance"
+        )
     return told
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from receptance.plotting import Chart, Curve, smoothed
@@ -31,22 +32,8 @@ def charts_of(runs: Mapping[str, Lines], x: str) -> list[Chart]:
     """
     scale, x_label = _x_axis(runs, x)
     x_end = max(line[x] for lines in runs.values() for line in lines) / scale
-
-    def curves(key: str, style: str = "line", *, is_skipped: bool | None = False) -> list[Curve]:
-        found = []
-        for label, lines in runs.items():
-            chosen = [line for line in lines if key in line]
-            if is_skipped is not None:
-                chosen = [line for line in chosen if ("skipped" in line) == is_skipped]
-            x_values = [float(line[x]) / scale for line in chosen]
-            y_values = [float(line[key]) for line in chosen]
-            if chosen:
-                found.append(Curve(label=label, x=x_values, y=y_values, style=style))
-        return found
-
-    def chart(title: str, curves: list[Curve], **shown: bool) -> Chart:
-        return Chart(title=title, x_label=x_label, x_range=(0.0, x_end), curves=curves, **shown)
-
+    curves = partial(_curves, runs, x, scale)
+    chart = partial(Chart, x_label=x_label, x_range=(0.0, x_end))
     loss, skipped = curves("loss", "faint"), curves("loss", "crosses", is_skipped=True)
     held_out = curves("valid_bits_per_byte", "dots", is_skipped=None)
     trained = [replace(smoothed(curve), style="thin") for curve in curves("bits_per_byte")]
@@ -54,32 +41,58 @@ def charts_of(runs: Mapping[str, Lines], x: str) -> list[Chart]:
     sources = "training, held out (dots)" if trained and held_out else "held out"
     charts = [
         chart(
-            "loss, nats a token" + (", × skipped" if skipped else ""),
-            loss + [smoothed(curve) for curve in loss] + skipped,
+            title="loss, nats a token" + (", × skipped" if skipped else ""),
+            curves=loss + [smoothed(curve) for curve in loss] + skipped,
             is_zoomed=True,
         ),
         chart(
-            f"bits per byte, {sources if held_out else 'training'}",
-            trained + held_out,
+            title=f"bits per byte, {sources if held_out else 'training'}",
+            curves=trained + held_out,
             is_zoomed=True,
         ),
         *(
-            chart(title, _curves_by_source(runs, key, x, scale), is_zoomed=True)
+            chart(title=title, curves=_curves_by_source(runs, x, scale, key), is_zoomed=True)
             for key, title in BY_SOURCE.items()
         ),
-        chart("learning rate", curves("lr", is_skipped=None)),
+        chart(title="learning rate", curves=curves("lr", is_skipped=None)),
         chart(
-            "norm of the gradient",
-            norm + [smoothed(curve, is_log=True) for curve in norm],
+            title="norm of the gradient",
+            curves=norm + [smoothed(curve, is_log=True) for curve in norm],
             is_log=True,
             is_zoomed=True,
         ),
-        chart("tokens per second", speed + [smoothed(curve) for curve in speed], is_zoomed=True),
+        chart(
+            title="tokens per second",
+            curves=speed + [smoothed(curve) for curve in speed],
+            is_zoomed=True,
+        ),
     ]
     return [each for each in charts if each.curves]
 
 
-def _curves_by_source(runs: Mapping[str, Lines], key: str, x: str, scale: float) -> list[Curve]:
+def _curves(
+    runs: Mapping[str, Lines],
+    x: str,
+    scale: float,
+    key: str,
+    style: str = "line",
+    *,
+    is_skipped: bool | None = False,
+) -> list[Curve]:
+    """Return a curve for each run that has the key, of skipped steps, of others or of all."""
+    found = []
+    for label, lines in runs.items():
+        chosen = [line for line in lines if key in line]
+        if is_skipped is not None:
+            chosen = [line for line in chosen if ("skipped" in line) == is_skipped]
+        x_values = [float(line[x]) / scale for line in chosen]
+        y_values = [float(line[key]) for line in chosen]
+        if chosen:
+            found.append(Curve(label=label, x=x_values, y=y_values, style=style))
+    return found
+
+
+def _curves_by_source(runs: Mapping[str, Lines], x: str, scale: float, key: str) -> list[Curve]:
     """Return a curve for each source of each run: smoothed for the loss, which every step has."""
     found = []
     for label, lines in runs.items():

@@ -118,9 +118,12 @@ class BlockEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFigure:
-    """A figure of a task, with its standard error; null where there is none."""
+    """A figure of a task, with its standard error; null where there is none.
 
-    value: Number
+    A value that no number can hold, of a perplexity of long continuations, is null.
+    """
+
+    value: Number | None
     stderr: Number | None = None
 
 

@@ -17,6 +17,12 @@ OF_NO_FIGURE = ("batch_size", "file")
 """The settings of tasks that change no figure but in its rounding; a file is told by its hash."""
 
 
+WORDS = {
+    "requests_sha256": "requests", "task_sha256": "items or metrics", "sha256": "file",
+}  # fmt: skip
+"""What settings of tasks are called, where it is not by their name."""
+
+
 class Cell(NamedTuple):
     """A figure of one result."""
 
@@ -90,7 +96,8 @@ def _cells(result: Result) -> dict[str, Cell]:
                 cells[name] = Cell(value)
     for task, figures in (result.tasks or {}).items():
         for metric, figure in figures.items():
-            cells[f"{task}: {metric}"] = Cell(figure.value, stderr=figure.stderr)
+            value = math.inf if figure.value is None else figure.value
+            cells[f"{task}: {metric}"] = Cell(value, stderr=figure.stderr)
     return cells
 
 
@@ -114,10 +121,10 @@ def _notes(first_name: str, first: Result, name: str, other: Result) -> list[str
     for task in first.tasks or {}:
         if task in (other.tasks or {}):
             one, two = (_task_settings(each.settings, task) for each in (first, other))
-            differing = [key for key in one | two if one.get(key) != two.get(key)]
+            differing = [WORDS.get(it, it) for it in one | two if one.get(it) != two.get(it)]
             if differing:
                 notes.append(
-                    f"{both} ran {task} with another {', '.join(differing)}: its figures cannot be "
+                    f"{both} ran {task} with other {', '.join(differing)}: its figures cannot be "
                     "compared."
                 )
     return notes

@@ -51,18 +51,41 @@ def test_no_item_is_its_own_example(tmp_path):
         assert " and word" in context
 
 
-def test_examples_from_the_items_themselves_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "splits",
+    [
+        "test_split: test",
+        "test_split: test\nvalidation_split: test",
+        "test_split: test\ntraining_split: test",
+        "validation_split: test\nfewshot_split: test",
+    ],
+)
+def test_examples_from_the_items_themselves_are_refused(tmp_path, splits):
     folder = saved_choices(tmp_path / "tasks")
     task = folder / "choices.yaml"
-    task.write_text(task.read_text().replace("fewshot_split: test\n", ""))
+    task.write_text(task.read_text().replace("test_split: test\nfewshot_split: test", splits))
 
     with pytest.raises(ConfigError, match=r"'choices' would be drawn from the items .* --shots 0"):
         tasks.load_tasks(["choices"], folder=folder, shots=1)
     assert tasks.load_tasks(["choices"], folder=folder).without_shots == ()
 
 
-def test_more_shots_than_there_are_examples_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "splits",
+    ["test_split: test\nfewshot_split: test", "validation_split: test"],
+)
+def test_where_the_harness_leaves_an_item_out_of_its_examples_they_are_shown(tmp_path, splits):
     folder = saved_choices(tmp_path / "tasks")
+    task = folder / "choices.yaml"
+    task.write_text(task.read_text().replace("test_split: test\nfewshot_split: test", splits))
+
+    (made,) = tasks.load_tasks(["choices"], folder=folder, shots=4).harness["tasks"].values()
+    made.build_all_requests()
+
+    for each in made.instances:
+        *shown, _ = each.args[0].split("\n\n")
+        assert len(shown) == 4
+        assert f"{each.doc['question']} {each.doc['choices'][each.doc['answer']]}" not in shown
     with pytest.raises(ConfigError, match=r"'choices' must be at most 4, .* but they are 5"):
         tasks.load_tasks(["choices"], folder=folder, shots=5)
 

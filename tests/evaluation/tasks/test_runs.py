@@ -19,6 +19,19 @@ lm_eval = pytest.importorskip("lm_eval")
 manager = pytest.importorskip("lm_eval.tasks")
 
 
+LONG_TASK = """\
+task: long
+dataset_path: json
+dataset_kwargs: {data_files: {test: long.jsonl}}
+test_split: test
+output_type: loglikelihood
+doc_to_text: "{{context}}"
+doc_to_target: "{{continuation}}"
+metric_list: [{metric: perplexity, aggregation: perplexity, higher_is_better: false}]
+metadata: {version: 1.0}
+"""
+
+
 @pytest.fixture(scope="module")
 def lm(tmp_path_factory):
     return load(saved_model(tmp_path_factory.mktemp("runs") / "model"))
@@ -48,6 +61,7 @@ def test_a_file_and_a_task_of_a_folder(lm, tmp_path, capsys):
     assert accuracy.stderr == pytest.approx(
         math.sqrt(accuracy.value * (1 - accuracy.value) / 3), abs=1e-9
     )
+    assert len(found["settings"]["tasks"]["of"]["choices"].pop("task_sha256")) == 64
     digest = hashlib.sha256(items.read_bytes()).hexdigest()
     asked = [each.pop("requests_sha256") for each in found["settings"]["tasks"]["of"].values()]
     assert len(set(asked)) == 2
@@ -132,19 +146,30 @@ def test_errors_are_drawn_in_this_process(lm, tmp_path, monkeypatch):
     assert "DISABLE_MULTIPROC" not in os.environ
 
 
-def test_what_was_asked_has_a_hash_that_another_prompt_changes(lm, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("choices.yaml", "{{question}}", "{{question}} then", {"requests_sha256"}),
+        ("items.jsonl", '"answer": 3', '"answer": 2', {"task_sha256"}),
+        ("choices.yaml", "  - {metric: acc_norm, ", "  - {metric: acc_mutual_info, ",
+         {"requests_sha256", "task_sha256"}),
+        ("choices.yaml", "  - {metric: acc_norm, ", "  - {metric: acc_bytes, ", {"task_sha256"}),
+        ("choices.yaml", "", "", set()),
+    ],
+)  # fmt: skip
+def test_a_task_has_hashes_that_another_prompt_answer_or_figure_changes(
+    lm, tmp_path, file, old, new, changed
+):
     folder = saved_choices(tmp_path / "tasks")
 
-    def asked() -> str:
-        loaded = tasks.load_tasks(["choices"], folder=folder)
-        found = tasks.run_tasks(lm, loaded)
-        return found["settings"]["tasks"]["of"]["choices"]["requests_sha256"]
+    def told() -> dict[str, str]:
+        found = tasks.run_tasks(lm, tasks.load_tasks(["choices"], folder=folder))
+        return found["settings"]["tasks"]["of"]["choices"]
 
-    before = asked()
-    assert asked() == before
-    task = folder / "choices.yaml"
-    task.write_text(task.read_text().replace("{{question}}", "{{question}} then"))
-    assert asked() != before
+    before = told()
+    (folder / file).write_text((folder / file).read_text().replace(old, new))
+    after = told()
+    assert {key for key in before if before[key] != after[key]} == changed
 
 
 def test_a_model_that_diverged_has_no_accuracy(tmp_path):
@@ -156,8 +181,38 @@ def test_a_model_that_diverged_has_no_accuracy(tmp_path):
         tasks.run_tasks(diverged, tasks.load_tasks(["choices"], folder=folder))
 
 
-def test_a_perplexity_that_no_number_can_hold_is_an_error(lm, tmp_path):
+LONG = json.dumps({"context": "the", "continuation": "cat dog " * 400}) + "\n"
+
+
+def test_a_perplexity_that_no_number_can_hold_is_null_and_costs_no_other_figure(lm, tmp_path):
     items = tmp_path / "long.jsonl"
-    items.write_text(json.dumps({"context": "the", "continuation": "cat dog " * 400}))
-    with pytest.raises(DataError, match="the tasks long is larger than a number can be"):
-        tasks.run_tasks(lm, tasks.load_tasks([str(items)]))
+    items.write_text(2 * LONG)
+
+    figures = tasks.run_tasks(lm, tasks.load_tasks([str(items)]))["tasks"]["long"]
+
+    assert figures == {
+        "perplexity": TaskFigure(value=None),
+        "acc": TaskFigure(value=0.0, stderr=0.0),
+    }
+
+
+def test_an_error_that_no_number_can_hold_is_none(lm, tmp_path):
+    # exp(cost / 3) is a number and exp(cost), of an item drawn three times, is none.
+    items = saved_items(tmp_path / "words.jsonl")
+    short = items.read_text().splitlines(keepends=True)[:2]
+    items.write_text(LONG.replace("cat dog " * 400, "cat dog " * 100) + "".join(short))
+
+    perplexity = tasks.run_tasks(lm, tasks.load_tasks([str(items)]))["tasks"]["words"]["perplexity"]
+
+    assert perplexity.value > 1e100
+    assert perplexity.stderr is None
+
+
+def test_a_perplexity_of_another_task_that_no_number_can_hold_names_the_task(lm, tmp_path):
+    folder, items = saved_choices(tmp_path / "tasks"), saved_items(tmp_path / "words.jsonl")
+    (folder / "long.jsonl").write_text(LONG)
+    (folder / "long.yaml").write_text(LONG_TASK)
+    loaded = tasks.load_tasks(["choices", "long", str(items)], folder=folder)
+
+    with pytest.raises(DataError, match="a perplexity of the task 'long' is larger than a number"):
+        tasks.run_tasks(lm, loaded)

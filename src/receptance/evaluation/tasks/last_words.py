@@ -1,11 +1,13 @@
 """A file of contexts and their continuations as a task, scored as lm-eval scores LAMBADA."""
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
+from lm_eval.api import metrics
 from lm_eval.api.task import ConfigurableTask, Task
 
 from receptance.errors import DataError
@@ -33,6 +35,35 @@ def last_word_task(path: Path) -> Task:
     return _LastWords(path.stem, items)
 
 
+def perplexity(logprobs: Sequence[float]) -> float:
+    """Return the perplexity of whole continuations; inf where no number is as large.
+
+    The harness's own ends with an error there, and with it all figures of all tasks.
+    """
+    try:
+        return metrics.perplexity(logprobs)
+    except OverflowError:
+        return math.inf
+
+
+def perplexity_error(task: Task, n_draws: int) -> float | None:
+    """Return the standard error of a task's perplexity; None where there is none.
+
+    The harness draws items anew for figures that it knows, of which this perplexity is none.
+
+    Args:
+        task: From `last_word_task`, its requests answered.
+        n_draws: How often all items are drawn.
+    """
+    logprobs = [each.resps[0][0] for each in task.instances]
+    if len(logprobs) < 2:
+        return None
+    try:
+        return metrics.bootstrap_stderr(perplexity, logprobs, iters=n_draws)
+    except OverflowError:  # of the square of a large one
+        return None
+
+
 class _LastWords(ConfigurableTask):
     """A task whose items are in memory."""
 
@@ -50,7 +81,7 @@ class _LastWords(ConfigurableTask):
                 "metric_list": [
                     {
                         "metric": "perplexity",
-                        "aggregation": "perplexity",
+                        "aggregation": perplexity,
                         "higher_is_better": False,
                     },
                     {"metric": "acc", "aggregation": "mean", "higher_is_better": True},

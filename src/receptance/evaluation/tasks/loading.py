@@ -139,20 +139,32 @@ def _check(name: str, task: Any) -> None:
     n_shots = task.get_config("num_fewshot") or 0
     if n_shots == 0 or not hasattr(task, "fewshot_cfg"):
         return
-    split, test = task.fewshot_cfg.split, task.config.test_split
-    has_others = task.has_training_docs() or task.has_validation_docs() or task.fewshot_cfg.samples
-    if split is None and not has_others:
+    pool, items = _pool(task), task.config.test_split or task.config.validation_split
+    # Only where these two are the same does the harness leave an item out of its own examples.
+    if pool == items and task.fewshot_cfg.split != task.config.test_split:
         raise ConfigError(
             f"examples of the task {name!r} would be drawn from the items that it measures, and an "
-            "item could be its own example; set `fewshot_split` in its YAML (that of the items "
-            "leaves each out of its own), or take --shots 0"
+            "item could be its own example; name the split of the items as both `test_split` and "
+            "`fewshot_split` in its YAML, which leaves each out of its own, or take --shots 0"
         )
-    n_others = len(task.fewshot_docs()) - (split is not None and split == test)
+    n_others = len(task.fewshot_docs()) - (pool == items)
     if n_shots > n_others:
         raise ConfigError(
             f"the shots of the task {name!r} must be at most {n_others}, which is how many "
             f"examples it has, but they are {n_shots}; take fewer"
         )
+
+
+def _pool(task: Any) -> str | None:
+    """Return the split of which the harness takes examples; None where a task lists them."""
+    config, of_shots = task.config, task.fewshot_cfg
+    if (
+        of_shots.split is None
+        and config.fewshot_config is not None
+        and of_shots.samples is not None
+    ):
+        return None
+    return of_shots.split or config.training_split or config.validation_split or config.test_split
 
 
 def _telling(name: str, build: Callable[..., Any]) -> Callable[..., Any]:
