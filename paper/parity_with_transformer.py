@@ -1,20 +1,11 @@
 """The claim of the title: on par with a Transformer of the same size, trained alike."""
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from paper.harness import COLOURS, Experiment, Options, main, markdown_table, new_figure, text_of
-from paper.harness.contest import KINDS, Contest, Size, tune
-from paper.harness.drawing import draw_band, narrow_log
-from paper.harness.statistics import Interval, mean_interval
-from receptance.evaluation import held_out_documents
+from paper.harness import Experiment, Options, main
+from paper.harness.contest import Size, hold
+from paper.harness.contest_report import draw, section
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-TOLERANCE = 0.02  # by how much their numbers of parameters may differ, as a part of them
-AIM = 0.03  # ahead, or behind by no more than this
-TUNING_SEED = 1000
 SIZES = {
     "quick": Size(2, 64, 64, 8, 60, 20, 2, (2e-3, 8e-3), 4_000),
     "small": Size(6, 192, 256, 16, 2000, 400, 3, (1e-3, 2e-3, 4e-3), 80_000),
@@ -22,151 +13,8 @@ SIZES = {
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Choose a learning rate for each kind, then train both with each seed."""
-    size, text = SIZES[options.scale], text_of(options)
-    store = text.store(options.work, "train:1024")
-    documents = held_out_documents(store.valid, 2 * size.held_out_tokens)
-    contest = Contest(size, store, options, documents[0::2], documents[1::2] or documents)
-    rates: dict[str, float] = {}
-    tuning = []
-    for kind in KINDS:
-
-        def cost(lr: float, kind: str = kind) -> float:
-            name, steps = f"tuning-{lr:.2e}", size.tuning_steps
-            run = contest.run(kind, name, TUNING_SEED, lr, steps, contest.tuning)
-            return run["bits_per_byte"]
-
-        tried = tune(size.rates, cost)
-        rates[kind] = min(tried, key=lambda each: each[1])[0]
-        tuning.append({"kind": kind, "tried": tried, "chosen": rates[kind]})
-    runs = [
-        contest.run(kind, f"seed-{seed}", seed, rates[kind], size.steps, contest.judging)
-        for seed in range(1, size.n_seeds + 1)
-        for kind in KINDS
-    ]
-    counts = {run["kind"]: run["parameters"] for run in runs}
-    if abs(counts["gpt-neox"] / counts["rwkv4"] - 1) > TOLERANCE:
-        raise ValueError(f"the models must have as many parameters, but they have {counts}")
-    return {
-        "text": text.entries(),
-        **asdict(size),
-        "vocab_size": store.vocab_size,
-        "train_tokens": store.train.n_tokens,
-        "judged_by_tokens": sum(len(each.tokens) for each in contest.judging),
-        "parameters": counts,
-        "tuning": tuning,
-        "runs": runs,
-    }
-
-
-def section(found: dict[str, Any]) -> str:
-    """Return the losses at the end, their ratio over seeds, and the rates that were chosen."""
-    of = {kind: [run for run in found["runs"] if run["kind"] == kind] for kind in KINDS}
-    figures = {
-        f"held-out bits per byte, windows of {found['ctx_len']} tokens": "bits_per_byte",
-        "training loss at the end, nats a token": "last_loss",
-    }
-    rows: list[tuple[object, ...]] = [
-        (name, *(mean_interval([run[key] for run in of[kind]]) for kind in KINDS), _ratio(of, key))
-        for name, key in figures.items()
-    ]
-    carried = mean_interval([run["bits_per_byte_carried"] for run in of["rwkv4"]])
-    rows.append(("held-out bits per byte, documents whole, the state carried", carried, "–", "–"))
-    counts, ratio = found["parameters"], _ratio(of, "bits_per_byte")
-    low, high = ratio.mean - ratio.half, ratio.mean + ratio.half
-    if high < 1:
-        told = "RWKV-4 is ahead: all of the interval of the ratio is below 1"
-    elif low <= 1:
-        told = "The interval of the ratio holds 1, so neither is shown to be ahead"
-    elif ratio.mean <= 1 + AIM:
-        told = f"RWKV-4 is behind, by no more than {AIM:.0%}"
-    else:
-        told = f"RWKV-4 is behind by more than {AIM:.0%}: the claim does not hold here"
-    epochs = found["steps"] * found["batch_size"] * found["ctx_len"] / found["train_tokens"]
-    tuned = markdown_table(
-        ("learning rate", *(f"{lr:.2g}" for lr in _rates(found))),
-        [
-            (KINDS[each["kind"]], *(_tried(each, lr) for lr in _rates(found)))
-            for each in found["tuning"]
-        ],
-    )
-    return (
-        f"{markdown_table(('', *KINDS.values(), 'RWKV-4 / GPT-NeoX'), rows)}\n\n"
-        f"Means over {found['n_seeds']} seeds with their 95 % intervals (Student's t); the ratio "
-        "is of each seed, whose batches are the same for both. By the held-out bits per byte in "
-        f"windows the ratio is {ratio}, {abs(ratio.mean - 1):.1%} "
-        f"{'less' if ratio.mean < 1 else 'more'} than 1. {told}. {_by_seed(of)} RWKV-4 has "
-        f"{counts['rwkv4']:,} "
-        f"parameters, GPT-NeoX {counts['gpt-neox']:,} "
-        f"({counts['gpt-neox'] / counts['rwkv4'] - 1:+.2%}); L{found['n_layer']}, "
-        f"D{found['n_embd']}, {found['steps']:,} steps of {found['batch_size']} sequences of "
-        f"{found['ctx_len']} tokens, {epochs:.1f} epochs.\n\nHeld-out bits per byte after "
-        f"{found['tuning_steps']} steps, of other documents, by which the rate was chosen (bold):"
-        f"\n\n{tuned}"
-    )
-
-
-def _by_seed(of: dict[str, list[dict[str, Any]]]) -> str:
-    """Return who is ahead in each seed, and when while they were trained."""
-    pairs = list(zip(of["rwkv4"], of["gpt-neox"], strict=True))
-    ratios = [ours["bits_per_byte"] / theirs["bits_per_byte"] for ours, theirs in pairs]
-    behind = sum(ratio > 1 for ratio in ratios)
-    ahead = [
-        f"{step:,}"
-        for index, (step, _) in enumerate(pairs[0][0]["valid"])
-        if all(ours["valid"][index][1] < theirs["valid"][index][1] for ours, theirs in pairs)
-    ]
-    by_training = _ratio(of, "last_loss")
-    told = (
-        f"Seed by seed it is {', '.join(f'{ratio:.3f}' for ratio in ratios)}: RWKV-4 is behind in "
-        f"{behind} of {len(ratios)}"
-    )
-    told += f", and was ahead in all after {', '.join(ahead)} steps." if ahead else "."
-    if by_training.mean + by_training.half < 1 and behind > len(ratios) / 2:
-        told += (
-            f" On the training text its loss is {1 - by_training.mean:.0%} lower at the end: it "
-            "has learnt more of that text by heart, which is read several times."
-        )
-    return told
-
-
-def _ratio(of: dict[str, list[dict[str, Any]]], key: str) -> Interval:
-    """Return how many times the Transformer's figure ours is, seed by seed."""
-    pairs = zip(of["rwkv4"], of["gpt-neox"], strict=True)
-    return mean_interval([ours[key] / theirs[key] for ours, theirs in pairs])
-
-
-def _rates(found: dict[str, Any]) -> list[float]:
-    """Return all rates that were tried with either."""
-    return sorted({float(f"{lr:.3g}") for each in found["tuning"] for lr, _ in each["tried"]})
-
-
-def _tried(tuning: dict[str, Any], lr: float) -> str:
-    """Return what a rate cost one kind."""
-    costs = {float(f"{each:.3g}"): cost for each, cost in tuning["tried"]}
-    mark = "**" if float(f"{tuning['chosen']:.3g}") == lr else ""
-    return f"{mark}{costs[lr]:.4f}{mark}" if lr in costs else "–"
-
-
-def draw(found: dict[str, Any]) -> "Figure":
-    """Draw what both cost while they are trained: the mean over seeds, and from least to most."""
-    figure, axes = new_figure(2)
-    training, held_out = axes.flat
-    for (kind, name), colour in zip(KINDS.items(), COLOURS, strict=False):
-        runs = [run for run in found["runs"] if run["kind"] == kind]
-        curves = list(zip(*(run["losses"] for run in runs), strict=True))
-        draw_band(training, runs[0]["steps"], curves, colour, name)
-        curves = list(zip(*([cost for _, cost in run["valid"]] for run in runs), strict=True))
-        draw_band(held_out, [step for step, _ in runs[0]["valid"]], curves, colour, name)
-    training.set_ylabel("training loss, nats a token")
-    held_out.set_ylabel("held-out bits per byte")
-    training.set_title("same batches, same order")
-    held_out.set_title(f"held-out text, windows of {found['ctx_len']} tokens")
-    for axis in (training, held_out):
-        axis.set_xlabel("steps")
-        narrow_log(axis)
-        axis.legend(frameon=False, title=f"{found['n_seeds']} seeds: mean, least to most")
-    return figure
+    """Train both with tokens of some bytes each, of which there are too few for all steps."""
+    return hold(options, SIZES[options.scale], name="parity", tokenizer="train:1024")
 
 
 EXPERIMENT = Experiment(

@@ -2,10 +2,10 @@
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from paper.harness import Options
+from paper.harness import Options, text_of
 from paper.harness.training import run_config, smoothed, train_model
 from paper.harness.transformer import (
     TransformerReader,
@@ -16,13 +16,16 @@ from paper.harness.transformer import (
 )
 from receptance.checkpoint import load_checkpoint
 from receptance.data import TokenStore
-from receptance.evaluation import Document, score_documents
+from receptance.evaluation import Document, held_out_documents, score_documents
 from receptance.evaluation.reading import Reader
 from receptance.training import list_checkpoints
 
 KINDS = {"rwkv4": "RWKV-4", "gpt-neox": "GPT-NeoX"}
 N_CHECKS = 5
 """How many times a run both are measured."""
+TOLERANCE = 0.02
+"""By how much their numbers of parameters may differ, as a part of them."""
+TUNING_SEED = 1000
 LAST_PART = 0.02
 """Of the steps, whose mean is the loss at the end."""
 
@@ -44,6 +47,44 @@ class Size:
     """At most so many for the choice of the rate, and as many others for the figures."""
 
 
+def hold(options: Options, size: Size, *, name: str, tokenizer: str) -> dict[str, Any]:
+    """Choose a learning rate for each kind, then train both with each seed.
+
+    Args:
+        options: Of the experiment.
+        size: Of both models and of what they read.
+        name: Begins the names of all runs.
+        tokenizer: As `receptance.data.prepare` takes it.
+
+    Raises:
+        ValueError: If the two have not as many parameters.
+    """
+    text = text_of(options)
+    store = text.store(options.work, tokenizer)
+    documents = held_out_documents(store.valid, 2 * size.held_out_tokens)
+    judging = documents[1::2] or documents
+    contest = Contest(name, size, store, options, tuning=documents[0::2], judging=judging)
+    tuning = [contest.tuned(kind) for kind in KINDS]
+    runs = [
+        contest.run(each["kind"], f"seed-{seed}", seed, each["chosen"], size.steps, judging)
+        for seed in range(1, size.n_seeds + 1)
+        for each in tuning
+    ]
+    counts = {run["kind"]: run["parameters"] for run in runs}
+    if abs(counts["gpt-neox"] / counts["rwkv4"] - 1) > TOLERANCE:
+        raise ValueError(f"the models must have as many parameters, but they have {counts}")
+    return {
+        "text": text.entries(),
+        **asdict(size),
+        "vocab_size": store.vocab_size,
+        "train_tokens": store.train.n_tokens,
+        "judged_by_tokens": sum(len(each.tokens) for each in judging),
+        "parameters": counts,
+        "tuning": tuning,
+        "runs": runs,
+    }
+
+
 Curves = tuple[list[float], list[tuple[int, float]], dict[str, Any]]
 """The loss of each step, what held-out text cost after some, and what else was found."""
 
@@ -52,6 +93,8 @@ Curves = tuple[list[float], list[tuple[int, float]], dict[str, Any]]
 class Contest:
     """What all runs share: the sizes, the text, and where they lie."""
 
+    name: str
+    """Begins the names of all runs."""
     size: Size
     store: TokenStore
     options: Options
@@ -82,11 +125,22 @@ class Contest:
         )
         return score.bits_per_byte
 
+    def tuned(self, kind: str) -> dict[str, Any]:
+        """Return the learning rate that is best for a kind in shorter runs, and all tried."""
+
+        def cost(lr: float) -> float:
+            name, steps = f"tuning-{lr:.2e}", self.size.tuning_steps
+            run = self.run(kind, name, TUNING_SEED, lr, steps, self.tuning)
+            return run["bits_per_byte"]
+
+        tried = tune(self.size.rates, cost)
+        return {"kind": kind, "tried": tried, "chosen": min(tried, key=lambda each: each[1])[0]}
+
     def run(
         self, kind: str, name: str, seed: int, lr: float, steps: int, documents: list[Document]
     ) -> dict[str, Any]:
         """Train one model, and return its curves; `documents` are what it is measured by."""
-        settings, name = self.settings(seed, lr, steps), f"parity-{kind}-{name}"
+        settings, name = self.settings(seed, lr, steps), f"{self.name}-{kind}-{name}"
         train = self._rwkv4 if kind == "rwkv4" else self._gpt_neox
         losses, valid, found = train(name, settings, documents)
         curve = smoothed(list(range(1, steps + 1)), losses)

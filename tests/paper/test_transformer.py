@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from paper.harness.contest import tune
+from paper.harness.contest import TOLERANCE, tune
 from paper.harness.training import run_config
 from paper.harness.transformer import (
     TransformerReader,
@@ -14,7 +14,7 @@ from paper.harness.transformer import (
     score_in_windows,
     train_transformer,
 )
-from paper.parity_with_transformer import SIZES, TOLERANCE
+from paper.parity_with_transformer import SIZES
 from receptance.data import TokenStore, prepare
 from receptance.evaluation import Document
 from receptance.models import RWKV4Config
