@@ -109,6 +109,21 @@ def test_a_prompt_that_cannot_be_made_names_its_task(tmp_path):
         )
 
 
+def test_an_answer_that_cannot_be_scored_names_its_task(tmp_path):
+    folder = saved_choices(tmp_path / "tasks")
+    (folder / "scores.py").write_text(
+        "def process_results(doc, results):\n    return doc['score']\n"
+    )
+    with (folder / "choices.yaml").open("a") as task:
+        task.write("process_results: !function scores.process_results\n")
+    with pytest.raises(
+        ConfigError, match=r"the answers to the task 'choices' cannot be scored: KeyError: 'score'"
+    ):
+        tasks.run_tasks(
+            load(saved_model(tmp_path / "model")), tasks.load_tasks(["choices"], folder=folder)
+        )
+
+
 @pytest.mark.parametrize(
     ("attribute", "words"),
     [("UNSAFE_CODE", "runs what the model writes"), ("MULTIMODAL", "must be of text alone")],

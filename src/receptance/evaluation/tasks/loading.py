@@ -20,6 +20,12 @@ from receptance.evaluation.tasks.last_words import SUFFIX, last_word_task
 
 SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "shots": 1234}
 """Those of the harness."""
+_OF_A_TASK = {
+    "build_all_requests": "the prompts of the task {!r} cannot be made of its items",
+    "apply_filters": "the filters of the task {!r} cannot take its answers",
+    "process_results": "the answers to the task {!r} cannot be scored",
+}
+"""Methods that run what a task's own files say, with what is told where that fails."""
 _NO_POOL = "DISABLE_MULTIPROC"  # a variable of the harness
 
 
@@ -68,7 +74,9 @@ def load_tasks(
         ]
         for name, task in loaded["tasks"].items():
             _check(name, task)
-            task.build_all_requests = _telling(name, task.build_all_requests)
+            for method, what in _OF_A_TASK.items():
+                told = what.format(name)
+                setattr(task, method, _telling(told, getattr(task, method)))
     return LoadedTasks(loaded, files, folder, tuple(without_shots))
 
 
@@ -167,15 +175,15 @@ def _pool(task: Any) -> str | None:
     return of_shots.split or config.training_split or config.validation_split or config.test_split
 
 
-def _telling(name: str, build: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what builds a task's requests, its errors naming the task."""
+def _telling(what: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of a task whose errors say what failed."""
 
-    @wraps(build)
-    def built(*args: Any, **options: Any) -> Any:
-        with _told(f"the prompts of the task {name!r} cannot be made of its items"):
-            return build(*args, **options)
+    @wraps(method)
+    def telling(*args: Any, **options: Any) -> Any:
+        with _told(what):
+            return method(*args, **options)
 
-    return built
+    return telling
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ def run_tasks(
         forks: Whether a context that several choices share is read once.
 
     Raises:
-        ConfigError: If a prompt cannot be made of an item.
+        ConfigError: If a prompt cannot be made of an item, or an answer not be scored.
         DataError: If an item is wrong, the model has diverged, or a perplexity of the harness is
             larger than a number can be.
     """
