@@ -9,6 +9,7 @@ from paper.figure_11_causal_trace import EXPERIMENT as FIGURE_11
 from paper.gradient_stability import EXPERIMENT as GRADIENT_STABILITY
 from paper.harness import Experiment
 from paper.inverted_initialisation import EXPERIMENT as INVERTED_INITIALISATION
+from paper.parity_read_once import EXPERIMENT as PARITY_READ_ONCE
 from paper.parity_with_transformer import EXPERIMENT as PARITY
 from paper.table_1_complexity import EXPERIMENT as TABLE_1
 from paper.table_2_sizes import EXPERIMENT as TABLE_2
@@ -21,6 +22,7 @@ from paper.zero_shot import EXPERIMENT as ZERO_SHOT
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     PARITY,
+    PARITY_READ_ONCE,
     TABLE_1,
     TABLE_2,
     TABLE_3,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from paper.harness import Experiment, Options, main
+from paper.harness import Experiment, Options, main, text_of
 from paper.harness.contest import Size, hold
 from paper.harness.contest_report import draw, section
 
@@ -13,8 +13,8 @@ SIZES = {
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Train both with tokens of some bytes each, of which there are too few for all steps."""
-    return hold(options, SIZES[options.scale], name="parity", tokenizer="train:1024")
+    """Train both on a text that is shorter than what all steps take."""
+    return hold(options, text_of(options), SIZES[options.scale], name="parity")
 
 
 EXPERIMENT = Experiment(

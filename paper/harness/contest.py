@@ -1,11 +1,13 @@
 """Our model and a Transformer, trained alike and measured alike."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from paper.harness import Options, text_of
+from paper.harness import Options
+from paper.harness.places import costs_in_windows
+from paper.harness.text import Text
 from paper.harness.training import run_config, smoothed, train_model
 from paper.harness.transformer import (
     TransformerReader,
@@ -25,9 +27,12 @@ N_CHECKS = 5
 """How many times a run both are measured."""
 TOLERANCE = 0.02
 """By how much their numbers of parameters may differ, as a part of them."""
+TOKENIZER = "train:1024"
 TUNING_SEED = 1000
 LAST_PART = 0.02
 """Of the steps, whose mean is the loss at the end."""
+FIRST_PLACES = (1, 9, 33, 129)
+"""At which parts of a window begin, for what the tokens in them cost."""
 
 
 @dataclass(frozen=True)
@@ -47,24 +52,34 @@ class Size:
     """At most so many for the choice of the rate, and as many others for the figures."""
 
 
-def hold(options: Options, size: Size, *, name: str, tokenizer: str) -> dict[str, Any]:
+def hold(
+    options: Options,
+    text: Text,
+    size: Size,
+    *,
+    name: str,
+    rates: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
     """Choose a learning rate for each kind, then train both with each seed.
 
     Args:
         options: Of the experiment.
+        text: That both read and are measured by.
         size: Of both models and of what they read.
         name: Begins the names of all runs.
-        tokenizer: As `receptance.data.prepare` takes it.
+        rates: The learning rate of each kind, where it is not to be chosen.
 
     Raises:
         ValueError: If the two have not as many parameters.
     """
-    text = text_of(options)
-    store = text.store(options.work, tokenizer)
+    store = text.store(options.work, TOKENIZER)
     documents = held_out_documents(store.valid, 2 * size.held_out_tokens)
     judging = documents[1::2] or documents
     contest = Contest(name, size, store, options, tuning=documents[0::2], judging=judging)
-    tuning = [contest.tuned(kind) for kind in KINDS]
+    tuning = [
+        contest.tuned(kind) if rates is None else {"kind": kind, "tried": [], "chosen": rates[kind]}
+        for kind in KINDS
+    ]
     runs = [
         contest.run(each["kind"], f"seed-{seed}", seed, each["chosen"], size.steps, judging)
         for seed in range(1, size.n_seeds + 1)
@@ -136,6 +151,17 @@ class Contest:
         tried = tune(self.size.rates, cost)
         return {"kind": kind, "tried": tried, "chosen": min(tried, key=lambda each: each[1])[0]}
 
+    def by_place(self, reader: Reader, documents: list[Document]) -> list[dict[str, Any]]:
+        """Return what tokens cost by their place in windows that begin with nothing before."""
+        end_of_text, window = self.store.end_of_text, self.size.ctx_len
+        costs = costs_in_windows(reader, documents, end_of_text=end_of_text, window=window)
+        firsts = [first for first in FIRST_PLACES if first <= window]
+        lasts = [*(first - 1 for first in firsts[1:]), window]
+        return [
+            {"first": first, "last": last, "nats": float(costs[first - 1 : last].mean())}
+            for first, last in zip(firsts, lasts, strict=True)
+        ]
+
     def run(
         self, kind: str, name: str, seed: int, lr: float, steps: int, documents: list[Document]
     ) -> dict[str, Any]:
@@ -169,6 +195,7 @@ class Contest:
         found = {
             "parameters": n_parameters(model),
             "bits_per_byte_carried": carried.bits_per_byte,
+            "by_place": self.by_place(Reader(model), documents),
         }
         return trained.losses, valid, found
 
@@ -183,7 +210,11 @@ class Contest:
             self.options.work / "runs" / name,
             validate=lambda model: self.bits_per_byte(TransformerReader(model), documents),
         )
-        return trained.losses, trained.valid, {"parameters": n_parameters(model)}
+        found = {
+            "parameters": n_parameters(model),
+            "by_place": self.by_place(TransformerReader(trained.model), documents),
+        }
+        return trained.losses, trained.valid, found
 
 
 def tune(rates: tuple[float, ...], measured: Callable[[float], float]) -> list[tuple[float, float]]:

@@ -38,13 +38,6 @@ def section(found: dict[str, Any]) -> str:
     else:
         told = f"RWKV-4 is behind by more than {AIM:.0%}: the claim does not hold here"
     epochs = found["steps"] * found["batch_size"] * found["ctx_len"] / found["train_tokens"]
-    tuned = markdown_table(
-        ("learning rate", *(f"{lr:.2g}" for lr in _rates(found))),
-        [
-            (KINDS[each["kind"]], *(_tried(each, lr) for lr in _rates(found)))
-            for each in found["tuning"]
-        ],
-    )
     return (
         f"{markdown_table(('', *KINDS.values(), 'RWKV-4 / GPT-NeoX'), rows)}\n\n"
         f"Means over {found['n_seeds']} seeds with their 95 % intervals (Student's t); the ratio "
@@ -55,9 +48,7 @@ def section(found: dict[str, Any]) -> str:
         f"parameters, GPT-NeoX {counts['gpt-neox']:,} "
         f"({counts['gpt-neox'] / counts['rwkv4'] - 1:+.2%}); L{found['n_layer']}, "
         f"D{found['n_embd']}, {found['steps']:,} steps of {found['batch_size']} sequences of "
-        f"{found['ctx_len']} tokens, {epochs:.1f} epochs.\n\nHeld-out bits per byte after "
-        f"{found['tuning_steps']} steps, of other documents, by which the rate was chosen (bold):"
-        f"\n\n{tuned}"
+        f"{found['ctx_len']} tokens, {epochs:.1f} epochs.{_choice(found)}{_places(of)}"
     )
 
 
@@ -77,6 +68,11 @@ def _by_seed(of: dict[str, list[dict[str, Any]]], epochs: float) -> str:
         f"{behind} of {len(ratios)}"
     )
     told += f", and was ahead in all after {', '.join(ahead)} steps." if ahead else "."
+    if epochs <= 1:
+        told += (
+            " No batch of the training is text that was read before; by their loss at the end the "
+            f"ratio is {by_training}, though of files of which other parts were read."
+        )
     if epochs > 1 and by_training.mean + by_training.half < 1 and behind > len(ratios) / 2:
         told += (
             f" On the training text its loss is {1 - by_training.mean:.0%} lower at the end: it "
@@ -89,6 +85,45 @@ def _ratio(of: dict[str, list[dict[str, Any]]], key: str) -> Interval:
     """Return how many times the Transformer's figure ours is, seed by seed."""
     pairs = zip(of["rwkv4"], of["gpt-neox"], strict=True)
     return mean_interval([ours[key] / theirs[key] for ours, theirs in pairs])
+
+
+def _choice(found: dict[str, Any]) -> str:
+    """Return how the learning rates were chosen, or which were given."""
+    if not any(each["tried"] for each in found["tuning"]):
+        given = (f"{each['chosen']:.2g} for {KINDS[each['kind']]}" for each in found["tuning"])
+        return f" Learning rates: {', '.join(given)}."
+    rates = _rates(found)
+    rows = [(KINDS[each["kind"]], *(_tried(each, lr) for lr in rates)) for each in found["tuning"]]
+    return (
+        f"\n\nHeld-out bits per byte after {found['tuning_steps']} steps, of other documents, by "
+        "which the rate was chosen (bold):\n\n"
+        f"{markdown_table(('learning rate', *(f'{lr:.2g}' for lr in rates)), rows)}"
+    )
+
+
+def _places(of: dict[str, list[dict[str, Any]]]) -> str:
+    """Return what held-out tokens cost by how many the models had read before them."""
+    if "by_place" not in of["rwkv4"][0]:  # a result from before it was measured
+        return ""
+    rows, ratios = [], []
+    for index, place in enumerate(of["rwkv4"][0]["by_place"]):
+        nats = {kind: [run["by_place"][index]["nats"] for run in of[kind]] for kind in KINDS}
+        pairs = zip(nats["rwkv4"], nats["gpt-neox"], strict=True)
+        ratios.append(mean_interval([ours / theirs for ours, theirs in pairs]))
+        means = (mean_interval(nats[kind]) for kind in KINDS)
+        rows.append((f"{place['first']} to {place['last']}", *means, ratios[-1]))
+    first, last = ratios[0], ratios[-1]
+    told = ""
+    if first.mean + first.half < 1 < last.mean - last.half:
+        told = (
+            "\n\nRWKV-4 is ahead where little was read before and behind where much was: it makes "
+            "less of what it has read. The paper names that among its limitations."
+        )
+    head = ("place in the window", *KINDS.values(), "RWKV-4 / GPT-NeoX")
+    return (
+        "\n\nNats a held-out token by its place in windows that do not overlap, each read from "
+        f"nothing:\n\n{markdown_table(head, rows)}{told}"
+    )
 
 
 def _rates(found: dict[str, Any]) -> list[float]:

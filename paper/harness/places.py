@@ -1,11 +1,11 @@
-"""What tokens cost by their place in a document."""
+"""What tokens cost by their place in a document, or in a window of one."""
 
 import torch
 from torch import Tensor
 
 from receptance.evaluation import Document, Estimate
 from receptance.evaluation.bootstrap import estimate, totals
-from receptance.evaluation.reading import Reader, passages
+from receptance.evaluation.reading import Reader, passages, windows
 from receptance.models import RWKV4
 
 
@@ -20,6 +20,27 @@ def costs_by_place(model: RWKV4, documents: list[Document], end_of_text: int) ->
                 passage
             )
     return costs
+
+
+def costs_in_windows(
+    reader: Reader, documents: list[Document], *, end_of_text: int, window: int
+) -> Tensor:
+    """Return what a token costs on average, [places], by its place in a window, in nats.
+
+    A window begins where the one before it ends, and is read with nothing before it but the
+    token that it follows.
+    """
+    sums, counts = torch.zeros(2, window, dtype=torch.float64)
+    spans = windows(documents, window, window)
+    with torch.no_grad():
+        for passage in passages(
+            documents, end_of_text=end_of_text, batch_size=16, chunk=window, spans=spans
+        ):
+            places = torch.arange(passage.tokens.shape[1]).expand_as(passage.is_counted)
+            here = places[passage.is_counted]
+            sums.index_add_(0, here, reader.nats(passage))
+            counts.index_add_(0, here, torch.ones(len(here), dtype=torch.float64))
+    return sums / counts
 
 
 def mean_in(costs: Tensor, first: int, last: int) -> Estimate:

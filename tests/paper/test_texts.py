@@ -1,11 +1,15 @@
 """How texts are cut and counted: enwik8's parts, WikiText's words, and made-up facts."""
 
 import math
+from pathlib import Path
 
+import numpy
 import pytest
 
 from paper.figure_11_causal_trace import share
+from paper.harness import Options, text_of
 from paper.harness.facts import made_up_facts
+from paper.harness.text import larger_text_of
 from paper.harness.tracing import Trace
 from paper.table_5_enwik8 import recipe, split
 from paper.wikitext_perplexity import Counts, counts_of, perplexities
@@ -46,3 +50,22 @@ def test_a_made_up_fact_depends_on_both_names():
 def test_the_share_that_is_brought_back_is_of_what_was_lost():
     found = Trace(["a", "b"], (0, 1), -1.0, -5.0, [[-5.0, -3.0], [-4.0, -1.0]])
     assert [share(found, layer, 1) for layer in (0, 1)] == [0.5, 1.0]
+
+
+def test_packages_are_added_to_what_is_trained_on_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr("paper.harness.text.PACKAGES", ("numpy",))
+    options = Options(scale="quick", texts=(), work=tmp_path)
+    library, larger = text_of(options), larger_text_of(options)
+    assert larger.held_out == library.held_out
+    n = len(library.train)
+    assert larger.train[:n] == library.train
+    assert all(file.is_relative_to(Path(numpy.__file__).parent) for file in larger.train[n:])
+    assert larger.name == f"{library.name}, numpy {numpy.__version__}"
+    assert larger.n_bytes > library.n_bytes
+    assert larger.sha256 != library.sha256
+
+
+def test_a_text_that_is_given_is_all_there_is(tmp_path):
+    (tmp_path / "a.txt").write_text("a text")
+    options = Options(scale="quick", texts=(tmp_path / "a.txt",), work=tmp_path)
+    assert larger_text_of(options) == text_of(options)

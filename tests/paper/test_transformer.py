@@ -5,7 +5,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from paper import parity_read_once
+from paper.harness import Options, read_result
 from paper.harness.contest import TOLERANCE, tune
+from paper.harness.places import costs_in_windows
+from paper.harness.results import RESULTS
 from paper.harness.training import run_config
 from paper.harness.transformer import (
     TransformerReader,
@@ -42,6 +46,18 @@ def test_it_has_as_many_parameters_as_ours_at_every_scale(size):
     config = RWKV4Config(n_layer=size.n_layer, n_embd=size.n_embd, vocab_size=1024)
     model = matched_gpt_neox(size.n_layer, size.n_embd, 1024, size.ctx_len, seed=1)
     assert n_parameters(model) == pytest.approx(config.n_parameters, rel=TOLERANCE)
+
+
+def test_a_text_that_would_be_read_twice_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("The quick brown fox jumps over the lazy dog.\n" * 20)
+    options = Options(scale="quick", texts=(tmp_path / "a.txt",), work=tmp_path)
+    with pytest.raises(SystemExit, match=r"must have 30,720 tokens to train on.*--text"):
+        parity_read_once.measure(options)
+
+
+def test_rates_that_are_given_are_those_that_were_best_on_the_first_text():
+    tuned = read_result(RESULTS, "parity_with_transformer").found["tuning"]
+    assert {each["kind"]: each["chosen"] for each in tuned} == parity_read_once.RATES["small"]
 
 
 def test_a_killed_run_ends_with_the_same_numbers(store, tmp_path):
@@ -87,6 +103,26 @@ def test_its_cost_of_a_document_is_the_cross_entropy_of_transformers():
     with torch.no_grad():
         expected = F.cross_entropy(model(fed[None]).logits[0], tokens, reduction="sum")
     assert score.nats == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_what_a_place_of_a_window_costs_is_the_mean_over_windows():
+    model = matched_gpt_neox(1, 64, 50, 8, seed=1)
+    tokens = torch.randint(50, (20,), generator=torch.Generator().manual_seed(1))
+    costs = costs_in_windows(
+        TransformerReader(model), [Document(tokens.numpy().astype(np.uint16), 20)],
+        end_of_text=0, window=8,
+    )  # fmt: skip
+    fed = torch.cat([torch.zeros(1, dtype=torch.long), tokens[:-1]])
+    with torch.no_grad():
+        windows = [
+            F.cross_entropy(
+                model(fed[None, begin:end]).logits[0], tokens[begin:end], reduction="none"
+            )
+            for begin, end in ((0, 8), (8, 16), (16, 20))
+        ]
+    first, second, third = (each.double() for each in windows)
+    torch.testing.assert_close(costs[:4], (first[:4] + second[:4] + third) / 3, rtol=1e-5, atol=0)
+    torch.testing.assert_close(costs[4:], (first[4:] + second[4:]) / 2, rtol=1e-5, atol=0)
 
 
 def test_tuning_goes_on_until_the_best_rate_is_between_others():
