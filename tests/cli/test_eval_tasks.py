@@ -94,14 +94,14 @@ def test_without_the_harness_it_is_said_what_to_install(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changed", "kind"),
+    ("changed", "words"),
     [
-        (("{{question}}", "{{question}}{{1 // (answer - 3)}}"), ReceptanceError),
-        (("metadata:", "process_results: !function broken.judge\nmetadata:"), LookupError),
+        (("{{question}}", "{{question}}{{1 // (answer - 3)}}"), "cannot be made of its items"),
+        (("metadata:", "process_results: !function broken.judge\nmetadata:"), "cannot be scored"),
     ],
 )
 def test_a_text_that_was_measured_is_told_and_saved_where_a_task_fails(
-    model, tmp_path, monkeypatch, changed, kind
+    model, tmp_path, monkeypatch, changed, words
 ):
     pytest.importorskip("lm_eval", reason="lm-eval is not installed")
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
@@ -116,7 +116,8 @@ def test_a_text_that_was_measured_is_told_and_saved_where_a_task_fails(
         "--output", tmp_path / "a.json",
     )  # fmt: skip
 
-    assert isinstance(result.exception, kind)
+    assert isinstance(result.exception, ReceptanceError)
+    assert words in str(result.exception)
     saved = read_result(tmp_path / "a.json")
     assert saved.tokens is not None
     assert saved.tasks is None
