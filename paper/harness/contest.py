@@ -8,7 +8,7 @@ from typing import Any
 from paper.harness import Options
 from paper.harness.places import costs_in_windows
 from paper.harness.text import Text
-from paper.harness.training import run_config, smoothed, train_model
+from paper.harness.training import LAST_PART, run_config, smoothed, train_model
 from paper.harness.transformer import (
     TransformerReader,
     matched_gpt_neox,
@@ -29,8 +29,6 @@ TOLERANCE = 0.02
 """By how much their numbers of parameters may differ, as a part of them."""
 TOKENIZER = "train:1024"
 TUNING_SEED = 1000
-LAST_PART = 0.02
-"""Of the steps, whose mean is the loss at the end."""
 FIRST_PLACES = (1, 9, 33, 129)
 """At which parts of a window begin, for what the tokens in them cost."""
 

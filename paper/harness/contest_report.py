@@ -73,7 +73,7 @@ def _by_seed(of: dict[str, list[dict[str, Any]]], epochs: float) -> str:
             " No batch of the training is text that was read before; by their loss at the end the "
             f"ratio is {by_training}, though of files of which other parts were read."
         )
-    if epochs > 1 and by_training.mean + by_training.half < 1 and behind > len(ratios) / 2:
+    elif by_training.mean + by_training.half < 1 and behind > len(ratios) / 2:
         told += (
             f" On the training text its loss is {1 - by_training.mean:.0%} lower at the end: it "
             "has learnt more of that text by heart, which is read several times."

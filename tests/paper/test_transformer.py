@@ -92,35 +92,41 @@ def test_a_run_of_other_settings_is_not_gone_on_with(store, tmp_path):
                 train_transformer(config, store, model, tmp_path)
 
 
-def test_its_cost_of_a_document_is_the_cross_entropy_of_transformers():
-    model = matched_gpt_neox(1, 64, 50, 8, seed=1)
-    tokens = torch.randint(50, (8,), generator=torch.Generator().manual_seed(1))
-    score = score_in_windows(
-        TransformerReader(model), [Document(tokens.numpy().astype(np.uint16), 8)],
-        end_of_text=0, window=8,
-    )  # fmt: skip
-    fed = torch.cat([torch.zeros(1, dtype=torch.long), tokens[:-1]])
+def random_tokens(n):
+    return torch.randint(50, (n,), generator=torch.Generator().manual_seed(1))
+
+
+def document_of(tokens):
+    return Document(tokens.numpy().astype(np.uint16), len(tokens))
+
+
+def costs_of_transformers(model, tokens, begin, end):
+    """Return what each of these tokens costs, those before them from `begin` on read, in nats."""
+    fed = torch.cat([torch.zeros(1, dtype=torch.long), tokens[:-1]])[begin:end]
     with torch.no_grad():
-        expected = F.cross_entropy(model(fed[None]).logits[0], tokens, reduction="sum")
+        return F.cross_entropy(
+            model(fed[None]).logits[0], tokens[begin:end], reduction="none"
+        ).double()
+
+
+def test_its_cost_of_a_document_is_the_cross_entropy_of_transformers():
+    model, tokens = matched_gpt_neox(1, 64, 50, 8, seed=1), random_tokens(8)
+    score = score_in_windows(
+        TransformerReader(model), [document_of(tokens)], end_of_text=0, window=8
+    )
+    expected = costs_of_transformers(model, tokens, 0, 8).sum()
     assert score.nats == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_what_a_place_of_a_window_costs_is_the_mean_over_windows():
-    model = matched_gpt_neox(1, 64, 50, 8, seed=1)
-    tokens = torch.randint(50, (20,), generator=torch.Generator().manual_seed(1))
+    model, tokens = matched_gpt_neox(1, 64, 50, 8, seed=1), random_tokens(20)
     costs = costs_in_windows(
-        TransformerReader(model), [Document(tokens.numpy().astype(np.uint16), 20)],
-        end_of_text=0, window=8,
-    )  # fmt: skip
-    fed = torch.cat([torch.zeros(1, dtype=torch.long), tokens[:-1]])
-    with torch.no_grad():
-        windows = [
-            F.cross_entropy(
-                model(fed[None, begin:end]).logits[0], tokens[begin:end], reduction="none"
-            )
-            for begin, end in ((0, 8), (8, 16), (16, 20))
-        ]
-    first, second, third = (each.double() for each in windows)
+        TransformerReader(model), [document_of(tokens)], end_of_text=0, window=8
+    )
+    first, second, third = (
+        costs_of_transformers(model, tokens, begin, end)
+        for begin, end in ((0, 8), (8, 16), (16, 20))
+    )
     torch.testing.assert_close(costs[:4], (first[:4] + second[:4] + third) / 3, rtol=1e-5, atol=0)
     torch.testing.assert_close(costs[4:], (first[4:] + second[4:]) / 2, rtol=1e-5, atol=0)
 
